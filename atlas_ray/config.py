@@ -1,0 +1,309 @@
+"""The configuration: one model per stage, composed into `PipelineConfig`; a YAML file plus dotted overrides.
+
+A default that is the paper's says its section. Nothing here is a secret: keys are named by their environment
+variables. What is left out on purpose: logging and Ray's own settings (use Ray's environment variables).
+"""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from atlas_ray.errors import ConfigError
+
+Method = Literal["llm", "perplexity", "random", "non_critical", "all"]
+
+
+class Section(BaseModel):
+    """Base of every section: closed to unknown options, documented field by field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class EngineConfig(Section):
+    """vLLM engines for evaluation and perplexity."""
+
+    dtype: str = "auto"
+    """`auto` takes bf16 on GPUs and fp32 on CPUs (bf16 is emulated, 4-17x slower, without AVX512-BF16)."""
+    max_model_len: int = Field(4096, gt=0)
+    """Context in tokens; AgentGym evaluates with 4,096."""
+    max_num_seqs: int = Field(64, gt=0)
+    """Sequences that an engine batches at a time."""
+    replicas: int = Field(1, gt=0)
+    """Engines per model."""
+    tensor_parallel: int = Field(1, gt=0)
+    """GPUs per engine."""
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    """Share of a GPU's memory for weights and cache."""
+    cpu_kv_cache_gib: int = Field(2, gt=0)
+    """Cache of a CPU engine in GiB."""
+
+
+class CollectConfig(Section):
+    """Where the expert trajectories come from."""
+
+    source: str = "expert"
+    """`expert` lets each environment's expert play training tasks; else a path or glob of AgentTraj-L JSON files."""
+    trajectories: dict[str, int] = Field(default_factory=dict)
+    """Number of training tasks per environment; with an import, at most so many (none named: all)."""
+    min_score: float = Field(1.0, ge=0, le=1)
+    """Episodes of an expert that end below this score are dropped, and counted in the manifest."""
+
+
+class LlmSelectorConfig(Section):
+    """The selector model of method `llm` (paper section 3.2), any OpenAI-compatible endpoint."""
+
+    model: str | None = None
+    """None: `gpt-4o` (paper section 4.2) at OpenAI; elsewhere the only model that the endpoint lists."""
+    base_url: str | None = None
+    """None: `OPENAI_BASE_URL`; if neither that nor the key is set, the on-board model serves locally."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key."""
+    max_tokens: int = Field(1024, gt=0)
+    """Length of an answer in tokens."""
+    temperature: float = Field(0.0, ge=0)
+    """Sampling temperature."""
+    concurrency: int = Field(32, gt=0)
+    """Requests under way at a time, over the whole cluster."""
+    requests_per_minute: int | None = Field(None, gt=0)
+    """Cluster-wide limit; None leaves it to the endpoint's 429 answers."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Seconds until a request is given up and tried again."""
+    max_retries: int = Field(8, ge=0)
+    """Tries after the first for 429, 5xx, timeouts and broken connections; Retry-After is honoured."""
+    max_prompt_chars: int = Field(400_000, gt=0)
+    """Longer trajectories have the middle of their observations elided, never a step dropped."""
+    price_per_million: tuple[float, float] = (2.5, 10.0)
+    """USD per million prompt and completion tokens, for the cost report (gpt-4o's list price)."""
+
+
+class SelectConfig(Section):
+    """Which steps are critical."""
+
+    methods: tuple[Method, ...] = ("llm",)
+    """Selection methods to run."""
+    ratio: float = Field(0.3, gt=0, le=1)
+    """At most this share of a trajectory's steps, at least one (paper section 4.2)."""
+    llm: LlmSelectorConfig = LlmSelectorConfig()
+    complement_of: Method = "llm"
+    """The selection whose complement `non_critical` draws from (paper section 4.5.1)."""
+
+
+class WarmupConfig(Section):
+    """All steps of some trajectories, for a base model that does not know the format (not in the paper).
+
+    These trajectories are kept apart from the tuning set.
+    """
+
+    fraction: float = Field(0.5, gt=0, lt=1)
+    """Share of each environment's trajectories."""
+    epochs: int = Field(1, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
+    batch_size: int = Field(4, gt=0)
+    """Trajectories per optimizer step."""
+
+
+class TrainConfig(Section):
+    """Fine-tuning on critical steps alone (paper Appendix B.1)."""
+
+    selections: tuple[Method, ...] = ("llm",)
+    """One checkpoint for each of these selections."""
+    epochs: int = Field(3, gt=0)
+    """Paper Appendix B.1."""
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak, paper Appendix B.1."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW."""
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Paper Appendix B.1."""
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises (paper Appendix B.1)."""
+    batch_size: int = Field(128, gt=0)
+    """Trajectories per optimizer step over all workers (paper Appendix B.1)."""
+    max_length: int = Field(8192, gt=0)
+    """Tokens of a trajectory (paper Appendix B.1); critical steps beyond it are reported."""
+    max_dropped_steps: float = Field(0.05, ge=0, le=1)
+    """Refuse to train when a larger share of the critical steps lies beyond `max_length`."""
+    pack_tokens: int = Field(8192, gt=0)
+    """Tokens of a packed row, the unit of one forward and backward pass."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    loss: Literal["token_mean", "step_mean"] = "token_mean"
+    """Mean over labelled tokens of the whole optimizer step, or over critical steps (each step weighs the same)."""
+    workers: int = Field(1, gt=0)
+    """Ray Train workers; on GPUs one each."""
+    threads: int | None = Field(None, gt=0)
+    """CPU threads per worker; None shares the machine's cores among the workers."""
+    checkpoint_every: int = Field(50, gt=0)
+    """Optimizer steps between checkpoints to resume from."""
+    warmup: WarmupConfig | None = None
+    """Off by default."""
+
+
+class EvaluateConfig(Section):
+    """Episodes of every model in every environment."""
+
+    models: tuple[str, ...] = ("random", "base", "warmup", "llm")
+    """`random`, `expert`, `base`, `warmup`, the name of a selection (its checkpoint), or a model directory."""
+    environments: tuple[str, ...] = ("all",)
+    """Names, or `all`."""
+    tasks: int = Field(100, gt=0)
+    """Test tasks per environment, at most; the first of the test split."""
+    repeats: int = Field(1, gt=0)
+    """Episodes per task (with seeds 0, 1, ...); more than one only tells something when sampling."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy, as AgentGym evaluates."""
+    max_new_tokens: int = Field(256, gt=0)
+    """Tokens per reply."""
+    give_up_after: int | None = Field(None, gt=0)
+    """End an episode after so many replies in a row without an action (recorded as `no_action`); None: never."""
+    deadline_s: float = Field(900.0, gt=0)
+    """Seconds per episode."""
+    slots: int = Field(32, gt=0)
+    """Episodes under way in one environment server."""
+    instructions: str | None = None
+    """AgentTraj-L files (path or glob) whose instructions open the episodes instead of our own."""
+
+
+class ReportConfig(Section):
+    """What the report shows."""
+
+    trajectories: int = Field(12, ge=0)
+    """Trajectories whose selected steps are shown."""
+
+
+class PipelineConfig(Section):
+    """Everything that determines a run."""
+
+    run_dir: str = "runs/default"
+    """Path or URL of the run directory; relative paths start in the current directory."""
+    seed: int = 0
+    """Everything random derives from it."""
+    model: str = "smollm2-135m-instruct"
+    """The base model: a directory, a Hugging Face id, or the one on board."""
+    trust_remote_code: bool = False
+    """Lets a model repository's own Python code run; leave off unless you have read that code."""
+    environments: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options per environment (`textcraft: {depths: [1]}`), the same in every stage."""
+    engine: EngineConfig = EngineConfig()
+    collect: CollectConfig = CollectConfig()
+    select: SelectConfig = SelectConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+
+def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineConfig:
+    """Read a YAML file and lay dotted overrides (`{"train.epochs": 1}`) over it.
+
+    Raises:
+        ConfigError: the file is missing or malformed, an option is unknown, or a value has the wrong type.
+    """
+    values: Any = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(Path(path).read_text()) or {}
+        except OSError as error:
+            raise ConfigError(f"config {path}: {error.strerror}; give a YAML file such as configs/quickstart.yaml") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"config {path}: no valid YAML ({' '.join(str(error).split())})") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"config {path}: expected a mapping of sections, found {type(values).__name__}")
+    for dotted, value in (overrides or {}).items():
+        node = values
+        *parents, leaf = dotted.split(".")
+        for name in parents:
+            if not isinstance(node.get(name), dict):
+                node[name] = {}
+            node = node[name]
+        node[leaf] = value
+    try:
+        return PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        found = "" if first["type"] in ("extra_forbidden", "missing") else f", found {first['input']!r}"
+        message = "unknown option" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"config {path or '(command line)'}: {where}: {message}{found}; see --help") from error
+
+
+def parse_args(description: str, argv: Sequence[str] | None = None) -> PipelineConfig:
+    """The configuration from `--config FILE [--section.option VALUE ...]`; `--help` lists every option.
+
+    Raises:
+        ConfigError: as `load`, or an option is unknown.
+    """
+    config, _ = parse_args_with(_parser(description), argv)
+    return config
+
+
+def parse_args_with(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> tuple[PipelineConfig, argparse.Namespace]:
+    """As `parse_args`, for a parser (from `parser_for`) that has options of its own besides."""
+    try:
+        namespace, unknown = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"command line: {error}; see --help") from error
+    if unknown:
+        raise ConfigError(f"command line: unknown option {unknown[0]!r}; see --help")
+    given = {name: value for name, value in vars(namespace).items() if value is not None and "/" in name}
+    overrides = {name[1:]: _parsed(name[1:], value) for name, value in given.items()}
+    return load(namespace.config, overrides), namespace
+
+
+def parser_for(description: str) -> argparse.ArgumentParser:
+    """A parser with `--config` and every dotted option."""
+    return _parser(description)
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, exit_on_error=False, allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=44, width=110),
+    )  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="YAML file, such as configs/quickstart.yaml")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for dotted, field in _leaves(PipelineConfig):
+        section = dotted.rpartition(".")[0] or "run"
+        group = groups.setdefault(section, parser.add_argument_group(section))
+        many = get_origin(field.annotation) is tuple
+        default = field.get_default(call_default_factory=True) if not field.is_required() else None
+        text = " ".join((field.description or "").split()).replace("%", "%%")
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        group.add_argument(
+            f"--{dotted}", dest=f"/{dotted}", nargs="+" if many else None, metavar="VALUE",
+            help=f"{text} [{shown}]".replace("%%%%", "%%"),
+        )  # fmt: skip
+    return parser
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        section = _section(field.annotation)
+        if section is None:
+            yield prefix + name, field
+        else:
+            yield from _leaves(section, f"{prefix}{name}.")
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    options = get_args(annotation) if get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
+
+
+def _parsed(dotted: str, value: str | list[str]) -> Any:
+    try:
+        if isinstance(value, list):
+            return tuple(yaml.safe_load(item) for item in value)
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"command line: --{dotted} {value}: {' '.join(str(error).split())}") from error

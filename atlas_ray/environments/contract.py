@@ -1,0 +1,305 @@
+"""What every environment is: a card, a Gymnasium text environment, snapshots and an expert.
+
+`TextEnv` owns what all environments share (rounds, task checks, score, the life cycle of an episode); an environment
+writes its rules in four methods. Prompts, reply parsing and Ray live elsewhere (`atlas_ray/react.py`, `rollout/`).
+Imports neither ray nor torch.
+"""
+
+from __future__ import annotations
+
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, get_args
+
+import gymnasium
+from pydantic import BaseModel, ConfigDict, Field
+
+from atlas_ray.errors import ConfigError, EnvironmentError
+
+Split = Literal["train", "test"]
+Metric = Literal["success_rate", "mean_reward", "progress_rate"]
+Ending = Literal["running", "terminated", "truncated"]
+
+ACKNOWLEDGEMENT = "OK. I'll follow your instructions and try my best to solve the task."
+MAX_ACTION_CHARS = 1000
+"""Longer actions are answered by an explanation of the format; no environment has an action near this length."""
+
+
+class EnvironmentCard(BaseModel):
+    """What a driver must know of an environment before it plays it.
+
+    Attributes:
+        name: The part between `atlas/` and `-v0` of the Gymnasium id.
+        held_in: Whether the paper trains on it (Section 4.1) or only tests on it.
+        metric: What the paper reports for it; `info["score"]` is this metric for one episode, in [0, 1].
+        max_rounds: Replies after which an episode is truncated (paper, Appendix A).
+        instruction: The user turn that opens an episode, before the first observation.
+        acknowledgement: The assistant turn that answers it.
+        n_train: Training tasks, numbered from 0.
+        n_test: Test tasks, numbered from 0; none of them is a training task.
+        source: Where the rules and the tasks come from.
+        snapshot: "native" copies the state, "replay" plays the actions again.
+        isolated: Whether it needs an operating-system process of its own.
+        action_rule: How a reply's action is found: "one" = exactly one "Action:" line, "first" = after the first
+            "Action:" or the whole reply, "last" = after the last "Action:".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    held_in: bool
+    metric: Metric
+    max_rounds: int = Field(ge=1)
+    instruction: str = Field(min_length=1)
+    acknowledgement: str = ACKNOWLEDGEMENT
+    n_train: int = Field(ge=0)
+    n_test: int = Field(ge=0)
+    source: str
+    snapshot: Literal["native", "replay"] = "native"
+    isolated: bool = False
+    action_rule: Literal["one", "first", "last"]
+
+    def n_tasks(self, split: Split) -> int:
+        """How many tasks the split has."""
+        return self.n_train if split == "train" else self.n_test
+
+
+class Outcome(NamedTuple):
+    """What one action led to, as an environment's rules see it."""
+
+    observation: str
+    score: float
+    """The metric so far, in [0, 1]; the reward of the step is its increase."""
+    success: bool = False
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An episode between two steps: picklable, shared with nobody, restorable in any process.
+
+    `inner` belongs to the environment; the rest is what `TextEnv` keeps.
+    """
+
+    environment: str
+    task: int
+    split: Split
+    seed: int | None
+    rounds: int
+    score: float
+    success: bool
+    ending: Ending
+    inner: Any
+
+
+class Expert(Protocol):
+    """Plays the episode its environment is in, from the state the environment is in."""
+
+    def next_action(self, observation: str) -> tuple[str, str]:
+        """The step's reason in words, and the action as `TextEnv.step` takes it.
+
+        Args:
+            observation: The last text that the environment gave.
+        """
+        ...
+
+
+class TextEnv(gymnasium.Env[str, str], ABC):
+    """A text environment: `reset` and `step` as in Gymnasium, `snapshot` and `restore`, valid actions, an expert.
+
+    A subclass passes its card to `__init__` and writes `_start`, `_act`, `_save`, `_load` and `expert`; where it can
+    list actions, `valid_actions` too.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    observation_space = gymnasium.spaces.Text(max_length=100_000, min_length=0, charset=string.printable)
+    action_space = gymnasium.spaces.Text(max_length=MAX_ACTION_CHARS, min_length=1, charset=string.printable)
+
+    def __init__(self, card: EnvironmentCard, *, max_rounds: int | None = None) -> None:
+        if max_rounds is not None:
+            if isinstance(max_rounds, bool) or not isinstance(max_rounds, int) or max_rounds < 1:
+                raise ConfigError(f"{card.name}: max_rounds is {max_rounds!r}; give a whole number of at least 1")
+            card = card.model_copy(update={"max_rounds": max_rounds})
+        self._card = card
+        self._task = 0
+        self._split: Split = "train"
+        self._seed: int | None = None
+        self._rounds = 0
+        self._score = 0.0
+        self._success = False
+        self._ending: Ending | None = None
+
+    # -- what an environment writes -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _start(self, task: int, split: Split, seed: int | None) -> str:
+        """Set up the task and return its first observation; everything random derives from the three arguments."""
+
+    @abstractmethod
+    def _act(self, action: str) -> Outcome:
+        """Apply one action. One that cannot be parsed or done leaves the state as it was and says so in words."""
+
+    @abstractmethod
+    def _save(self) -> Any:
+        """The rules' state as a picklable value that later steps do not change."""
+
+    @abstractmethod
+    def _load(self, inner: Any) -> None:
+        """Take over a value of `_save`, possibly made by another instance, without changing it."""
+
+    @abstractmethod
+    def expert(self) -> Expert:
+        """A new expert for the running episode."""
+
+    def valid_actions(self) -> list[str]:
+        """Actions that make sense now, sorted; empty where the environment cannot list them or the episode is over."""
+        return []
+
+    def locate(self, item_id: int | str) -> tuple[Split, int]:
+        """Where the task of an AgentTraj-L `item_id` (such as "babyai_7" or 7) is: its split and number.
+
+        Raises:
+            EnvironmentError: Upstream's task set cannot be reproduced, or has no such item.
+        """
+        raise EnvironmentError(
+            f"{self.card.name}: item {item_id!r} cannot be mapped to a task: upstream's task order is not "
+            "reproducible here; choose tasks by number instead"
+        )
+
+    def _explain_format(self) -> str:
+        """The observation for an action that is empty or longer than `MAX_ACTION_CHARS`."""
+        return f"Error: an action is one line of 1 to {MAX_ACTION_CHARS} characters."
+
+    # -- what all share -------------------------------------------------------------------------------------------
+
+    @property
+    def card(self) -> EnvironmentCard:
+        """The card of this instance; its options may change the task counts and the round cap."""
+        return self._card
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: Varies what is random inside the task, never which task it is; None is the task's canonical form.
+            options: `task` (int, default 0) and `split` ("train" or "test", default "train").
+
+        Returns:
+            The first observation and the info dict (`score`, `success`, `rounds`, `task`, `split`).
+
+        Raises:
+            EnvironmentError: No such task, split or option.
+        """
+        task, split = self._check_options(options or {})
+        super().reset(seed=seed)
+        self._task, self._split, self._seed = task, split, seed
+        self._rounds, self._score, self._success = 0, 0.0, False
+        self._ending = None  # a start that fails leaves no half-started episode to step in
+        observation = self._start(task, split, seed)
+        self._ending = "running"
+        return observation, self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Play one round with the bare action text; the reward is the increase of `info["score"]`.
+
+        Raises:
+            EnvironmentError: No episode is running, or `action` is not a string.
+        """
+        name = self.card.name
+        if self._ending is None:
+            raise EnvironmentError(f"{name}: step() before reset(); call reset(options={{'task': ...}}) first")
+        if self._ending != "running":
+            raise EnvironmentError(
+                f"{name}: task {self._task} ({self._split}) is over ({self._ending} after {self._rounds} rounds); "
+                "call reset() to begin another episode"
+            )
+        if not isinstance(action, str):
+            raise EnvironmentError(f"{name}: an action is a string, not {type(action).__name__}")
+        if action.strip() and len(action) <= MAX_ACTION_CHARS:
+            outcome = self._act(action)
+        else:
+            outcome = Outcome(self._explain_format(), self._score)
+        self._rounds += 1
+        reward = outcome.score - self._score
+        self._score, self._success = outcome.score, outcome.success
+        truncated = not outcome.done and self._rounds >= self.card.max_rounds
+        if outcome.done:
+            self._ending = "terminated"
+        elif truncated:
+            self._ending = "truncated"
+        return outcome.observation, reward, outcome.done, truncated, self._info()
+
+    def snapshot(self) -> State:
+        """The episode as it is now.
+
+        Raises:
+            EnvironmentError: There was no reset.
+        """
+        if self._ending is None:
+            raise EnvironmentError(f"{self.card.name}: snapshot() before reset(); there is no episode to keep")
+        return State(
+            environment=self.card.name,
+            task=self._task,
+            split=self._split,
+            seed=self._seed,
+            rounds=self._rounds,
+            score=self._score,
+            success=self._success,
+            ending=self._ending,
+            inner=self._save(),
+        )
+
+    def restore(self, state: State) -> None:
+        """Go on from a snapshot, of this or another instance made with the same options.
+
+        Raises:
+            EnvironmentError: It is not a snapshot of this environment.
+        """
+        if not isinstance(state, State) or state.environment != self.card.name:
+            what = f"of {state.environment}" if isinstance(state, State) else f"but {type(state).__name__}"
+            raise EnvironmentError(f"{self.card.name}: restore() takes a snapshot of this environment, not one {what}")
+        self._load(state.inner)
+        self._task, self._split, self._seed = state.task, state.split, state.seed
+        self._rounds, self._score, self._success = state.rounds, state.score, state.success
+        self._ending = state.ending
+
+    @property
+    def running(self) -> bool:
+        """Whether an episode has begun and has not ended."""
+        return self._ending == "running"
+
+    @property
+    def rounds(self) -> int:
+        """Rounds played in this episode."""
+        return self._rounds
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "score": self._score,
+            "success": self._success,
+            "rounds": self._rounds,
+            "task": self._task,
+            "split": self._split,
+        }
+
+    def _check_options(self, options: Mapping[str, Any]) -> tuple[int, Split]:
+        name = self.card.name
+        unknown = sorted(set(options) - {"task", "split"})
+        if unknown:
+            raise EnvironmentError(f"{name}: reset has no option {unknown[0]!r}; it takes 'task' and 'split'")
+        split = options.get("split", "train")
+        if split not in get_args(Split):
+            raise EnvironmentError(f"{name}: split is {split!r}; choose 'train' or 'test'")
+        split = cast(Split, split)
+        task = options.get("task", 0)
+        if isinstance(task, bool) or not isinstance(task, int):
+            raise EnvironmentError(f"{name}: task is {task!r}; give a whole number, counted from 0")
+        n = self.card.n_tasks(split)
+        if not 0 <= task < n:
+            numbers = f"its tasks are 0 to {n - 1}" if n else "it has no tasks with these options"
+            raise EnvironmentError(f"{name}: split {split!r} has no task {task}; {numbers}")
+        return task, split

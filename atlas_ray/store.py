@@ -1,0 +1,250 @@
+"""The run directory: paths, atomic writes, Parquet tables, append-only journals and stage manifests.
+
+A run directory is any URL that fsspec knows (a plain path, `s3://...`, `gs://...`, `memory://...`). Nothing is ever
+half-written: a file is written beside its target and moved over it. What only appends (journals) tolerates a torn
+last line: that line is owed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from atlas_ray.errors import StoreError
+from atlas_ray.trajectory import (
+    SELECTION_SCHEMA,
+    TRAJECTORY_SCHEMA,
+    Selection,
+    Trajectory,
+    selection_from_row,
+    selections_to_table,
+    trajectories_to_table,
+    trajectory_from_row,
+)
+
+IDENTITY = ("seed", "model", "environments")
+"""Top-level config fields that make two run directories different experiments."""
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 (first 16 hex digits) of `value` as canonical JSON: equal content, equal hash, in any process."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Store:
+    """One run directory.
+
+    Args:
+        url: a path or a URL that fsspec knows.
+
+    Raises:
+        StoreError: the protocol is unknown or its package is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.fs, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise StoreError(f"run_dir {url!r}: {error}; use a path or a URL that fsspec knows") from error
+        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self.root = os.path.abspath(root) if self.is_local else root.rstrip("/")
+        self.url = self.root if self.is_local else url.rstrip("/")
+
+    def path(self, *parts: str) -> str:
+        """The path of a file inside the run directory, as `self.fs` takes it."""
+        return posixpath.join(self.root, *parts)
+
+    def exists(self, *parts: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self.fs.exists(self.path(*parts)))
+
+    def list(self, *parts: str) -> list[str]:
+        """Names in a folder, sorted; empty when it is not there."""
+        if not self.exists(*parts):
+            return []
+        return sorted(posixpath.basename(str(name).rstrip("/")) for name in self.fs.ls(self.path(*parts), detail=False))
+
+    # --- whole files ---------------------------------------------------------------------------------------------
+    def write_bytes(self, data: bytes, *parts: str) -> str:
+        """Write a file atomically; returns its path.
+
+        Raises:
+            StoreError: the disk is full or the place cannot be written.
+        """
+        target = self.path(*parts)
+        scratch = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{os.getpid()}.tmp")
+        try:
+            self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
+            try:
+                with self.fs.open(scratch, "wb") as file:
+                    file.write(data)
+                self.fs.mv(scratch, target) if not self.is_local else os.replace(scratch, target)
+            finally:
+                if self.fs.exists(scratch):
+                    self.fs.rm(scratch)
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error.strerror or error}; free space or fix the rights") from error
+        return target
+
+    def write_text(self, text: str, *parts: str) -> str:
+        """Write UTF-8 text atomically."""
+        return self.write_bytes(text.encode(), *parts)
+
+    def write_json(self, value: Any, *parts: str) -> str:
+        """Write indented JSON with sorted keys atomically."""
+        return self.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", *parts)
+
+    def read_text(self, *parts: str) -> str:
+        """The text of a file."""
+        return str(self.fs.cat_file(self.path(*parts)).decode())
+
+    def read_json(self, *parts: str) -> Any:
+        """A JSON file.
+
+        Raises:
+            StoreError: the file is missing or no JSON.
+        """
+        try:
+            return json.loads(self.read_text(*parts))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.path(*parts)} is missing; run the stage that writes it first") from error
+        except json.JSONDecodeError as error:
+            raise StoreError(f"{self.path(*parts)} is not JSON ({error}); delete it and run its stage again") from error
+
+    # --- tables --------------------------------------------------------------------------------------------------
+    def write_table(self, table: pa.Table, *parts: str) -> str:
+        """Write one Parquet file atomically."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        return self.write_bytes(sink.getvalue().to_pybytes(), *parts)
+
+    def read_table(self, schema: pa.Schema, *parts: str) -> pa.Table:
+        """All Parquet files of a folder in the order of their names.
+
+        Raises:
+            StoreError: the folder holds none, or one has other columns.
+        """
+        names = [name for name in self.list(*parts) if name.endswith(".parquet")]
+        if not names:
+            raise StoreError(f"{self.path(*parts)} holds no Parquet files; run the stage that writes it first")
+        tables = []
+        for name in names:
+            with self.fs.open(self.path(*parts, name), "rb") as file:
+                table = pq.read_table(file)
+            if set(table.column_names) != set(schema.names):
+                raise StoreError(
+                    f"{self.path(*parts, name)}: columns {sorted(table.column_names)}, expected {sorted(schema.names)}"
+                )
+            tables.append(table.select(schema.names).cast(schema))
+        return pa.concat_tables(tables)
+
+    def write_trajectories(self, trajectories: Sequence[Trajectory]) -> str:
+        """Replace `trajectories/`; all rows in one file, sorted by id."""
+        rows = sorted(trajectories, key=lambda trajectory: trajectory.trajectory_id)
+        return self.write_table(trajectories_to_table(rows), "trajectories", "part-0.parquet")
+
+    def read_trajectories(self) -> list[Trajectory]:
+        """All trajectories of the run, sorted by id."""
+        rows = self.read_table(TRAJECTORY_SCHEMA, "trajectories").to_pylist()
+        return sorted((trajectory_from_row(row) for row in rows), key=lambda trajectory: trajectory.trajectory_id)
+
+    def write_selections(self, method: str, selections: Sequence[Selection]) -> str:
+        """Replace `selections/<method>/`; all rows in one file, sorted by trajectory id."""
+        rows = sorted(selections, key=lambda selection: selection.trajectory_id)
+        return self.write_table(selections_to_table(rows), "selections", method, "part-0.parquet")
+
+    def read_selections(self, method: str) -> list[Selection]:
+        """All selections of a method, sorted by trajectory id."""
+        rows = self.read_table(SELECTION_SCHEMA, "selections", method).to_pylist()
+        return sorted((selection_from_row(row) for row in rows), key=lambda selection: selection.trajectory_id)
+
+    # --- journals ------------------------------------------------------------------------------------------------
+    def append(self, rows: Iterable[dict[str, Any]], *parts: str) -> None:
+        """Append rows to a JSON Lines journal and flush them to the disk.
+
+        Raises:
+            StoreError: the disk is full; the rows before stay valid.
+        """
+        target = self.path(*parts)
+        data = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows).encode()
+        try:
+            self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
+            torn = self.fs.exists(target) and self._is_torn(target)
+            with self.fs.open(target, "ab") as file:
+                file.write(b"\n" + data if torn else data)
+        except OSError as error:
+            raise StoreError(f"cannot append to {target}: {error.strerror or error}; free space and run again") from error
+
+    def _is_torn(self, target: str) -> bool:
+        size = self.fs.size(target)
+        return bool(size) and self.fs.cat_file(target, start=size - 1, end=size) != b"\n"
+
+    def journal(self, *parts: str) -> Iterator[dict[str, Any]]:
+        """The whole rows of a JSON Lines journal; a torn line is left out (it is owed again)."""
+        if not self.exists(*parts):
+            return
+        for line in self.read_text(*parts).split("\n"):
+            if not line:
+                continue
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    # --- manifests -----------------------------------------------------------------------------------------------
+    def is_current(self, stage: str, unit: str, key: str) -> bool:
+        """Whether `unit` of a stage was finished with the same `key` (hash of its config and inputs)."""
+        entry = self._manifest(stage).get(unit)
+        return entry is not None and entry["key"] == key
+
+    def key_of(self, stage: str, unit: str) -> str | None:
+        """The key that `unit` of a stage was finished with; None when it was not."""
+        entry = self._manifest(stage).get(unit)
+        return None if entry is None else str(entry["key"])
+
+    def finish(self, stage: str, unit: str, key: str, **facts: Any) -> None:
+        """Record in `<stage>/manifest.json` that `unit` is finished; written last, after all of its files."""
+        manifest = self._manifest(stage)
+        manifest[unit] = {"key": key, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **facts}
+        self.write_json(manifest, stage, "manifest.json")
+
+    def facts(self, stage: str) -> dict[str, dict[str, Any]]:
+        """What was recorded of every finished unit of a stage."""
+        return self._manifest(stage)
+
+    def _manifest(self, stage: str) -> dict[str, dict[str, Any]]:
+        if not self.exists(stage, "manifest.json"):
+            return {}
+        manifest: dict[str, dict[str, Any]] = self.read_json(stage, "manifest.json")
+        return manifest
+
+    # --- config --------------------------------------------------------------------------------------------------
+    def claim(self, config: dict[str, Any]) -> None:
+        """Write `config.yaml`, or check that the one there is of the same experiment.
+
+        Stages rerun when their own settings change; but another seed, model or set of environments is another
+        experiment and needs a run directory of its own.
+
+        Raises:
+            StoreError: the directory belongs to another experiment.
+        """
+        if self.exists("config.yaml"):
+            before = yaml.safe_load(self.read_text("config.yaml")) or {}
+            for name in IDENTITY:
+                if before.get(name) != config.get(name):
+                    raise StoreError(
+                        f"{self.path('config.yaml')}: this run directory is of another experiment ({name} was "
+                        f"{before.get(name)!r}, is {config.get(name)!r}); choose another run_dir or delete this one"
+                    )
+        self.write_text(yaml.safe_dump(config, sort_keys=False), "config.yaml")

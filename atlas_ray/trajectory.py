@@ -1,0 +1,205 @@
+"""The rows that flow through the pipeline: `Trajectory`, `Selection` and `Episode`, with their Arrow schemas.
+
+Frozen pydantic models: what is validated here is what is stored in Parquet and JSON Lines. No ray, no torch.
+Steps are numbered from 0; a step is one assistant turn that acts (an acknowledgement is none).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "test"]
+
+
+class Row(BaseModel):
+    """Base of every stored row: frozen, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Message(Row):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+    step: int | None = None
+    """Number of the step that this assistant turn is; None for a turn that is not a step."""
+
+
+class Trajectory(Row):
+    """An expert's conversation with an environment.
+
+    The assistant turns that act are numbered 0 .. n_steps - 1 in order.
+    """
+
+    trajectory_id: str
+    env: str
+    """Name of the environment, as in the registry (`textcraft`)."""
+    item_id: str
+    """The task in its source's own words: AgentTraj-L's item_id, or `<env>_<task>` for collected ones."""
+    split: Split = "train"
+    source: str
+    """Where it comes from: `expert`, or the imported file's name."""
+    messages: tuple[Message, ...]
+    n_steps: int
+    reward: float | None = None
+    """Score at the end, in [0, 1]; None when the source does not tell."""
+    success: bool | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _steps_are_numbered(self) -> Self:
+        steps = [message.step for message in self.messages if message.step is not None]
+        if steps != list(range(self.n_steps)):
+            raise ValueError(f"steps must be numbered 0..{self.n_steps - 1} in order, found {steps}")
+        if any(message.role != "assistant" for message in self.messages if message.step is not None):
+            raise ValueError("only an assistant turn can be a step")
+        return self
+
+    @property
+    def steps(self) -> list[Message]:
+        """The assistant turns that are steps, in order."""
+        return [message for message in self.messages if message.step is not None]
+
+
+class Usage(Row):
+    """What an answer cost."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+class Selection(Row):
+    """The steps of one trajectory that one method calls critical; or the error that kept it from an answer."""
+
+    trajectory_id: str
+    method: str
+    ratio: float
+    steps: tuple[int, ...] = ()
+    """Critical steps, ascending."""
+    scores: tuple[float, ...] | None = None
+    """One score a step of the trajectory (perplexity, value difference), higher is more critical."""
+    categories: tuple[str, ...] | None = None
+    """One category a critical step, beside `steps`."""
+    plan: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    """`<kind>: <detail>`; such a row has no steps."""
+    usage: Usage = Usage()
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if list(self.steps) != sorted(set(self.steps)) or any(step < 0 for step in self.steps):
+            raise ValueError(f"steps must be ascending, distinct and >= 0, found {self.steps}")
+        if self.categories is not None and len(self.categories) != len(self.steps):
+            raise ValueError("categories must stand beside steps, one each")
+        if self.error is not None and self.steps:
+            raise ValueError("a selection with an error has no steps")
+        return self
+
+
+Stop = Literal["done", "max_rounds", "context", "tokens", "no_action", "deadline", "error"]
+
+
+class Episode(Row):
+    """One finished episode of a model in an environment: a line of `evaluation/<model>/<env>.jsonl`."""
+
+    key: str
+    """Content hash of everything that determines the episode: model, environment, options, task, seed, sampling."""
+    model: str
+    env: str
+    task: int
+    split: Split
+    seed: int
+    messages: tuple[Message, ...]
+    score: float
+    """The environment's metric at the end, in [0, 1]."""
+    success: bool
+    rounds: int
+    stop: Stop
+    """Why it ended: `done` by the environment, a cap, or an error."""
+    error: str | None = None
+    """Set when `stop` is `error`: such an episode counts as an error, never as a zero."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+_USAGE = pa.struct([("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()), ("cost_usd", pa.float64())])
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("step", pa.int32())])
+
+TRAJECTORY_SCHEMA = pa.schema(
+    [
+        ("trajectory_id", pa.string()),
+        ("env", pa.string()),
+        ("item_id", pa.string()),
+        ("split", pa.string()),
+        ("source", pa.string()),
+        ("messages", pa.list_(_MESSAGE)),
+        ("n_steps", pa.int32()),
+        ("reward", pa.float64()),
+        ("success", pa.bool_()),
+        ("metadata", pa.string()),
+    ]
+)
+SELECTION_SCHEMA = pa.schema(
+    [
+        ("trajectory_id", pa.string()),
+        ("method", pa.string()),
+        ("ratio", pa.float64()),
+        ("steps", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float64())),
+        ("categories", pa.list_(pa.string())),
+        ("plan", pa.string()),
+        ("reason", pa.string()),
+        ("error", pa.string()),
+        ("usage", _USAGE),
+        ("provenance", pa.string()),
+    ]
+)
+_JSON_FIELDS = ("metadata", "provenance")
+
+
+def to_row(model: Trajectory | Selection) -> dict[str, Any]:
+    """The model as a plain row of its Arrow schema; free-form dicts become JSON text with sorted keys."""
+    row = model.model_dump(mode="json")
+    for name in _JSON_FIELDS:
+        if name in row:
+            row[name] = json.dumps(row[name], sort_keys=True, ensure_ascii=False)
+    return row
+
+
+def _from_row(row: dict[str, Any]) -> dict[str, Any]:
+    fields = dict(row)
+    for name in _JSON_FIELDS:
+        if name in fields:
+            fields[name] = json.loads(fields[name] or "{}")
+    return fields
+
+
+def trajectory_from_row(row: dict[str, Any]) -> Trajectory:
+    """Inverse of `to_row` for a row read from Parquet."""
+    return Trajectory.model_validate(_from_row(row))
+
+
+def selection_from_row(row: dict[str, Any]) -> Selection:
+    """Inverse of `to_row` for a row read from Parquet."""
+    return Selection.model_validate(_from_row(row))
+
+
+def trajectories_to_table(trajectories: Sequence[Trajectory]) -> pa.Table:
+    """An Arrow table in `TRAJECTORY_SCHEMA`, one row a trajectory."""
+    return pa.Table.from_pylist([to_row(trajectory) for trajectory in trajectories], TRAJECTORY_SCHEMA)
+
+
+def selections_to_table(selections: Sequence[Selection]) -> pa.Table:
+    """An Arrow table in `SELECTION_SCHEMA`, one row a selection."""
+    return pa.Table.from_pylist([to_row(selection) for selection in selections], SELECTION_SCHEMA)

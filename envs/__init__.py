@@ -1,0 +1,14 @@
+"""The environments of atlas-ray, one folder each: rules (`env.py`), tasks (`tasks.py`), expert (`expert.py`).
+
+`import envs` registers all of them with Gymnasium as `atlas/<name>-v0`.
+"""
+
+from atlas_ray.environments.registry import register
+
+for _name, _class in {
+    "babyai": "BabyAIEnv",
+    "maze": "MazeEnv",
+    "textcraft": "TextCraftEnv",
+    "wordle": "WordleEnv",
+}.items():
+    register(_name, f"envs.{_name}.env:{_class}")

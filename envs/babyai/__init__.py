@@ -1,0 +1,1 @@
+"""BabyAI: language goals in a grid world, played with text macro actions."""
