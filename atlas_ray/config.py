@@ -54,8 +54,8 @@ class CollectConfig(Section):
     """`expert` lets each environment's expert play training tasks; else a path or glob of AgentTraj-L JSON files."""
     trajectories: dict[str, int] = Field(default_factory=dict)
     """Number of training tasks per environment; with an import, at most so many (none named: all)."""
-    min_score: float = Field(1.0, ge=0, le=1)
-    """Episodes of an expert that end below this score are dropped, and counted in the manifest."""
+    min_score: float | None = Field(None, ge=0, le=1)
+    """Expert episodes below this score are dropped, and counted in the manifest; None keeps the successful ones."""
 
 
 class LlmSelectorConfig(Section):
@@ -151,7 +151,7 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """Episodes of every model in every environment."""
 
-    models: tuple[str, ...] = ("random", "base", "warmup", "llm")
+    models: tuple[str, ...] = ("random", "base", "llm")
     """`random`, `expert`, `base`, `warmup`, the name of a selection (its checkpoint), or a model directory."""
     environments: tuple[str, ...] = ("all",)
     """Names, or `all`."""
@@ -167,6 +167,8 @@ class EvaluateConfig(Section):
     """End an episode after so many replies in a row without an action (recorded as `no_action`); None: never."""
     deadline_s: float = Field(900.0, gt=0)
     """Seconds per episode."""
+    servers: int = Field(1, gt=0)
+    """Environment servers (Ray actors)."""
     slots: int = Field(32, gt=0)
     """Episodes under way in one environment server."""
     instructions: str | None = None

@@ -10,22 +10,15 @@ import re
 from collections.abc import Sequence
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.errors import ConfigError
 from envs.textcraft.expert import TextCraftExpert
-from envs.textcraft.tasks import Recipe, check_depths, goals, recipe_book
+from envs.textcraft.tasks import MAX_DISTRACTORS, Recipe, check_depths, goals, recipe_book
 
 INSTRUCTION = """\
-Craft the goal item. Each round, write one thought and one action in this format:
-Thought:
-your reasoning
-
-Action:
-your action
-
-The actions are:
-get [count] [item]: fetch an item that no command crafts, e.g. get 2 iron ingot
-craft [count] [item] using [count] [item], ...: use one of the crafting commands given, e.g. craft 1 chain using \
-1 iron ingot, 2 iron nugget. Where a command asks for a kind, such as planks, name one you hold, such as oak planks.
-inventory: list what you hold"""
+Craft the goal item. Answer each observation with a thought and one action:
+Thought: your reasoning
+Action: get [count] [item], craft [count] [item] using [count] [item], ... or inventory
+Get what no command crafts. Craft by the given commands; for a kind such as planks, name one such as oak planks."""
 
 FORMAT_HELP = 'An action is "get N item", "craft N item using N item, N item" or "inventory".'
 
@@ -40,14 +33,24 @@ class TextCraftEnv(TextEnv):
 
     Args:
         depths: Only goals of these crafting depths (1 to 4); task i is then the i-th of them.
+        distractors: Commands shown at most besides those that the goal needs, upstream's 10 unless given.
         max_rounds: Rounds before truncation, the paper's 20 unless given.
 
     `valid_actions` lists `inventory`, the shown commands that can be carried out now (kinds filled in) and a `get`
     for every basic ingredient of a shown command. A `seed` redraws the distractor commands and their order.
     """
 
-    def __init__(self, *, depths: Sequence[int] | None = None, max_rounds: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        depths: Sequence[int] | None = None,
+        distractors: int = MAX_DISTRACTORS,
+        max_rounds: int | None = None,
+    ) -> None:
         self._depths = check_depths(depths)
+        if isinstance(distractors, bool) or not isinstance(distractors, int) or not 0 <= distractors <= MAX_DISTRACTORS:
+            raise ConfigError(f"textcraft: distractors is {distractors!r}; give a whole number, 0 to {MAX_DISTRACTORS}")
+        self._distractors = distractors
         card = EnvironmentCard(
             name="textcraft",
             held_in=True,
@@ -83,7 +86,7 @@ class TextCraftEnv(TextEnv):
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         self._goal = goals(split, self._depths)[task]
         rng = random.Random(f"textcraft {self._goal} {seed}")
-        self._commands = tuple(self._book.commands(self._goal, rng))
+        self._commands = tuple(self._book.commands(self._goal, rng, self._distractors))
         self._inventory = {}
         lines = "\n".join(recipe.line for recipe in self._commands)
         return f"Crafting commands:\n{lines}\n\nGoal: craft {self._goal}."

@@ -21,7 +21,12 @@ from atlas_ray.environments.contract import Split
 from atlas_ray.errors import ConfigError
 
 N_TEST = 100
-"""Test goals over all depths, as many as AgentGym's."""
+"""Test goals that can be reached within the paper's 20 rounds, as many as AgentGym tests."""
+OUT_OF_REACH = frozenset(
+    f"{colour} banner"
+    for colour in ("black", "blue", "brown", "cyan", "gray", "light blue", "light gray", "lime", "orange", "purple")
+) | {"anvil", "lodestone", "netherite block"}
+"""Goals that take more than 20 rounds (the planner's shortest plans: 23 to 48); they close the test split."""
 MAX_DISTRACTORS = 10
 SAMPLE_PER_INGREDIENT = 10
 
@@ -131,8 +136,8 @@ class RecipeBook:
                     uses.setdefault(ingredient.name, {})[recipe.line] = recipe
         return {name: tuple(found[line] for line in sorted(found)) for name, found in uses.items()}
 
-    def commands(self, goal: str, rng: random.Random) -> list[Recipe]:
-        """The recipes shown for a goal: its tree and up to ten that use the same ingredients, shuffled."""
+    def commands(self, goal: str, rng: random.Random, distractors: int = MAX_DISTRACTORS) -> list[Recipe]:
+        """The recipes shown for a goal: its tree and at most so many others of the same ingredients, shuffled."""
         needed = self.needed_for(goal)
         others: dict[str, Recipe] = {}
         for recipe in needed:
@@ -143,7 +148,7 @@ class RecipeBook:
         for recipe in needed:
             others.pop(recipe.line, None)
         pool = [others[line] for line in sorted(others)]
-        shown = needed + rng.sample(pool, min(len(pool), MAX_DISTRACTORS))
+        shown = needed + rng.sample(pool, min(len(pool), distractors))
         rng.shuffle(shown)
         return shown
 
@@ -238,20 +243,25 @@ def _ingredients(row: dict[str, Any]) -> tuple[Ingredient, ...]:
 def goals(split: Split, depths: tuple[int, ...] | None) -> tuple[str, ...]:
     """The goal items of a split in task order, only those of the given crafting depths if any are given.
 
-    Test goals are drawn from every depth in proportion. Tasks are shuffled, so the first n are a fair sample.
+    Test goals are drawn from every depth in proportion, and both splits are shuffled, so the first n tasks are a
+    fair sample; only the goals out of reach within 20 rounds come last, in the test split.
     """
+    depth_of = recipe_book().depth
     by_depth: dict[int, list[str]] = {}
-    for item, depth in sorted(recipe_book().depth.items()):
-        by_depth.setdefault(depth, []).append(item)
+    for item in sorted(depth_of.keys() - OUT_OF_REACH):
+        by_depth.setdefault(depth_of[item], []).append(item)
     total = sum(map(len, by_depth.values()))
     chosen: list[str] = []
+    before = 0
     for depth, items in sorted(by_depth.items()):
-        rng = random.Random(f"textcraft split depth {depth}")
-        rng.shuffle(items)
-        n_test = round(len(items) * N_TEST / total)
+        random.Random(f"textcraft split depth {depth}").shuffle(items)
+        n_test = round((before + len(items)) * N_TEST / total) - round(before * N_TEST / total)
+        before += len(items)
         if depths is None or depth in depths:
             chosen += items[:n_test] if split == "test" else items[n_test:]
     random.Random(f"textcraft order {split}").shuffle(chosen)
+    if split == "test":
+        chosen += [item for item in sorted(OUT_OF_REACH) if depths is None or depth_of[item] in depths]
     return tuple(chosen)
 
 

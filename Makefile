@@ -1,0 +1,34 @@
+# The commands of this project; each does all of its set-up. `make help` lists them.
+SHELL := /bin/bash
+PY := .venv/bin/python
+CONFIG ?= configs/quickstart.yaml
+ARGS ?=
+
+.PHONY: help install pipeline test lint bench clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/.installed  ## install the locked CPU stack into .venv
+
+.venv/.installed: requirements/cpu.lock requirements/install.sh pyproject.toml
+	@bash requirements/install.sh
+	@touch $@
+
+pipeline: install  ## run CONFIG (the quickstart) on Ray; more options in ARGS="--train.epochs 2"
+	@$(PY) -m atlas_ray.launch -- python jobs/pipeline.py --config $(CONFIG) $(ARGS)
+
+lint: install  ## ruff, mypy and import-linter
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+test: lint  ## the whole test suite
+	$(PY) -m pytest $(ARGS)
+
+bench: install  ## every benchmark: each ratio beside its goal
+	@for file in benchmarks/[a-z]*.py; do $(PY) -m benchmarks.$$(basename $$file .py) || exit $$?; done
+
+clean:  ## remove what was installed and built, not the runs
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

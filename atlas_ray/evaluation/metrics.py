@@ -1,0 +1,262 @@
+"""What episodes amount to: rates and means in percent with 95 % intervals, and paired comparisons of models.
+
+The unit of chance is the task. With one episode a task, a rate gets Wilson's interval and two models are
+compared by McNemar's exact test; what is a mean (reward, progress, or several episodes a task) is
+bootstrapped over tasks. Episodes with an error are counted and left out, never a zero. numpy only; reading
+and playing episodes live elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_ray.errors import DataError
+from atlas_ray.trajectory import Episode
+
+if TYPE_CHECKING:
+    from atlas_ray.environments.contract import EnvironmentCard, Metric
+
+Interval = tuple[float, float]
+
+RESAMPLES = 10_000
+"""Draws of a bootstrap and of a permutation test."""
+_CHUNK = 500
+_Z = NormalDist().inv_cdf(0.975)
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Wilson's score interval of a rate, 95 %, in percent (Wilson 1927).
+
+    Raises:
+        ValueError: n is 0, or `successes` does not lie in 0..n.
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} successes of {n}: give a rate of at least one")
+    rate = successes / n
+    centre = rate + _Z**2 / (2 * n)
+    half = _Z * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
+    low, high = (centre - half) / (1 + _Z**2 / n), (centre + half) / (1 + _Z**2 / n)
+    return 100 * max(0.0, low), 100 * min(1.0, high)
+
+
+def bootstrap(
+    values: Sequence[float],
+    tasks: Sequence[Hashable] | None = None,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a mean, 95 %, in percent; tasks are drawn, with all of their values.
+
+    Equal values have nothing to draw from, and a bootstrap would claim certainty. They get the widest
+    interval that agrees with them instead: the share of such tasks is at least Wilson's lower bound, the
+    others may lie anywhere between `low` and `high`. (For all 0 or all 1 this is Wilson's interval.)
+
+    Args:
+        values: at least one, between `low` and `high`.
+        tasks: the task of each value, when tasks have several; None means one each.
+        low: the least possible value.
+        high: the largest possible value.
+        seed: the same seed and values give the same interval.
+    """
+    sums, counts = _by_task(values, range(len(values)) if tasks is None else tasks)
+    means = sums / counts
+    if np.ptp(means) == 0:
+        share = wilson(len(means), len(means))[0] / 100
+        value = float(means[0])
+        return 100 * (share * value + (1 - share) * low), 100 * (share * value + (1 - share) * high)
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(RESAMPLES // _CHUNK):
+        picks = generator.integers(0, len(sums), (_CHUNK, len(sums)))
+        drawn.append(sums[picks].sum(axis=1) / counts[picks].sum(axis=1))
+    lower, upper = np.percentile(np.concatenate(drawn), [2.5, 97.5])
+    return 100 * float(lower), 100 * float(upper)
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Two-sided exact McNemar p value: of the pairs that differ, so many on one side by a fair coin."""
+    n = wins + losses
+    ways = tail = 1
+    for k in range(min(wins, losses)):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
+    return min(1.0, 2 * tail / 2**n)
+
+
+def paired_difference(wins: int, losses: int, n: int) -> Interval:
+    """Interval of the difference of two paired rates, 95 %, in percentage points (Bonett and Price 2012).
+
+    Wald's interval after half a pair is added to each of the four cells; never of width 0, good for small n.
+
+    Args:
+        wins: pairs that only the second solved.
+        losses: pairs that only the first solved.
+        n: all pairs, at least one.
+    """
+    up, down = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = _Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return 100 * max(-1.0, up - down - half), 100 * min(1.0, up - down + half)
+
+
+def sign_flip(values: Sequence[float], tasks: Sequence[Hashable] | None = None, *, seed: int = 0) -> float:
+    """Two-sided p value of paired differences being centred on 0: each task's sign may as well be the other.
+
+    For differences of -1, 0 and 1 this is McNemar's test, up to the noise of its 10,000 draws.
+    """
+    sums, _ = _by_task(values, range(len(values)) if tasks is None else tasks)
+    observed = abs(sums.sum()) - 1e-9
+    generator = np.random.default_rng(seed)
+    as_far = 0
+    for _ in range(RESAMPLES // _CHUNK):
+        signs = generator.integers(0, 2, (_CHUNK, len(sums))) * 2 - 1
+        as_far += int((np.abs(signs @ sums) >= observed).sum())
+    return (1 + as_far) / (1 + RESAMPLES)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same tasks with the same seeds; everything in percent or percentage points."""
+
+    first: float
+    second: float
+    difference: float
+    """second - first."""
+    ci95: Interval
+    p_value: float
+    n: int
+    """Pairs of episodes that both models finished without an error."""
+
+    @property
+    def established(self) -> bool:
+        """Whether luck is ruled out: p < 0.05 and an interval without 0."""
+        return self.p_value < 0.05 and not self.ci95[0] <= 0 <= self.ci95[1]
+
+
+def compare(
+    first: Iterable[Episode], second: Iterable[Episode], metric: Metric = "success_rate", *, seed: int = 0
+) -> Comparison | None:
+    """Paired comparison of two models on the (environment, task, seed) keys they share; None without any.
+
+    Success, one episode a task: McNemar's exact test with Bonett and Price's interval. Means, or several
+    episodes a task: a bootstrap interval and a sign-flip test over tasks.
+    """
+    left, right = _finished(first), _finished(second)
+    keys = sorted(left.keys() & right.keys())
+    if not keys:
+        return None
+    a = [_value(left[key], metric) for key in keys]
+    b = [_value(right[key], metric) for key in keys]
+    gains = [y - x for x, y in zip(a, b, strict=True)]
+    tasks = [key[:2] for key in keys]
+    if metric == "success_rate" and len(set(tasks)) == len(tasks):
+        wins, losses = gains.count(1.0), gains.count(-1.0)
+        interval, p_value = paired_difference(wins, losses, len(keys)), mcnemar(wins, losses)
+    else:
+        interval, p_value = bootstrap(gains, tasks, low=-1.0, seed=seed), sign_flip(gains, tasks, seed=seed)
+    return Comparison(100 * fmean(a), 100 * fmean(b), 100 * fmean(gains), interval, p_value, len(keys))
+
+
+def latest(episodes: Iterable[Episode]) -> list[Episode]:
+    """One episode per (environment, task, seed), sorted so: the last in the journal, but no error after a
+    finished one.
+    """
+    kept: dict[tuple[str, int, int], Episode] = {}
+    for episode in episodes:
+        place = (episode.env, episode.task, episode.seed)
+        before = kept.get(place)
+        if before is None or episode.error is None or before.error is not None:
+            kept[place] = episode
+    return [kept[place] for place in sorted(kept)]
+
+
+def environment_result(metric: Metric, episodes: Iterable[Episode], *, seed: int = 0) -> dict[str, Any]:
+    """One environment's entry of `results.json` (DESIGN.md section 4): percent, and tokens of all episodes.
+
+    `n` counts the episodes without an error; when it is 0, `score`, `ci95`, `success_rate` and `mean_rounds`
+    are null.
+    """
+    every = latest(episodes)
+    done = [episode for episode in every if episode.error is None]
+    entry: dict[str, Any] = {
+        "metric": metric,
+        "score": None,
+        "ci95": None,
+        "n": len(done),
+        "success_rate": None,
+        "errors": len(every) - len(done),
+        "mean_rounds": None,
+        "prompt_tokens": sum(episode.prompt_tokens for episode in every),
+        "completion_tokens": sum(episode.completion_tokens for episode in every),
+    }
+    if done:
+        values = [_value(episode, metric) for episode in done]
+        tasks = [episode.task for episode in done]
+        single = metric == "success_rate" and len(set(tasks)) == len(tasks)
+        interval = wilson(int(sum(values)), len(values)) if single else bootstrap(values, tasks, seed=seed)
+        entry["score"] = 100 * fmean(values)
+        entry["ci95"] = list(interval)
+        entry["success_rate"] = 100 * fmean(float(episode.success) for episode in done)
+        entry["mean_rounds"] = fmean(episode.rounds for episode in done)
+    return entry
+
+
+def results(
+    model: str,
+    config_hash: str,
+    episodes_by_env: Mapping[str, Iterable[Episode]],
+    cards: Mapping[str, EnvironmentCard],
+) -> dict[str, Any]:
+    """`results.json` of one model (DESIGN.md section 4).
+
+    The averages are over environments, each of which weighs the same (paper, Table 1); an environment without
+    a score is left out of them, and an average of none is null.
+
+    Raises:
+        DataError: an environment has no card.
+    """
+    for env in episodes_by_env:
+        if env not in cards:
+            raise DataError(f"evaluation of {model}: environment {env!r} has no card; known are {sorted(cards)}")
+    entries = {env: environment_result(cards[env].metric, rows) for env, rows in episodes_by_env.items()}
+
+    def average(held_in: bool) -> float | None:
+        scores = [entry["score"] for env, entry in entries.items() if cards[env].held_in is held_in]
+        known = [score for score in scores if score is not None]
+        return fmean(known) if known else None
+
+    return {
+        "model": model,
+        "config_hash": config_hash,
+        "environments": entries,
+        "held_in_average": average(True),
+        "held_out_average": average(False),
+    }
+
+
+def _value(episode: Episode, metric: Metric) -> float:
+    return float(episode.success) if metric == "success_rate" else episode.score
+
+
+def _finished(episodes: Iterable[Episode]) -> dict[tuple[str, int, int], Episode]:
+    return {(e.env, e.task, e.seed): e for e in latest(episodes) if e.error is None}
+
+
+def _by_task(values: Sequence[float], tasks: Iterable[Hashable]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and number of the values of each task, in the order in which tasks first appear."""
+    groups: dict[Hashable, list[float]] = defaultdict(list)
+    for value, task in zip(values, tasks, strict=True):
+        groups[task].append(value)
+    return (
+        np.array([sum(group) for group in groups.values()], dtype=np.float64),
+        np.array([len(group) for group in groups.values()], dtype=np.float64),
+    )

@@ -1,0 +1,162 @@
+"""Evaluate models: owed episodes only, appended as they finish, then `results.json`.
+
+What an episode depends on is hashed into its key, so a rerun after any kill plays only what is owed, and another
+checkpoint under the same name is evaluated anew. Aggregation is `metrics.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from atlas_ray import agenttraj, models
+from atlas_ray.config import PipelineConfig
+from atlas_ray.environments import registry
+from atlas_ray.environments.contract import EnvironmentCard
+from atlas_ray.errors import ConfigError, EngineError
+from atlas_ray.evaluation import metrics
+from atlas_ray.inference.engine import EngineActor, engine_resources
+from atlas_ray.progress import Progress, say
+from atlas_ray.rollout.episode import EpisodeSpec
+from atlas_ray.rollout.server import REFERENCE_POLICIES, Player, run_episodes
+from atlas_ray.store import Store, content_hash
+from atlas_ray.trajectory import Episode, Message
+
+
+def evaluated_environments(config: PipelineConfig) -> list[str]:
+    """The environments to evaluate in, `all` spelled out.
+
+    Raises:
+        ConfigError: one is unknown.
+    """
+    chosen = config.evaluate.environments
+    known = registry.names()
+    for name in chosen:
+        if name != "all" and name not in known:
+            raise ConfigError(f"evaluate.environments: no environment {name!r}; known are {', '.join(known)}")
+    return known if "all" in chosen else list(dict.fromkeys(chosen))
+
+
+def cards(config: PipelineConfig, names: Sequence[str]) -> dict[str, EnvironmentCard]:
+    """The cards of environments, made with the configured options."""
+    return {name: registry.card(name, **config.environments.get(name, {})) for name in names}
+
+
+def episode_specs(
+    config: PipelineConfig, model: str, model_key: str, cards: Mapping[str, EnvironmentCard]
+) -> list[EpisodeSpec]:
+    """What to play for one model: the first test tasks of each environment, `repeats` times each.
+
+    Raises:
+        DataError: `evaluate.instructions` cannot be read.
+    """
+    settings = config.evaluate
+    openings = _openings(settings.instructions) if settings.instructions else {}
+    return [
+        EpisodeSpec(
+            model=model, model_key=model_key, env=name, task=task, split="test", seed=config.seed + repeat,
+            options=config.environments.get(name, {}), opening=openings.get(name, ()),
+            temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
+            give_up_after=settings.give_up_after, deadline_s=settings.deadline_s,
+        )
+        for name, card in cards.items()
+        for task in range(min(settings.tasks, card.n_test))
+        for repeat in range(settings.repeats)
+    ]  # fmt: skip
+
+
+def _openings(pattern: str) -> dict[str, tuple[Message, ...]]:
+    """Instruction and acknowledgement per environment, from imported trajectories (DESIGN.md, decision 10)."""
+    openings: dict[str, tuple[Message, ...]] = {}
+    for trajectory in agenttraj.read(pattern):
+        first, second = trajectory.messages[:2]
+        if second.step is None:
+            openings.setdefault(trajectory.env, (first, second))
+    return openings
+
+
+@contextmanager
+def engines(config: PipelineConfig, model: str, directory: str) -> Iterator[Player]:
+    """Engine actors for a model, released at the end.
+
+    Raises:
+        EngineError: an engine did not start.
+    """
+    actor = EngineActor.options(max_restarts=0, **engine_resources(config.engine))  # type: ignore[attr-defined]
+    say(f"  evaluate {model}: starting {config.engine.replicas} vLLM engine(s)")
+    handles = [actor.remote(directory, config.engine) for _ in range(config.engine.replicas)]
+    try:
+        try:
+            lengths = ray.get([handle.ready.remote() for handle in handles])
+        except ray.exceptions.RayError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[-1]
+            raise EngineError(f"the engine for {model} ({directory}) did not start: {reason}") from error
+        yield Player(directory, tuple(handles), min(lengths))
+    finally:
+        for handle in handles:
+            ray.kill(handle)
+
+
+def evaluate(
+    config: PipelineConfig, store: Store, model: str, *, directory: str | None, model_key: str
+) -> dict[str, Any]:
+    """Play what is owed of one model and write `evaluation/<model>/results.json`.
+
+    Args:
+        config: of the run.
+        store: its run directory.
+        model: name in the table.
+        directory: model directory; None for a reference policy.
+        model_key: hash of the model's content.
+
+    Returns:
+        The content of `results.json`.
+    """
+    if directory is None and model not in REFERENCE_POLICIES:
+        raise ConfigError(f"evaluate.models: {model!r} has no model directory")
+    known = cards(config, evaluated_environments(config))
+    specs = episode_specs(config, model, model_key, known)
+    finished = _finished(store, model, list(known))
+    owed = [spec for spec in specs if spec.key not in finished]
+    if owed:
+        progress = Progress(f"evaluate {model}", len(specs), "episodes", done=len(specs) - len(owed))
+        if directory is None:
+            finished |= _play(config, store, owed, Player(), progress)
+        else:
+            models.load_tokenizer(directory)  # refuse a model without tokenizer before an engine starts
+            with engines(config, model, directory) as player:
+                finished |= _play(config, store, owed, player, progress)
+    episodes: dict[str, list[Episode]] = {name: [] for name in known}
+    for spec in specs:
+        episodes[spec.env].append(finished[spec.key])
+    config_hash = content_hash(sorted(spec.key for spec in specs))
+    table: dict[str, Any] = metrics.results(model, config_hash, episodes, known)
+    store.write_json(table, "evaluation", model, "results.json")
+    return table
+
+
+def _play(
+    config: PipelineConfig, store: Store, owed: Sequence[EpisodeSpec], player: Player, progress: Progress
+) -> dict[str, Episode]:
+    settings = config.evaluate
+    episodes: dict[str, Episode] = {}
+    wins = 0
+    for episode in run_episodes(owed, player, servers=settings.servers, slots=settings.slots, on_retry=say):
+        store.append([episode.model_dump(mode="json")], "evaluation", episode.model, f"{episode.env}.jsonl")
+        episodes[episode.key] = episode
+        wins += episode.success
+        progress.add(1, lambda: f"{wins} of {len(episodes)} successful")
+    return episodes
+
+
+def _finished(store: Store, model: str, names: Sequence[str]) -> dict[str, Episode]:
+    """Episodes that earlier runs finished without an error, by key."""
+    return {
+        row["key"]: Episode.model_validate(row)
+        for name in names
+        for row in store.journal("evaluation", model, f"{name}.jsonl")
+        if row["error"] is None
+    }

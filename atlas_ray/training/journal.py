@@ -1,0 +1,95 @@
+"""What is seen of a training run: a line per optimizer step in `metrics/train.jsonl`, Ray metrics, and progress."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+from ray.util.metrics import Counter, Gauge
+
+from atlas_ray.progress import Progress
+from atlas_ray.store import Store
+from atlas_ray.training.examples import Example
+
+FILE = ("metrics", "train.jsonl")
+
+
+class Journal:
+    """Logs the steps of one checkpoint's training; on rank 0.
+
+    Args:
+        store: of the run.
+        name: of the checkpoint.
+        start: steps done before; lines of later ones are of a run that was killed, or of another one, and go.
+        total: steps of the run.
+    """
+
+    def __init__(self, store: Store, name: str, start: int, total: int) -> None:
+        self._store, self._name = store, name
+        rows = list(store.journal(*FILE))
+        kept = [row for row in rows if row["checkpoint"] != name or row["step"] <= start]
+        if kept != rows:
+            store.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), *FILE)
+        self._progress = Progress(f"train {name}", total, "steps", done=start)
+        tags = {"checkpoint": name}
+        self._gauges = {
+            key: Gauge(f"atlas_train_{key}", description, tag_keys=("checkpoint",)).set_default_tags(tags)
+            for key, description in (
+                ("loss", "Loss of the last optimizer step, nats per label"),
+                ("learning_rate", "Learning rate of the last optimizer step"),
+                ("grad_norm", "Gradient norm of the last optimizer step, before clipping"),
+                ("tokens_per_second", "Tokens read per second in the last optimizer step"),
+            )
+        }
+        self._counters = {
+            key: Counter(f"atlas_train_{key}_total", description, tag_keys=("checkpoint",)).set_default_tags(tags)
+            for key, description in (
+                ("tokens", "Tokens read"),
+                ("labelled_tokens", "Tokens that carried loss"),
+            )
+        }
+
+    def log(
+        self,
+        step: int,
+        epoch: int,
+        batch: Sequence[Example],
+        loss: float,
+        grad_norm: float,
+        learning_rate: float,
+        seconds: float,
+    ) -> None:
+        """Log one optimizer step.
+
+        Args:
+            step: steps done, this one included.
+            epoch: from 0.
+            batch: its examples, of all ranks.
+            loss: nats per label.
+            grad_norm: before clipping.
+            learning_rate: of this step.
+            seconds: it took.
+        """
+        tokens = sum(example.length for example in batch)
+        full = sum(example.full_length for example in batch)
+        row = {
+            "checkpoint": self._name,
+            "step": step,
+            "epoch": epoch,
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "labelled_tokens": sum(example.labelled for example in batch),
+            "tokens": tokens,
+            "tokens_skipped": 1 - tokens / full,
+            "grad_norm": grad_norm,
+            "learning_rate": learning_rate,
+            "tokens_per_second": tokens / seconds,
+            "seconds": seconds,
+        }
+        self._store.append([row], *FILE)
+        for key, gauge in self._gauges.items():
+            gauge.set(row[key])
+        for key, counter in self._counters.items():
+            counter.inc(row[key])
+        self._progress.add(detail=lambda: f"loss {loss:.4f}, {tokens / seconds:.0f} tokens/s")

@@ -1,0 +1,216 @@
+"""One Ray Train worker: the optimizer steps of a run, its checkpoints and its export.
+
+Every rank knows all examples, so what a step holds, its denominator and its learning rate are computed, never
+communicated. A stop that trying again cannot mend (loss not finite, disk full) is returned as data, because Ray Train
+would answer an exception with a restart.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from ray.train import Checkpoint
+from ray.train.v2.api.report_config import CheckpointUploadMode
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from atlas_ray import models
+from atlas_ray.config import TrainConfig
+from atlas_ray.errors import AtlasError
+from atlas_ray.store import Store
+from atlas_ray.training import checkpoint, packing
+from atlas_ray.training.examples import Example
+from atlas_ray.training.export import export
+from atlas_ray.training.journal import Journal
+from atlas_ray.training.loss import Row, empty_row, make_row, non_finite, token_losses
+from atlas_ray.training.model import Network, load, shard, sync_gradients
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know; the same for all."""
+
+    name: str
+    """Of the checkpoint."""
+    run_dir: str
+    """Absolute path or URL."""
+    base: str
+    """The base model, as `models.resolve` takes it."""
+    options: TrainConfig
+    threads: int
+    """CPU threads per worker, at most; never more than its share of the machine's cores."""
+    seed: int
+    trust_remote_code: bool = False
+
+
+@dataclass
+class StepResult:
+    """What a rank learned from its rows of one optimizer step."""
+
+    loss: float = 0.0
+    """Share of the step's loss."""
+    broken: list[str] = field(default_factory=list)
+    """Trajectories with a label whose loss is not finite."""
+
+
+def learning_rate(step: int, total: int, options: TrainConfig) -> float:
+    """Learning rate of optimizer step `step` (from 0) of `total`: linear rise, then the schedule down to 0.
+
+    The first step is not wasted at 0, as in transformers' schedules: the rise ends with the last warm-up step.
+    """
+    rise = math.ceil(options.warmup_ratio * total)
+    if step < rise:
+        return options.learning_rate * (step + 1) / rise
+    done = (step - rise) / max(1, total - rise)
+    factor = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[options.schedule]
+    return options.learning_rate * factor
+
+
+def work(settings: dict[str, Any]) -> dict[str, Any]:
+    """Train; the function that Ray Train runs on every worker.
+
+    Args:
+        settings: `job`, a `Job`, and `examples`, an object reference to the list of `Example`.
+
+    Returns:
+        `error`: None, or one line that says why training had to stop.
+    """
+    disable_progress_bar()  # of transformers: noise in a job's log
+    job: Job = settings["job"]
+    examples: list[Example] = ray.get(settings["examples"])
+    base = models.resolve(job.base, trust_remote_code=job.trust_remote_code)
+    try:
+        return {"error": _train(job, examples, base)}
+    except AtlasError as error:  # the same on all ranks, or on rank 0 when nothing is left to do for the others
+        return {"error": str(error)}
+
+
+def _train(job: Job, examples: list[Example], base: str) -> str | None:
+    options = job.options
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(min(job.threads, max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size())))
+    device: torch.device = ray.train.torch.get_device()
+    store = Store(job.run_dir)
+
+    longest = max(example.length for example in examples)
+    network = load(base, longest=longest, trust_remote_code=job.trust_remote_code)
+    model = network.model
+    shard(model, device, world)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0.0, betas=options.betas, weight_decay=options.weight_decay, fused=True
+    )
+    per_epoch = packing.steps_per_epoch(len(examples), options.batch_size)
+    total = options.epochs * per_epoch
+    start = _resume(store, job.name, model, optimizer, rank)
+    journal = Journal(store, job.name, start, total) if rank == 0 else None
+
+    for step in range(start, total):
+        begun = time.monotonic()
+        documents = packing.batch(step, documents=len(examples), batch_size=options.batch_size, seed=job.seed)
+        batch = [examples[document] for document in documents]
+        rows = _rows(batch, rank, world, options.pack_tokens if network.packed else 1, device)
+        torch.manual_seed(hash((job.seed, step, rank)))  # dropout, where a model has any, is resumed with the data
+        result = _backward(network, rows, sum(float(example.weights.sum()) for example in batch), world)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.max_grad_norm)
+        grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        loss = _sum_over_ranks(result.loss, device)
+        if not math.isfinite(loss) or not math.isfinite(grad_norm):
+            return _not_finite(step, loss, grad_norm, result, batch)
+        rate = learning_rate(step, total, options)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+
+        done = step + 1
+        if journal:
+            journal.log(done, step // per_epoch, batch, loss, grad_norm, rate, time.monotonic() - begun)
+        if done % options.checkpoint_every == 0 and done < total:
+            try:
+                checkpoint.save(store, job.name, done, model, optimizer)
+            except CheckpointException as error:
+                reason = next(iter(error.failures.values()))[0]
+                return f"cannot save the training state after step {done} ({reason}); free space and run again"
+            _report(store, job.name, done, {"step": done, "loss": loss})
+    export(store, job.name, model, models.load_tokenizer(base), base, write=rank == 0)
+    return None
+
+
+def _rows(batch: list[Example], rank: int, world: int, capacity: int, device: torch.device) -> list[Row]:
+    """This rank's rows of a step; as many on every rank, so that the collectives match."""
+    plan = packing.plan([example.length for example in batch], ranks=world, capacity=capacity)
+    rows = [make_row([batch[document] for document in row], device) for row in plan[rank]]
+    return rows + [empty_row(device)] * (max(map(len, plan)) - len(rows))
+
+
+def _backward(network: Network, rows: list[Row], denominator: float, world: int) -> StepResult:
+    """Add up the gradients of the rows.
+
+    Ranks' gradients are averaged, hence the factor `world`: the sum is wanted.
+    """
+    result = StepResult()
+    on_gpu = rows[0].ids.is_cuda
+    for number, row in enumerate(rows, start=1):
+        # Gradients of the whole network would have to be kept until the last row: on GPUs that memory is not there.
+        sync_gradients(network.model, on_gpu or number == len(rows))
+        losses = token_losses(network, row)
+        loss = (losses * row.weights).sum() / denominator
+        (loss * world).backward()  # type: ignore[no-untyped-call]
+        share = loss.item()
+        result.loss += share
+        if not math.isfinite(share):
+            result.broken += non_finite(losses.detach(), row)
+    return result
+
+
+def _sum_over_ranks(value: float, device: torch.device) -> float:
+    total = torch.tensor(value, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.item()
+
+
+def _not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: list[Example]) -> str:
+    gathered: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, result.broken)
+    names = {name for broken in gathered for name in broken} or {example.trajectory_id for example in batch}
+    return (
+        f"step {step + 1}: loss {loss:g}, gradient norm {grad_norm:g}; trajectories {', '.join(sorted(names))}; "
+        "look at them, or lower train.learning_rate"
+    )
+
+
+def _resume(store: Store, name: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, rank: int) -> int:
+    """Load the newest whole state, delete the others, and tell Ray Train of it; returns its step."""
+    chosen = [checkpoint.latest(store, name) if rank == 0 else 0]
+    dist.broadcast_object_list(chosen, src=0)
+    start: int = chosen[0]
+    known = ray.train.get_checkpoint()
+    if start:
+        checkpoint.load(store, name, start, model, optimizer)
+        # A state that was written, but not yet reported when the run was killed, is as good as any.
+        if known is None or not known.path.endswith(checkpoint.step_folder(start)):
+            _report(store, name, start, {"step": start})
+    return start
+
+
+def _report(store: Store, name: str, step: int, metrics: dict[str, Any]) -> None:
+    """Tell Ray Train of a state that lies in its storage already; it keeps the last two."""
+    storage = ray.train.get_context().get_storage()
+    path = f"{storage.experiment_fs_path}/{checkpoint.step_folder(step)}"
+    ray.train.report(
+        metrics,
+        checkpoint=Checkpoint(path, storage.storage_filesystem),
+        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+    )

@@ -1,0 +1,75 @@
+"""Which trajectories an optimizer step holds, and how they lie on ranks and in rows. Pure functions.
+
+The order is a function of (seed, epoch, step) alone, so a run that was killed goes on with the same data on any
+number of workers. A row is one forward and backward pass; its documents stand end to end, without padding.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+
+
+def steps_per_epoch(documents: int, batch_size: int) -> int:
+    """Optimizer steps in which every document is seen once; the last one may hold fewer documents."""
+    return math.ceil(documents / batch_size)
+
+
+def batch(step: int, *, documents: int, batch_size: int, seed: int) -> list[int]:
+    """The documents of an optimizer step.
+
+    Args:
+        step: number of the optimizer step, from 0, counted over all epochs.
+        documents: how many there are.
+        batch_size: documents per step.
+        seed: of the run.
+    """
+    epoch, within = divmod(step, steps_per_epoch(documents, batch_size))
+    return list(_order(seed, epoch, documents)[within * batch_size : (within + 1) * batch_size])
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, documents: int) -> tuple[int, ...]:
+    order = list(range(documents))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return tuple(order)
+
+
+def plan(lengths: Sequence[int], *, ranks: int, capacity: int) -> list[list[list[int]]]:
+    """Lay documents on ranks and in rows: `plan(...)[rank][row]` lists documents, as indices into `lengths`.
+
+    Documents are dealt to ranks, longest first, each to the rank with the fewest tokens, so that two ranks differ by
+    one document at most; each rank packs its own by best fit, longest first.
+
+    Args:
+        lengths: tokens of each document, all > 0.
+        ranks: how many share the step.
+        capacity: tokens of a row; a longer document has a row of its own.
+    """
+    longest_first = sorted(range(len(lengths)), key=lambda document: (-lengths[document], document))
+    dealt: list[list[int]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    for document in longest_first:
+        rank = min(range(ranks), key=lambda candidate: (load[candidate], candidate))
+        dealt[rank].append(document)
+        load[rank] += lengths[document]
+    return [_best_fit(documents, lengths, capacity) for documents in dealt]
+
+
+def _best_fit(documents: Sequence[int], lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    rows: list[list[int]] = []
+    free: list[tuple[int, int]] = []  # (tokens left, row), ascending
+    for document in documents:
+        at = bisect.bisect_left(free, (lengths[document], -1))
+        if at < len(free):
+            left, row = free.pop(at)
+        else:
+            left, row = capacity, len(rows)
+            rows.append([])
+        rows[row].append(document)
+        if left > lengths[document]:
+            bisect.insort(free, (left - lengths[document], row))
+    return rows

@@ -1,0 +1,202 @@
+"""The entry point: train one checkpoint on Ray, going on from where a killed run of the same content stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import ray
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+
+from atlas_ray import models
+from atlas_ray.config import PipelineConfig, TrainConfig
+from atlas_ray.errors import ClusterError, TrainingError
+from atlas_ray.progress import say
+from atlas_ray.store import Store, content_hash
+from atlas_ray.training import checkpoint
+from atlas_ray.training.examples import Example, prepare
+from atlas_ray.training.loop import Job, work
+from atlas_ray.trajectory import Trajectory
+
+# What may differ between a killed run and the one that goes on: none of it changes the gradient.
+_NOT_CONTENT = {
+    "selections", "max_dropped_steps", "pack_tokens", "workers", "threads", "checkpoint_every", "warmup"
+}  # fmt: skip
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+
+
+def warmup_options(options: TrainConfig) -> TrainConfig:
+    """The options of the warm-up: those of training, with its own epochs, learning rate and batch size.
+
+    Raises:
+        TrainingError: no warm-up is configured.
+    """
+    if options.warmup is None:
+        raise TrainingError("train.warmup is not set; give it in the configuration")
+    own = options.warmup
+    return options.model_copy(
+        update={"epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size}
+    )
+
+
+def train(
+    config: PipelineConfig,
+    store: Store,
+    *,
+    name: str,
+    base: str,
+    trajectories: Sequence[Trajectory],
+    steps: Mapping[str, tuple[int, ...]],
+    options: TrainConfig | None = None,
+) -> str:
+    """Fine-tune `base` on the given steps and write `checkpoints/<name>/`.
+
+    A run of the same content (base weights, examples, options that count, seed) that was killed is continued; the
+    state of any other run under this name is deleted. Whether training is due at all is the caller's to decide.
+
+    Args:
+        config: of the pipeline; its seed and `trust_remote_code` count here.
+        store: the run directory, on storage that every node sees.
+        name: of the checkpoint: a selection method, or `warmup`.
+        base: the base model, as `models.resolve` takes it.
+        trajectories: what to train on.
+        steps: critical steps by trajectory id (`examples.choose` makes them from selections).
+        options: None takes `config.train`; see `warmup_options`.
+
+    Returns:
+        The model directory: a path, or a URL when the run directory is one.
+
+    Raises:
+        TrainingError: the data cannot be trained on, the loss is not finite, or workers died too often.
+        DataError: a trajectory has no selected steps, or one that it does not have.
+        ModelError: the base model cannot be used.
+        ClusterError: the cluster lacks the CPUs or GPUs.
+    """
+    options = options or config.train
+    path = models.resolve(base, trust_remote_code=config.trust_remote_code)
+    examples, report = prepare(trajectories, steps, models.load_tokenizer(path), options)
+    say(f"  train {name}: {report}")
+    scaling, threads = _scaling(options)
+    key = _key(path, examples, options, config.seed)
+    target = f"{store.url}/checkpoints/{name}"
+    if _prepare_state(store, name, key):
+        return target
+    job = Job(
+        name=name,
+        run_dir=store.url,
+        base=path if Path(base).expanduser().is_dir() else base,  # a name is resolved on each worker's own node
+        options=options,
+        threads=threads,
+        seed=config.seed,
+        trust_remote_code=config.trust_remote_code,
+    )
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"job": job, "examples": ray.put(examples)},
+        scaling_config=scaling,
+        run_config=RunConfig(
+            name=checkpoint.STATE,
+            failure_config=FailureConfig(max_failures=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
+            # Ray Train's patched print would show each line of a worker twice.
+            worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}},
+            **_storage(store, name),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise TrainingError(
+            f"checkpoint {name}: {_last_line(error)}; run again to go on from the last training state"
+        ) from error
+    outcome = result.return_value or {"error": "a worker ended early"}
+    if outcome["error"]:
+        raise TrainingError(f"checkpoint {name}: {outcome['error']}")
+    store.write_json({"key": key, "finished": True}, *checkpoint.folder(name), "run.json")
+    checkpoint.clean(store, name, keep=-1)
+    return target
+
+
+def _prepare_state(store: Store, name: str, key: str) -> bool:
+    """Make the training state one of this run; returns whether the run is finished already."""
+    folder = checkpoint.folder(name)
+    if store.exists(*folder, "run.json"):
+        state = store.read_json(*folder, "run.json")
+        if state["key"] == key and state["finished"] and store.exists("checkpoints", name, "config.json"):
+            return True
+        if state["key"] != key:
+            store.fs.rm(store.path(*folder), recursive=True)
+    elif store.exists(*folder):
+        store.fs.rm(store.path(*folder), recursive=True)
+    store.write_json({"key": key, "finished": False}, *folder, "run.json")
+    checkpoint.clean(store, name, keep=checkpoint.latest(store, name))
+    # Ray Train's own list of checkpoints may be torn or stale after a kill; the workers tell it of the state anew.
+    if store.exists(*folder, _SNAPSHOT):
+        store.fs.rm(store.path(*folder, _SNAPSHOT))
+    return False
+
+
+def _key(base: str, examples: Sequence[Example], options: TrainConfig, seed: int) -> str:
+    """Hash of everything that determines the weights."""
+    return content_hash(
+        {
+            "base": _fingerprint(base),
+            "examples": [[e.trajectory_id, e.ids.tolist(), e.weights.tolist()] for e in examples],
+            "options": options.model_dump(mode="json", exclude=_NOT_CONTENT),
+            "seed": seed,
+        }
+    )
+
+
+def _fingerprint(path: str, samples: int = 16, size: int = 65536) -> str:
+    """Hash of a model directory: names, sizes, and pieces of each file (a trained model differs everywhere)."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(path).iterdir()):
+        if not file.is_file() or file.name.startswith("."):
+            continue
+        length = file.stat().st_size
+        digest.update(f"{file.name} {length} ".encode())
+        with file.open("rb") as stream:
+            for sample in range(samples):
+                stream.seek(max(0, length - size) * sample // (samples - 1))
+                digest.update(stream.read(size))
+                if length <= size:
+                    break
+    return digest.hexdigest()[:16]
+
+
+def _scaling(options: TrainConfig) -> tuple[ScalingConfig, int]:
+    """What Ray Train reserves, and CPU threads per worker."""
+    total = ray.cluster_resources()
+    cpus, gpus, workers = int(total.get("CPU", 0)), int(total.get("GPU", 0)), options.workers
+    if 0 < gpus < workers:
+        raise ClusterError(f"train.workers={workers}, but the cluster has {gpus} GPUs; lower it or add nodes")
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    threads = options.threads or max(1, min(largest, cpus // workers))
+    if workers * threads > cpus or threads > largest:
+        raise ClusterError(
+            f"train.workers={workers} with {threads} threads need {workers * threads} CPUs, the cluster has {cpus} "
+            f"({largest} on its largest node); lower train.workers or train.threads"
+        )
+    resources: dict[str, float] = {"CPU": threads, **({"GPU": 1} if gpus else {})}
+    return ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources), threads
+
+
+def _storage(store: Store, name: str) -> dict[str, Any]:
+    """Where Ray Train keeps its checkpoints: with the run."""
+    place = store.path("checkpoints", name)
+    if store.is_local:
+        return {"storage_path": place}
+    handler = pyarrow.fs.FSSpecHandler(store.fs)
+    return {"storage_path": place, "storage_filesystem": pyarrow.fs.PyFileSystem(handler)}
+
+
+def _last_line(error: TrainingFailedError) -> str:
+    failures = getattr(error, "worker_failures", {})
+    cause: BaseException = next(iter(failures.values()), error)
+    return next((line.strip() for line in reversed(str(cause).splitlines()) if line.strip()), type(cause).__name__)

@@ -1,0 +1,16 @@
+"""Collect expert trajectories of training tasks, or import AgentTraj-L files (collect.source)."""
+
+import sys
+
+del sys.path[0]  # this folder: its select.py is not the standard library's
+
+from atlas_ray import stages
+from atlas_ray.job import run_job
+
+
+def collect(run: stages.Run) -> None:
+    trajectories = stages.collect(run)
+    print(f"{len(trajectories)} trajectories in {run.store.path('trajectories')}")
+
+
+run_job(__doc__ or "", collect)

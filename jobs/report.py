@@ -1,0 +1,15 @@
+"""Write report.md and report.html from what the run directory holds."""
+
+import sys
+
+del sys.path[0]  # this folder: its select.py is not the standard library's
+
+from atlas_ray import stages
+from atlas_ray.job import run_job
+
+
+def report(run: stages.Run) -> None:
+    print("\n".join(stages.report(run)))
+
+
+run_job(__doc__ or "", report)

@@ -1,0 +1,278 @@
+"""The client against a real HTTP server that plays every fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas_ray.config import LlmSelectorConfig
+from atlas_ray.errors import EndpointError
+from atlas_ray.inference import client as client_module
+from atlas_ray.inference.client import CallError, Client, Endpoint, Reply, endpoint_identity, resolve
+from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, steps_answer
+
+KEY = "sk-secret-0123456789"
+SOON = {"retry-after-ms": "5"}
+
+
+def ask(server: EndpointServer, *, max_retries: int = 3, timeout_s: float = 5.0, **options: Any) -> Reply:
+    async def run() -> Reply:
+        endpoint = Endpoint(base_url=server.url, model="selector", key=KEY)
+        client = Client(endpoint, timeout_s=timeout_s, max_retries=max_retries, concurrency=4)
+        try:
+            return await client.complete([{"role": "user", "content": "hello"}], temperature=0.0, max_tokens=9, **options)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
+
+
+def test_an_answer_has_text_usage_and_what_was_sent() -> None:
+    with EndpointServer(Answer("hi")) as server:
+        reply = ask(server)
+        assert (reply.text, reply.prompt_tokens, reply.completion_tokens, reply.retries) == ("hi", 100, 10, 0)
+        assert reply.sampling == {"temperature": 0.0, "max_tokens": 9}
+        assert server.requests[0]["model"] == "selector"
+
+
+@pytest.mark.parametrize("fault", [Status(429, headers=SOON), Status(500), Status(503), Reset(), Raw(b"<html>"), Raw(b"")])
+def test_a_passing_fault_is_retried(fault: Any, quick_backoff: None) -> None:
+    with EndpointServer(Answer("hi")) as server:
+        server.play(fault, fault)
+        reply = ask(server)
+        assert (reply.text, reply.retries, server.calls) == ("hi", 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "calls"),
+    [
+        (Status(429, headers=SOON), "rate_limit", 3),
+        (Status(500), "server", 3),
+        (Reset(), "connection", 3),
+        (Raw(b"not json"), "malformed", 3),
+        (Raw(b'{"choices": []}'), "malformed", 3),
+        (Raw(b'{"error": {"message": "overloaded"}}'), "malformed", 3),
+        (Raw(b"[" * 100_000), "malformed", 3),
+        (Raw(b'"' + b"x" * (20 << 20) + b'"'), "too_large", 1),
+        (Answer("late", delay_s=1.5), "timeout", 3),
+        (Status(400), "bad_request", 1),
+        (Status(400, {"message": "too long", "code": "context_length_exceeded"}), "context", 1),
+    ],
+)
+def test_a_lasting_fault_has_a_kind(fault: Any, kind: str, calls: int, quick_backoff: None) -> None:
+    with EndpointServer(fault) as server:
+        with pytest.raises(CallError) as failure:
+            ask(server, max_retries=2, timeout_s=0.3)
+        assert (failure.value.kind, server.calls, failure.value.retries) == (kind, calls, calls - 1)
+        assert "\n" not in str(failure.value)
+        assert len(str(failure.value)) < 400
+
+
+def test_retry_after_is_honoured() -> None:
+    with EndpointServer(Answer("hi")) as server:
+        server.play(Status(429, headers={"retry-after": "1"}))
+        start = time.monotonic()
+        assert ask(server).retries == 1
+        assert time.monotonic() - start >= 1.0
+
+
+def test_a_trickle_of_bytes_does_not_outlive_the_deadline(quick_backoff: None) -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+        for _ in range(40):
+            writer.write(b" ")
+            await asyncio.sleep(0.05)
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        client = Client(Endpoint(base_url=url, model="m"), timeout_s=0.3, max_retries=0, concurrency=1)
+        with pytest.raises(CallError, match="timeout"):
+            await client.complete([], temperature=0, max_tokens=1)
+        await client.close()
+        server.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Status(401), "key was refused"),
+        (Status(403), "key was refused"),
+        (Status(404), "no such model"),
+        (Status(429, {"message": "pay", "code": "insufficient_quota"}, SOON), "quota is used up"),
+    ],
+)
+def test_an_endpoint_that_refuses_for_good_stops_everything(fault: Any, words: str) -> None:
+    with EndpointServer(fault) as server, pytest.raises(EndpointError, match=words):
+        ask(server, max_retries=1)
+
+
+def test_an_endpoint_out_of_reach_stops_everything(quick_backoff: None) -> None:
+    with EndpointServer() as server:
+        pass
+    with pytest.raises(EndpointError, match="does not answer"):
+        ask(server, max_retries=1)
+
+
+def test_the_key_shows_nowhere() -> None:
+    with EndpointServer(key="another") as server:
+        with pytest.raises(EndpointError) as failure:
+            ask(server)
+        assert KEY not in str(failure.value)
+        assert "***" in str(failure.value)
+        assert KEY not in repr(Endpoint(base_url=server.url, model="m", key=KEY))
+
+
+def test_an_unsupported_schema_is_dropped_for_the_run() -> None:
+    refused = Status(400, {"message": "'response_format' of type 'json_schema' is not supported"})
+
+    async def run(server: EndpointServer) -> None:
+        client = Client(Endpoint(base_url=server.url, model="m"), timeout_s=5, max_retries=0, concurrency=1)
+        for _ in range(2):
+            reply = await client.complete([], temperature=0, max_tokens=5, schema={"type": "object"})
+            assert reply.sampling == {"temperature": 0, "max_tokens": 5}
+        await client.close()
+
+    with EndpointServer(lambda body: refused if "response_format" in body else Answer("hi")) as server:
+        asyncio.run(run(server))
+        assert ["response_format" in request for request in server.requests] == [True, False, False]
+
+
+def test_options_that_reasoning_models_refuse_are_replaced() -> None:
+    def reasoning(body: dict[str, Any]) -> Any:
+        if "max_tokens" in body:
+            return Status(400, {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."})
+        if "temperature" in body:
+            return Status(400, {"message": "Unsupported value: 'temperature' does not support 0 with this model."})
+        return Answer("hi")
+
+    with EndpointServer(reasoning) as server:
+        assert ask(server).sampling == {"max_completion_tokens": 9}
+
+
+def test_a_schema_is_recorded_by_its_name_and_a_regex_goes_to_vllm() -> None:
+    with EndpointServer(Answer("hi")) as server:
+        assert ask(server, schema={"type": "object"}).sampling["response_format"] == "json_schema"
+        assert ask(server, schema={"type": "object"}, regex="[0-9]").sampling["regex"] == "[0-9]"
+        assert server.requests[1]["structured_outputs"] == {"regex": "[0-9]"}
+        assert "response_format" not in server.requests[1]
+
+
+def test_half_characters_do_not_get_through() -> None:
+    with EndpointServer(Raw(json.dumps({"choices": [{"message": {"content": "a\ud800b"}}]}).encode())) as server:
+        assert ask(server).text == "a?b"
+
+
+def test_concurrency_is_bounded_and_every_try_is_paced(quick_backoff: None) -> None:
+    paced = 0
+
+    async def pace() -> None:
+        nonlocal paced
+        paced += 1
+
+    async def run(server: EndpointServer) -> None:
+        endpoint = Endpoint(base_url=server.url, model="m")
+        client = Client(endpoint, timeout_s=5, max_retries=3, concurrency=3, pace=pace)
+        await asyncio.gather(*(client.complete([], temperature=0, max_tokens=5) for _ in range(12)))
+        await client.close()
+
+    with EndpointServer(Answer("hi", delay_s=0.02)) as server:
+        server.play(Status(500), Status(500))
+        asyncio.run(run(server))
+        assert (server.most_under_way, server.calls, paced) == (3, 14, 14)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=60, deadline=None)
+def test_any_body_is_an_answer_or_a_named_error(body: bytes) -> None:
+    with EndpointServer(Raw(body)) as server, pytest.raises(CallError, match="malformed"):
+        ask(server, max_retries=0)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"message": st.fixed_dictionaries({}, optional={"content": st.none() | st.integers() | st.text(), "refusal": st.none()})},
+        optional={"finish_reason": st.none() | st.text(max_size=5) | st.integers()},
+    ),
+    st.none() | st.integers() | st.dictionaries(st.sampled_from(["prompt_tokens"]), st.none() | st.integers() | st.text()),
+)
+@settings(max_examples=60, deadline=None)
+def test_odd_fields_do_no_harm(choice: dict[str, Any], usage: Any) -> None:
+    with EndpointServer(Raw(json.dumps({"choices": [choice], "usage": usage}).encode())) as server:
+        reply = ask(server, max_retries=0)
+        assert reply.text == reply.text.encode().decode()
+        assert reply.prompt_tokens >= 0
+
+
+class TestResolve:
+    def test_nothing_configured_is_nobody(self) -> None:
+        assert resolve(LlmSelectorConfig(), {}) is None
+        assert endpoint_identity(LlmSelectorConfig(), "smol", {}) == "stand-in smol"
+
+    def test_a_key_alone_means_openai_and_the_papers_model(self) -> None:
+        endpoint = resolve(LlmSelectorConfig(), {"OPENAI_API_KEY": f" {KEY}\n"})
+        assert endpoint is not None
+        assert (endpoint.base_url, endpoint.model) == ("https://api.openai.com/v1", "gpt-4o")
+        assert endpoint.key.get_secret_value() == KEY
+
+    def test_the_config_wins_over_the_environment(self) -> None:
+        config = LlmSelectorConfig(base_url="http://one/v1", model="m", api_key_env="MY_KEY")
+        environ = {"OPENAI_BASE_URL": "http://two/v1", "OPENAI_API_KEY": "a", "MY_KEY": "b"}
+        endpoint = resolve(config, environ)
+        assert endpoint is not None
+        assert (endpoint.base_url, endpoint.model, endpoint.key.get_secret_value()) == ("http://one/v1", "m", "b")
+        assert endpoint_identity(config, "smol", environ) == "m at http://one/v1"
+
+    def test_the_only_model_is_taken(self) -> None:
+        with EndpointServer(models=["one"]) as server:
+            endpoint = resolve(LlmSelectorConfig(), {"OPENAI_BASE_URL": server.url})
+            assert endpoint is not None
+            assert endpoint.model == "one"
+
+    @pytest.mark.parametrize("models", [[], ["b", "a"]])
+    def test_none_or_several_models_are_refused_by_name(self, models: list[str]) -> None:
+        with EndpointServer(models=models) as server, pytest.raises(EndpointError) as failure:
+            resolve(LlmSelectorConfig(base_url=server.url), {})
+        assert all(name in str(failure.value) for name in models)
+
+    def test_a_wrong_key_or_path_or_no_server_is_one_line(self) -> None:
+        with EndpointServer(key="right") as server:
+            for url in (server.url, server.url + "/wrong"):
+                with pytest.raises(EndpointError) as failure:
+                    resolve(LlmSelectorConfig(base_url=url, max_retries=0), {"OPENAI_API_KEY": KEY})
+                assert KEY not in str(failure.value)
+        with pytest.raises(EndpointError):
+            resolve(LlmSelectorConfig(base_url=server.url, max_retries=0), {})
+
+    @pytest.mark.parametrize(
+        ("config", "environ"),
+        [
+            (LlmSelectorConfig(base_url="localhost:8000/v1"), {}),
+            (LlmSelectorConfig(base_url="http://"), {}),
+            (LlmSelectorConfig(base_url="https://api.openai.com/v1"), {}),
+            (LlmSelectorConfig(), {"OPENAI_API_KEY": "schlüssel"}),
+        ],
+    )
+    def test_unusable_settings_are_refused(self, config: LlmSelectorConfig, environ: dict[str, str]) -> None:
+        with pytest.raises(EndpointError):
+            resolve(config, environ)
+
+
+def test_the_body_limit_is_far_above_an_honest_answer() -> None:
+    assert client_module.MAX_BODY_BYTES >= 1 << 20
+    assert steps_answer(0).text is not None

@@ -1,0 +1,212 @@
+"""The written report: complete, self-contained, escaped, and honest about what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+
+from atlas_ray.config import PipelineConfig
+from atlas_ray.environments.contract import EnvironmentCard
+from atlas_ray.errors import StoreError
+from atlas_ray.report import picture, write_report
+from atlas_ray.store import Store
+from tests.report.synthetic import HOSTILE, RATES, write_model, write_run
+
+VOID = {"meta", "br", "img", "input", "hr", "link"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; refuses unbalanced tags."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.text += " " * (tag in ("td", "th"))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def words(self) -> str:
+        """The text with its whitespace folded."""
+        return " ".join(self.text.split())
+
+
+@pytest.fixture(scope="module")
+def written(run: Store, config: PipelineConfig, cards: dict[str, EnvironmentCard]) -> tuple[str, Page]:
+    """The Markdown and the parsed page of the finished run."""
+    markdown, html = write_report(config, run, cards)
+    assert markdown == run.path("report.md")
+    assert html == run.path("report.html")
+    return run.read_text("report.md"), Page(run.read_text("report.html"))
+
+
+def test_page_is_well_formed_and_small(written: tuple[str, Page], run: Store) -> None:
+    assert written[1].open == []
+    assert len(run.read_text("report.html").encode()) < 1_000_000
+
+
+def test_page_asks_no_one_for_anything(written: tuple[str, Page]) -> None:
+    for tag, attributes in written[1].tags:
+        assert tag not in {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
+        assert not any(name.startswith("on") for name in attributes)
+        assert "src" not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
+    policies = [a["content"] for tag, a in written[1].tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_links_lead_somewhere(written: tuple[str, Page]) -> None:
+    ids = [attributes["id"] for _, attributes in written[1].tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = {str(attributes["href"])[1:] for tag, attributes in written[1].tags if tag == "a"}
+    assert targets
+    assert targets <= set(ids)
+
+
+def test_hostile_text_is_shown_as_text(written: tuple[str, Page], run: Store) -> None:
+    markdown, page = written
+    assert page.text.count(HOSTILE) > 20  # trajectories, selector's reasons, episodes
+    assert "<script" not in run.read_text("report.html")
+    assert "<script" not in markdown
+
+
+def test_hostile_names_are_shown_as_text(
+    new_store: Callable[[], Store], config: PipelineConfig, cards: dict[str, EnvironmentCard]
+) -> None:
+    store = new_store()
+    name = "<script>alert(2)<script>"
+    write_model(store, name, (0.5, 0.5))
+    store.finish("train", name, "k", seconds=1.0, note="<img src=x onerror=alert(3)>")
+    store.append([{"checkpoint": name, "step": 1, "loss": 1.0}], "metrics", "train.jsonl")
+    markdown, html = write_report(config, store, cards)
+    page = Page(store.read_text("report.html"))
+    assert page.open == []
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img"})
+    assert page.text.count(name) >= 3
+    assert "\\<script>" in store.read_text("report.md")
+    assert "<script" not in store.read_text("report.md").replace("\\<script", "")
+    assert markdown.endswith("report.md")
+    assert html.endswith("report.html")
+
+
+def test_both_tell_the_result(written: tuple[str, Page]) -> None:
+    for text in (" ".join(written[0].split()), written[1].words()):
+        assert "Tuned on the steps that llm selected, the model solved 37 of 48 test tasks; untuned it solved 0" in text
+        assert "This is more than luck." in text
+        assert "The warm-up alone already solved 21 of 44 test tasks" in text
+        assert "A random policy solved 7 of 48" in text
+        assert "stands in for a selector LLM" in text
+        assert "79.2 [59.5, 90.8]" in text
+        assert "(n=22, 2 errors)" in text
+        assert "not to be trusted" in text
+        assert "2 × invalid" in text or "2 x invalid" in text
+        assert "15 min 58 s" in text
+        assert "python jobs/pipeline.py --config" in text
+
+
+def test_page_has_every_section_filled(written: tuple[str, Page]) -> None:
+    page = written[1]
+    assert sum(tag == "polyline" for tag, _ in page.tags) == 4  # loss and gradient norm of two checkpoints
+    classes = [str(attributes.get("class")) for _, attributes in page.tags]
+    assert classes.count("whisker") == len(RATES) * 2
+    assert classes.count("mark on") > 20
+    assert "12 of 20 trajectories" in page.words()
+    assert "24.0 % 31.0 % 22 (+2 retries)" not in page.words()  # steps and tokens differ
+    assert "31.0 % 22 (+2 retries)" in page.words()
+    assert "llm: planning" in page.words()
+    assert "Missing from this run" not in page.words()
+    assert page.words().count("base: failed") == 6
+
+
+def test_an_empty_run_directory_is_said_not_raised(
+    new_store: Callable[[], Store], config: PipelineConfig, cards: dict[str, EnvironmentCard]
+) -> None:
+    store = new_store()
+    write_report(config, store, cards)
+    for text in (store.read_text("report.md"), Page(store.read_text("report.html")).words()):
+        assert "No tuned model was evaluated, so there is no result yet." in text
+        assert "Trajectories: none; collect has not run." in text
+        assert "Selection perplexity: none; select has not run for it." in text
+        assert "Model warmup: not evaluated." in text
+        assert "Checkpoint llm: no training log." in text
+        assert "Stage evaluate: has not run" in text
+        assert "No model was evaluated." in text
+    assert not any(tag in ("svg", "table") for tag, _ in Page(store.read_text("report.html")).tags)
+
+
+def test_missing_models_and_optional_fields(
+    new_store: Callable[[], Store], config: PipelineConfig, cards: dict[str, EnvironmentCard]
+) -> None:
+    store = new_store()
+    write_model(store, "llm", (0.5, 0.5))
+    store.append([{"checkpoint": "llm", "step": s, "loss": 2.0 - s / 10} for s in (1, 2, 3)], "metrics", "train.jsonl")
+    store.append([{"checkpoint": "all", "step": 1, "loss": 2.0}], "metrics", "train.jsonl")
+    write_report(config, store, cards)
+    text = Page(store.read_text("report.html")).words()
+    assert "cannot be compared with the untuned one: base was not evaluated." in text
+    assert "What the selected steps add to the warm-up cannot be told: warmup was not evaluated." in text
+    assert "llm 3 1.900 1.700 – – – –" in text
+    assert "Fewer than two points: nothing to draw." in text
+
+
+def test_a_model_without_a_finished_episode_has_no_result(
+    new_store: Callable[[], Store], config: PipelineConfig, cards: dict[str, EnvironmentCard]
+) -> None:
+    store = new_store()
+    write_model(store, "base", (0.0, 0.0))
+    write_model(store, "llm", (0.0, 0.0), errors=24)
+    write_report(config, store, cards)
+    text = Page(store.read_text("report.html")).words()
+    assert "no result (24 errors)" in text
+    assert "they share no finished test episode" in text
+
+
+def test_report_is_written_anew(run: Store, config: PipelineConfig, cards: dict[str, EnvironmentCard]) -> None:
+    first = [run.read_text(name) for name in ("report.md", "report.html")]
+    write_report(config, run, cards)
+    second = [run.read_text(name) for name in ("report.md", "report.html")]
+    for before, after in zip(first, second, strict=True):
+        assert [line for line in before.splitlines() if " UTC" not in line] == [
+            line for line in after.splitlines() if " UTC" not in line
+        ]
+
+
+def test_run_directories_may_be_urls(config: PipelineConfig, cards: dict[str, EnvironmentCard]) -> None:
+    store = Store("memory://report-test/quickstart")
+    write_run(store)
+    write_report(config, store, cards)
+    assert "37 of 48" in store.read_text("report.md")
+    picture(store)
+    assert store.exists("report.png")
+
+
+def test_picture_is_1200_pixels_wide(run: Store) -> None:
+    path = picture(run)
+    assert path == run.path("report.png")
+    data = run.fs.cat_file(path)
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(data[16:20], "big") == 1200
+    assert 200 < int.from_bytes(data[20:24], "big") < 1200
+
+
+def test_picture_of_nothing_is_refused(new_store: Callable[[], Store]) -> None:
+    with pytest.raises(StoreError, match=r"holds no results\.json; run jobs/evaluate\.py first"):
+        picture(new_store())

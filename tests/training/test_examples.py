@@ -1,0 +1,91 @@
+"""What is trained on: the join with selections, truncation, refusals, the report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import tokenizer, trajectory
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas_ray.chat import encode, loss_mask
+from atlas_ray.config import TrainConfig
+from atlas_ray.errors import DataError, TrainingError
+from atlas_ray.training.examples import choose, prepare
+from atlas_ray.trajectory import Selection
+
+TOKENIZER = tokenizer()
+
+
+def selection(trajectory_id: str, steps: tuple[int, ...], error: str | None = None) -> Selection:
+    return Selection(trajectory_id=trajectory_id, method="llm", ratio=0.3, steps=steps, error=error)
+
+
+def test_errors_are_left_out_and_counted() -> None:
+    trajectories = [trajectory(number, 3) for number in range(3)]
+    chosen = choose(
+        trajectories, [selection("t000", (1,)), selection("t001", (), "parse: no list"), selection("t002", (0, 2))]
+    )
+    assert [t.trajectory_id for t in chosen.trajectories] == ["t000", "t002"]
+    assert chosen.steps == {"t000": (1,), "t002": (0, 2)}
+    assert chosen.errors == 1
+
+
+def test_missing_and_double_selections_are_named() -> None:
+    trajectories = [trajectory(number, 3) for number in range(3)]
+    with pytest.raises(DataError, match=r"2 of 3 trajectories have no row \(t000, t002\)"):
+        choose(trajectories, [selection("t001", (0,))])
+    with pytest.raises(DataError, match="t001 has two rows"):
+        choose(trajectories[1:2], [selection("t001", (0,)), selection("t001", (1,))])
+    with pytest.raises(DataError, match="t000"):
+        prepare(trajectories[:1], {}, TOKENIZER, TrainConfig())
+
+
+def test_a_trajectory_without_labels_is_refused_by_name() -> None:
+    with pytest.raises(TrainingError, match="t000"):
+        prepare([trajectory(0, 3)], {"t000": ()}, TOKENIZER, TrainConfig())
+    with pytest.raises(DataError, match="step 3 is out of range"):
+        prepare([trajectory(0, 3)], {"t000": (3,)}, TOKENIZER, TrainConfig())
+
+
+def test_steps_beyond_max_length_are_reported_and_refused_above_the_share() -> None:
+    one = trajectory(0, 4)
+    encoded = encode(one, TOKENIZER)
+    limit = encoded.spans[1][1]
+    examples, report = prepare(
+        [one], {"t000": (0, 1, 2)}, TOKENIZER, TrainConfig(max_length=limit, max_dropped_steps=0.5)
+    )
+    assert report.dropped_steps == 1
+    assert report.critical_steps == 2
+    assert examples[0].length == limit - 1  # the last label is only a target
+    with pytest.raises(TrainingError, match=r"1 of 3 critical steps \(33.3%\) lie beyond train.max_length"):
+        prepare([one], {"t000": (0, 1, 2)}, TOKENIZER, TrainConfig(max_length=limit))
+    with pytest.raises(TrainingError, match="no trajectory"):
+        prepare([one], {"t000": (2,)}, TOKENIZER, TrainConfig(max_length=limit, max_dropped_steps=1))
+
+
+def test_report_counts_steps_and_tokens() -> None:
+    two = [trajectory(0, 3), trajectory(1, 4)]
+    steps: dict[str, tuple[int, ...]] = {"t000": (2,), "t001": (1, 3)}
+    _, report = prepare(two, steps, TOKENIZER, TrainConfig())
+    encoded = [encode(t, TOKENIZER) for t in two]
+    labels = sum(sum(loss_mask(e, steps[t.trajectory_id])) for e, t in zip(encoded, two, strict=True))
+    assert (report.trajectories, report.steps, report.critical_steps) == (2, 7, 3)
+    assert (report.labelled_tokens, report.tokens) == (labels, sum(len(e.ids) for e in encoded))
+    assert "3 of 7 steps (42.9%)" in str(report)
+
+
+@given(n_steps=st.integers(1, 6), data=st.data(), mean=st.sampled_from(["token_mean", "step_mean"]))
+def test_truncation_keeps_every_label_and_nothing_after_the_last(n_steps: int, data: st.DataObject, mean: str) -> None:
+    one = trajectory(data.draw(st.integers(0, 50)), n_steps)
+    steps = tuple(sorted(data.draw(st.sets(st.integers(0, n_steps - 1), min_size=1))))
+    encoded = encode(one, TOKENIZER)
+    mask = np.array(loss_mask(encoded, steps))
+    [example], _ = prepare([one], {one.trajectory_id: steps}, TOKENIZER, TrainConfig(loss=mean))
+    end = int(np.flatnonzero(mask)[-1]) + 1
+    assert example.ids.tolist() == encoded.ids[:end]
+    assert ((example.weights > 0) == mask[:end]).all()
+    assert example.weights[-1] > 0
+    assert example.full_length == len(encoded.ids)
+    total = example.weights.sum()
+    assert total == pytest.approx(mask.sum() if mean == "token_mean" else len(steps), rel=1e-5)
