@@ -152,7 +152,8 @@ class EvaluateConfig(Section):
     """Episodes of every model in every environment."""
 
     models: tuple[str, ...] = ("random", "base", "llm")
-    """`random`, `expert`, `base`, `warmup`, the name of a selection (its checkpoint), or a model directory."""
+    """`random`, `expert` (policies), `base`, `warmup`, a selection's name (the model tuned on it; `random_steps` for the
+    selection `random`), or a model directory."""
     environments: tuple[str, ...] = ("all",)
     """Names, or `all`."""
     tasks: int = Field(100, gt=0)

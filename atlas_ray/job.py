@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from typing import NoReturn
 
 import ray
 
+from atlas_ray.cluster import connect
 from atlas_ray.config import parse_args
-from atlas_ray.errors import AtlasError, ClusterError
+from atlas_ray.errors import AtlasError
 from atlas_ray.stages import Run, open_run
-
-_TIMEOUT_S = 5.0
 
 
 def run_job(description: str, body: Callable[[Run], None]) -> None:
@@ -24,8 +21,9 @@ def run_job(description: str, body: Callable[[Run], None]) -> None:
     """
     try:
         config = parse_args(description)
+        run = open_run(config)
         connect()
-        body(open_run(config))
+        body(run)
     except AtlasError as error:
         _stop(error)
     except ray.exceptions.RayError as error:
@@ -35,33 +33,9 @@ def run_job(description: str, body: Callable[[Run], None]) -> None:
         _stop(cause)
 
 
-def connect() -> None:
-    """Join the cluster of `RAY_ADDRESS` (or the one this job runs in); without one, start Ray on this machine.
-
-    Raises:
-        ClusterError: the address does not answer.
-    """
-    address = os.environ.get("RAY_ADDRESS")
-    if address and address not in ("auto", "local"):
-        check_address(address)
-    ray.init(log_to_driver=False, logging_level="warning")
-    ray.data.DataContext.get_current().enable_progress_bars = False  # our own lines read well in job logs too
-
-
-def check_address(address: str) -> None:
-    """Raise ClusterError unless something listens at a Ray address (`host:port`, `ray://...` or `http://...`)."""
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        socket.create_connection((parts.hostname or "", parts.port or 10001), _TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"RAY_ADDRESS={address}: nothing answers there ({error}); start the cluster, correct the address, or unset "
-            "RAY_ADDRESS to start Ray on this machine"
-        ) from error
-
-
 def _atlas_cause(error: BaseException | None) -> AtlasError | None:
-    seen = set()
+    """The error of ours behind an error of Ray's."""
+    seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, AtlasError):
@@ -70,9 +44,7 @@ def _atlas_cause(error: BaseException | None) -> AtlasError | None:
     return None
 
 
-def _stop(error: AtlasError) -> None:
+def _stop(error: AtlasError) -> NoReturn:
     sys.stdout.flush()
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(2)
-
-

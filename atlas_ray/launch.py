@@ -21,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from atlas_ray.cluster import check_address
 from atlas_ray.errors import AtlasError, ClusterError
 
 _START_TIMEOUT_S = 120.0
@@ -35,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if command else 2
     try:
         if address := os.environ.get("RAY_ADDRESS"):
-            from atlas_ray.job import check_address
-
             check_address(address)
             return submit(None, command)
         with local_head() as dashboard:

@@ -30,6 +30,7 @@ from atlas_ray.training.run import warmup_options
 from atlas_ray.trajectory import Trajectory
 
 METHODS: tuple[Method, ...] = get_args(Method)
+RANDOM_STEPS = "random_steps"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,18 @@ def open_run(config: PipelineConfig) -> Run:
 
 def wanted_selections(config: PipelineConfig) -> list[Method]:
     """The selections to train on: those of `train.selections` and those among the models to evaluate."""
-    named = [name for name in METHODS if name in config.evaluate.models]
+    named = [selection for name in config.evaluate.models if (selection := _selection_of(name)) is not None]
     return list(dict.fromkeys([*config.train.selections, *named]))
+
+
+def _selection_of(model: str) -> Method | None:
+    """The selection that a model of the table was tuned on; None for any other model.
+
+    `random` is the policy that acts at random, so the model tuned on random steps is called `random_steps`.
+    """
+    if model == RANDOM_STEPS:
+        return "random"
+    return next((method for method in METHODS if method == model and model not in REFERENCE_POLICIES), None)
 
 
 # --- collect ---------------------------------------------------------------------------------------------------------
@@ -229,8 +240,9 @@ def _evaluated_model(run: Run, name: str) -> tuple[str, str | None, str]:
         return name, models.resolve(run.config.model), _base_key(run.config)
     if name == "warmup" and run.config.train.warmup is None:
         raise ConfigError("evaluate.models: 'warmup' needs the section train.warmup; add it or drop the model")
-    if name == "warmup" or name in METHODS:
-        return name, run.store.path("checkpoints", name), _required(run, "train", name)
+    checkpoint = _selection_of(name) or ("warmup" if name == "warmup" else None)
+    if checkpoint is not None:
+        return name, run.store.path("checkpoints", checkpoint), _required(run, "train", checkpoint)
     directory = models.resolve(name)
     return Path(name.rstrip("/")).name, directory, _base_key(run.config.model_copy(update={"model": name}))
 

@@ -128,8 +128,8 @@ class EndpointServer:
                 headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 await self._respond(writer, method, path, headers, body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went away
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the client went away, or the server closes
         finally:
             writer.close()
 

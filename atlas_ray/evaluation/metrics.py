@@ -90,7 +90,7 @@ def mcnemar(wins: int, losses: int) -> float:
     for k in range(min(wins, losses)):
         ways = ways * (n - k) // (k + 1)
         tail += ways
-    return min(1.0, 2 * tail / 2**n)
+    return float(min(1.0, 2 * tail / 2**n))
 
 
 def paired_difference(wins: int, losses: int, n: int) -> Interval:

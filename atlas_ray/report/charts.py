@@ -59,7 +59,7 @@ def curve(xs: Sequence[float], ys: Sequence[float]) -> Curve | None:
 
 def nice(low: float, high: float) -> list[float]:
     """Three to seven round numbers from at most `low` to at least `high`."""
-    span = high - low or abs(high) or 1.0
+    span = high - low if high - low > 1e-9 else 1.0
     magnitude = 10.0 ** math.floor(math.log10(span / 4))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if span / (m * magnitude) <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -17,6 +17,8 @@ from atlas_ray.evaluation.metrics import latest
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode, Selection, Trajectory
 
+REFERENCES = ("random", "base", "warmup", "expert")
+"""Models that no selection tuned, in the order in which they read best."""
 STAGES = ("collect", "select", "train", "evaluate")
 
 
@@ -71,10 +73,12 @@ class RunData:
 
     @property
     def tuned(self) -> list[str]:
-        """Evaluated models tuned on a selection, those of `train.selections` first; the run is about the first."""
-        return [
-            name for name in dict.fromkeys((*self.config.train.selections, *get_args(Method))) if name in self.models
-        ]
+        """Evaluated models tuned on a selection, those of `train.selections` first; the run is about the first.
+
+        The model `random` is the random policy, not the checkpoint of that selection.
+        """
+        names = dict.fromkeys((*self.config.train.selections, *get_args(Method)))
+        return [name for name in names if name in self.models and name not in REFERENCES]
 
 
 def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCard] | None = None) -> RunData:

@@ -121,14 +121,14 @@ def duration(seconds: float | None) -> str:
 
 
 def facts(values: Mapping[str, Any]) -> str:
-    """What a stage recorded, in one line: `trajectories 120, dropped (maze: 3)`."""
+    """What a stage recorded, in one line: `trajectories = 120, dropped (maze = 3)`."""
     parts = []
     for key, value in values.items():
         if isinstance(value, Mapping):
             parts.append(f"{key} ({facts(value)})" if value else f"{key} none")
         else:
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            parts.append(f"{key} {shown}")
+            parts.append(f"{key} = {shown}")
     return ", ".join(parts)
 
 

@@ -1,24 +1,24 @@
 """What the selection methods did: how much they picked, where, and whether they agree more than chance would.
 
-The yardstick of agreement is the overlap of random picks of the same counts in the same trajectories, whose mean
-and spread are known exactly (a hypergeometric law).
+The yardstick of agreement is what random picks of the same counts would give (`selection/agreement.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from statistics import fmean
 
 from atlas_ray.report.data import RunData
 from atlas_ray.report.findings import stand_in
-from atlas_ray.trajectory import Selection, Trajectory
+from atlas_ray.selection.agreement import Agreement, agreements, position_profile
+from atlas_ray.trajectory import Selection
 
 PROFILE_STEPS = 10
 """Step numbers with a column of their own in a position profile."""
+_NOISE = 1e-9
 _DERIVED = ("all", "non_critical")
 """Methods whose overlap with others follows from their definition."""
 
@@ -69,9 +69,9 @@ class Overlap:
     @property
     def verdict(self) -> str:
         """Against chance."""
-        if self.jaccard > self.high:
+        if self.jaccard > self.high + _NOISE:
             return "more than chance"
-        return "less than chance" if self.jaccard < self.low else "no more than chance"
+        return "less than chance" if self.jaccard < self.low - _NOISE else "no more than chance"
 
 
 def method_rows(data: RunData) -> list[MethodRow]:
@@ -80,11 +80,7 @@ def method_rows(data: RunData) -> list[MethodRow]:
 
 
 def _method_row(data: RunData, method: str, rows: Sequence[Selection]) -> MethodRow:
-    answered = [
-        (row, data.trajectories[row.trajectory_id])
-        for row in rows
-        if row.error is None and row.trajectory_id in data.trajectories
-    ]
+    answered = [(row, data.trajectories[row.trajectory_id]) for row in _known(data, rows) if row.error is None]
     picked = sum(len(row.steps) for row, _ in answered)
     steps = sum(trajectory.n_steps for _, trajectory in answered)
     shares = [len(row.steps) / trajectory.n_steps for row, trajectory in answered if trajectory.n_steps]
@@ -100,7 +96,7 @@ def _method_row(data: RunData, method: str, rows: Sequence[Selection]) -> Method
         steps=steps,
         step_share=fmean(shares) if shares else 0.0,
         token_share=logged.get("share_of_tokens"),
-        profile=_profile(answered),
+        profile=_profile(data, rows),
         favourite=(step, times / len(longer) if longer else 0.0),
         tokens=sum(row.usage.prompt_tokens + row.usage.completion_tokens for row in rows),
         calls=logged.get("calls", 0),
@@ -110,49 +106,31 @@ def _method_row(data: RunData, method: str, rows: Sequence[Selection]) -> Method
     )
 
 
-def _profile(answered: Sequence[tuple[Selection, Trajectory]]) -> list[float | None]:
-    there, picked = Counter[int](), Counter[int]()
-    for row, trajectory in answered:
-        there.update(min(step, PROFILE_STEPS) for step in range(trajectory.n_steps))
-        picked.update(min(step, PROFILE_STEPS) for step in row.steps)
-    return [picked[step] / there[step] if there[step] else None for step in range(PROFILE_STEPS + 1)]
+def _profile(data: RunData, rows: Sequence[Selection]) -> list[float | None]:
+    counts = position_profile(_known(data, rows), _n_steps(data))
+    head, later = counts[:PROFILE_STEPS], counts[PROFILE_STEPS:]
+    head += [(0, 0)] * (PROFILE_STEPS - len(head))
+    columns = [*head, (sum(picked for picked, _ in later), sum(there for _, there in later))]
+    return [picked / there if there else None for picked, there in columns]
 
 
 def overlaps(data: RunData) -> list[Overlap]:
     """Every pair of methods that could differ and share a trajectory."""
-    chosen = {
-        method: {row.trajectory_id: set(row.steps) for row in rows if row.error is None}
-        for method, rows in data.selections.items()
-        if method not in _DERIVED
-    }
-    found = []
-    for first, second in combinations(chosen, 2):
-        cases = [
-            (data.trajectories[key].n_steps, chosen[first][key], chosen[second][key])
-            for key in sorted(chosen[first].keys() & chosen[second].keys() & data.trajectories.keys())
-        ]
-        cases = [case for case in cases if case[1] or case[2]]
-        if cases:
-            found.append(_overlap(first, second, cases))
-    return found
+    rows = {method: _known(data, rows) for method, rows in data.selections.items() if method not in _DERIVED}
+    return [_overlap(agreement) for agreement in agreements(rows, _n_steps(data))]
 
 
-def _overlap(first: str, second: str, cases: Sequence[tuple[int, set[int], set[int]]]) -> Overlap:
-    observed = [len(a & b) / len(a | b) for _, a, b in cases]
-    chance = [chance_jaccard(n, len(a), len(b)) for n, a, b in cases]
-    expected = math.fsum(mean for mean, _ in chance) / len(cases)
-    spread = 1.96 * math.sqrt(math.fsum(variance for _, variance in chance)) / len(cases)
-    mean = math.fsum(observed) / len(cases)
-    return Overlap(first, second, len(cases), mean, expected, max(0.0, expected - spread), min(1.0, expected + spread))
+def _overlap(found: Agreement) -> Overlap:
+    low, high = found.expected - 1.96 * found.spread, found.expected + 1.96 * found.spread
+    return Overlap(found.first, found.second, found.n, found.jaccard, found.expected, max(0.0, low), min(1.0, high))
 
 
-def chance_jaccard(n: int, a: int, b: int) -> tuple[float, float]:
-    """Mean and variance of the Jaccard overlap of random sets of `a` and `b` of `n` steps; not both empty."""
-    total = math.comb(n, b)
-    weights = {k: math.comb(a, k) * math.comb(n - a, b - k) / total for k in range(max(0, a + b - n), min(a, b) + 1)}
-    mean = math.fsum(weight * k / (a + b - k) for k, weight in weights.items())
-    square = math.fsum(weight * (k / (a + b - k)) ** 2 for k, weight in weights.items())
-    return mean, max(0.0, square - mean**2)
+def _known(data: RunData, rows: Iterable[Selection]) -> list[Selection]:
+    return [row for row in rows if row.trajectory_id in data.trajectories]
+
+
+def _n_steps(data: RunData) -> dict[str, int]:
+    return {key: trajectory.n_steps for key, trajectory in data.trajectories.items()}
 
 
 def worth(data: RunData) -> str:

@@ -9,13 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from atlas_ray.errors import StoreError
-from atlas_ray.report.data import in_order
+from atlas_ray.report.data import REFERENCES, in_order
 from atlas_ray.store import Store
 
 WIDTH = 1200
 """Pixels."""
 _DPI = 150
-_REFERENCES = ("random", "base", "warmup")
 _INK, _SOFT, _LINE, _ACCENT = "#1d2329", "#6b7680", "#dfe3e6", "#0b66c3"
 
 
@@ -31,7 +30,7 @@ def picture(store: Store) -> str:
     names = [name for name in store.list("evaluation") if store.exists("evaluation", name, "results.json")]
     results: dict[str, dict[str, Any]] = {
         name: store.read_json("evaluation", name, "results.json")["environments"]
-        for name in in_order(names, _REFERENCES)
+        for name in in_order(names, REFERENCES)
     }
     environments = sorted({env for entries in results.values() for env in entries})
     if not environments:
@@ -39,8 +38,9 @@ def picture(store: Store) -> str:
     columns = min(2, len(environments))
     rows = -(-len(environments) // columns)
     height = rows * (0.34 * len(results) + 0.85)
-    figure = Figure(figsize=(WIDTH / _DPI, height), dpi=_DPI, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(WIDTH / _DPI, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", wspace=0.06, hspace=0.06)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for i in range(rows * columns):
         axes = grid[i // columns][i % columns]
@@ -62,7 +62,7 @@ def _panel(axes: Any, env: str, entries: dict[str, dict[str, Any] | None], *, fi
     axes.set_title(env, loc="left", fontsize=10, fontweight="bold", color=_INK)
     axes.set_title(f"{metric}, %, {tasks}", loc="right", fontsize=7.5, color=_SOFT)
     for place, (name, entry) in enumerate(entries.items()):
-        colour = _SOFT if name in (*_REFERENCES, "expert") else _ACCENT
+        colour = _SOFT if name in REFERENCES else _ACCENT
         if entry is None or entry["score"] is None:
             axes.text(2, place, "no result", va="center", fontsize=7.5, color=_SOFT)
             continue

@@ -29,7 +29,7 @@ class Setting:
 
 def setting(store: Store) -> Setting:
     """Of this process and this run directory."""
-    config = shlex.quote(store.path("config.yaml"))
+    config = shlex.quote(f"{store.url}/config.yaml")
     return Setting(
         title=f"atlas-ray report: {store.root.rpartition('/')[2]}",
         commands=[

@@ -32,26 +32,10 @@ from atlas_ray.store import Store
 from atlas_ray.training import checkpoint, packing
 from atlas_ray.training.examples import Example
 from atlas_ray.training.export import export
+from atlas_ray.training.job import Job
 from atlas_ray.training.journal import Journal
 from atlas_ray.training.loss import Row, empty_row, make_row, non_finite, token_losses
 from atlas_ray.training.model import Network, load, shard, sync_gradients
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to know; the same for all."""
-
-    name: str
-    """Of the checkpoint."""
-    run_dir: str
-    """Absolute path or URL."""
-    base: str
-    """The base model, as `models.resolve` takes it."""
-    options: TrainConfig
-    threads: int
-    """CPU threads per worker, at most; never more than its share of the machine's cores."""
-    seed: int
-    trust_remote_code: bool = False
 
 
 @dataclass

@@ -19,7 +19,8 @@ from atlas_ray.progress import say
 from atlas_ray.store import Store, content_hash
 from atlas_ray.training import checkpoint
 from atlas_ray.training.examples import Example, prepare
-from atlas_ray.training.loop import Job, work
+from atlas_ray.training.job import Job
+from atlas_ray.training.loop import work
 from atlas_ray.trajectory import Trajectory
 
 # What may differ between a killed run and the one that goes on: none of it changes the gradient.

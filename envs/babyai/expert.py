@@ -46,6 +46,7 @@ class _Draft:
     later: list[Any] = field(default_factory=list)
     """Parts of the mission after the one that is being planned."""
     detours: int = 0
+    unlocking: set[int] = field(default_factory=set)
 
     def places(self, description: Any) -> frozenset[int]:
         """Where the objects of a mission's description are, but for one that is held."""
@@ -61,6 +62,7 @@ class BabyAIExpert:
         self._seen: set[int] = set()
         self._left: list[_Planned] = []
         self._expected: tuple[int, int] | None = None
+        self._hopeless: list[int] | None = None
 
     def next_action(self, observation: str) -> tuple[str, str]:
         """The next step of the plan, which is made anew when the agent is not where it should be; see `Expert`."""
@@ -69,9 +71,9 @@ class BabyAIExpert:
         self._seen.update(place for place, cell in zip(view_places(world), view, strict=True) if cell != UNSEEN)
         on_plan = self._expected == (world.place, world.direction) and bool(self._left)
         if not on_plan or self._left[0].step.action not in self._env.reading.actions:
-            self._left = self._plan_mission()
+            self._left = [] if self._hopeless == world.cells else self._plan_mission()
         if not self._left:
-            self._expected = None
+            self._expected, self._hopeless = None, world.cells.copy()
             return "I do not see a way to reach the goal from here, so I turn left to look around.", "turn left"
         planned = self._left.pop(0)
         self._expected = (planned.step.place, planned.step.direction)
@@ -122,12 +124,11 @@ class BabyAIExpert:
             return f"I see {_sighted(about)}, so I {action}."
         if planned.aim.verb == "drop" and not places:
             return f"There is no good place for it here, so I {action}."
-        via = f" I see {_sighted(about)}." if about is not None else ""
         if target is not None:
-            return f"I see {_sighted(target)}.{via} To get closer, I {action}."
+            return f"I see {_sighted(target)}. To get there, I {action}."
         if places & self._seen:
-            return f"I know where the {thing} is, but it is out of sight.{via} So I {action} to get back to it."
-        return f"I do not see the {thing} yet.{via} So I {action} to look for it."
+            return f"The {thing} is out of sight now, so I {action} to get back to it."
+        return f"I do not see the {thing} yet, so I {action} to look for it."
 
 
 def _do_part(draft: _Draft, part: Any) -> None:
@@ -176,17 +177,17 @@ def _take(draft: _Draft, places: frozenset[int], thing: str, because: str) -> No
     _reach(draft, Aim("pickup", places), thing, because)
 
 
-def _put_away(draft: _Draft, goals: frozenset[int], thing: str) -> None:
-    """Drop what is held where it is not in the way to the goals, or else anywhere."""
+def _put_away(draft: _Draft, goals: frozenset[int], thing: str, start: int | None = None) -> None:
+    """Drop what is held where it is not in the way to the goals (from `start` too), or else anywhere."""
     held = name(draft.world.carrying)
     because = f"I carry the {held}, but I need free hands for the {thing}."
-    free = Aim("drop", frozenset(), lambda after, place: keeps_free(after, place, goals))
+    free = Aim("drop", frozenset(), lambda after, place: keeps_free(after, place, goals, start))
     aim = free if search(draft.world, free, _reserved(draft)) else Aim("drop", frozenset())
     _reach(draft, aim, held, because)
 
 
-def _clear(draft: _Draft, blocker: int, thing: str, goals: frozenset[int]) -> None:
-    """Open a locked door, or move an object, that is in the way to a thing."""
+def _clear(draft: _Draft, blocker: int, thing: str, goals: frozenset[int], start: int | None = None) -> None:
+    """Open a locked door, or move an object, that is in the way (of the agent, or from `start`) to a thing."""
     draft.detours += 1
     if draft.detours > _MAX_DETOURS:
         raise _StuckError
@@ -195,19 +196,28 @@ def _clear(draft: _Draft, blocker: int, thing: str, goals: frozenset[int]) -> No
     else:
         blocking = name(draft.world.cells[blocker])
         _take(draft, frozenset({blocker}), blocking, f"The {blocking} is in my way to the {thing}.")
-        _put_away(draft, goals, thing)
+        _put_away(draft, goals, thing, start)
 
 
 def _unlock(draft: _Draft, door: int) -> None:
-    """Fetch the key of a locked door if it is not in hand, and open the door."""
-    shade, key = colour(draft.world.cells[door]), _key(draft, door)
-    if draft.world.carrying != key:
-        keys = frozenset(place for place, cell in enumerate(draft.world.cells) if cell == key)
-        if not keys:
-            raise _StuckError
-        _take(draft, keys, f"{shade} key", f"The {shade} door is locked, so I need the {shade} key.")
+    """Open a locked door that is in the way."""
+    _fetch_key(draft, door)
+    shade = colour(draft.world.cells[door])
     because = f"I carry the {shade} key for the {shade} locked door."
     _reach(draft, Aim("open", frozenset({door})), f"{shade} door", because)
+
+
+def _fetch_key(draft: _Draft, door: int) -> None:
+    """Have the key of a locked door in hand."""
+    shade, key = colour(draft.world.cells[door]), _key(draft, door)
+    if draft.world.carrying == key:
+        return
+    keys = frozenset(place for place, cell in enumerate(draft.world.cells) if cell == key)
+    if not keys or door in draft.unlocking:
+        raise _StuckError  # no key, or only behind the door itself
+    draft.unlocking.add(door)
+    _take(draft, keys, f"{shade} key", f"The {shade} door is locked, so I need the {shade} key.")
+    draft.unlocking.remove(door)
 
 
 def _open(draft: _Draft, part: OpenInstr) -> None:
@@ -216,13 +226,8 @@ def _open(draft: _Draft, part: OpenInstr) -> None:
         raise _StuckError  # open doors cannot be closed again
     unlocked = frozenset(d for d in doors if not _is_locked(draft, d) or draft.world.carrying == _key(draft, d))
     if not unlocked:
-        door = min(doors)
-        shade = colour(draft.world.cells[door])
-        keys = frozenset(place for place, cell in enumerate(draft.world.cells) if cell == _key(draft, door))
-        if not keys:
-            raise _StuckError
-        _take(draft, keys, f"{shade} key", f"The {shade} door is locked, so I need the {shade} key.")
-        unlocked = frozenset({door})
+        _fetch_key(draft, min(doors))
+        unlocked = frozenset({min(doors)})
     thing = _words(part.desc)
     _reach(draft, Aim("toggle", unlocked), thing, f"I have to open the {thing}.")
 
@@ -238,10 +243,10 @@ def _put_next(draft: _Draft, part: Any) -> None:
         free = frozenset(target for target, blocker in blockers.items() if blocker is None)
         if free:
             break
-        blocker = next(iter(blockers.values()), None)
+        start, blocker = next(iter(blockers.items()), (0, None))
         if blocker is None:
             raise _StuckError
-        _clear(draft, blocker, beside, fixed)
+        _clear(draft, blocker, beside, fixed, start)
     if not any(draft.held is thing for thing in part.desc_move.obj_set):
         _take(draft, free, moved, "")
     fixed = draft.places(part.desc_fixed)

@@ -123,11 +123,12 @@ def obstacle(world: World, goals: frozenset[int], start: int | None = None) -> i
     return way(world, goals, start)[1]
 
 
-def keeps_free(world: World, place: int, goals: frozenset[int]) -> bool:
-    """Whether what lies at `place` is not in the way from the agent to the goals."""
+def keeps_free(world: World, place: int, goals: frozenset[int], start: int | None = None) -> bool:
+    """Whether what lies at `place` is not in the way to the goals, from the agent and from `start` if given."""
     without = world.copy()
     without.cells[place] = EMPTY
-    return way(world, goals)[0] == way(without, goals)[0]
+    starts = (world.place,) if start is None else (world.place, start)
+    return all(way(world, goals, one)[0] == way(without, goals, one)[0] for one in starts)
 
 
 def way(world: World, goals: frozenset[int], start: int | None = None) -> tuple[int | None, int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -197,26 +198,48 @@ def test_concurrency_is_bounded_and_every_try_is_paced(quick_backoff: None) -> N
         assert (server.most_under_way, server.calls, paced) == (3, 14, 14)
 
 
-@given(st.binary(max_size=200))
-@settings(max_examples=60, deadline=None)
-def test_any_body_is_an_answer_or_a_named_error(body: bytes) -> None:
-    with EndpointServer(Raw(body)) as server, pytest.raises(CallError, match="malformed"):
-        ask(server, max_retries=0)
+@pytest.fixture(scope="module")
+def asker() -> Iterator[Callable[[bytes], Reply]]:
+    """Puts a question to a server that answers with the given body; one client for many questions."""
+    loop = asyncio.new_event_loop()
+    with EndpointServer() as server:
+
+        async def start() -> Client:
+            return Client(Endpoint(base_url=server.url, model="m"), timeout_s=5, max_retries=0, concurrency=1)
+
+        client = loop.run_until_complete(start())
+
+        def put(body: bytes) -> Reply:
+            server.play(Raw(body))
+            return loop.run_until_complete(client.complete([], temperature=0, max_tokens=1))
+
+        yield put
+        loop.run_until_complete(client.close())
+    loop.close()
+
+
+@given(body=st.binary(max_size=200) | st.text(alphabet='{}[]":, \\u0choicesmg', max_size=60).map(str.encode))
+@settings(max_examples=150, deadline=None)
+def test_any_body_is_an_answer_or_a_named_error(asker: Callable[[bytes], Reply], body: bytes) -> None:
+    with pytest.raises(CallError, match="malformed"):
+        asker(body)
+
+
+JUNK = st.none() | st.integers() | st.text() | st.lists(st.integers(), max_size=2)
 
 
 @given(
-    st.fixed_dictionaries(
-        {"message": st.fixed_dictionaries({}, optional={"content": st.none() | st.integers() | st.text(), "refusal": st.none()})},
-        optional={"finish_reason": st.none() | st.text(max_size=5) | st.integers()},
+    choice=st.fixed_dictionaries(
+        {"message": st.fixed_dictionaries({}, optional={"content": JUNK, "refusal": JUNK})},
+        optional={"finish_reason": JUNK},
     ),
-    st.none() | st.integers() | st.dictionaries(st.sampled_from(["prompt_tokens"]), st.none() | st.integers() | st.text()),
+    usage=JUNK | st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens"]), JUNK),
 )
-@settings(max_examples=60, deadline=None)
-def test_odd_fields_do_no_harm(choice: dict[str, Any], usage: Any) -> None:
-    with EndpointServer(Raw(json.dumps({"choices": [choice], "usage": usage}).encode())) as server:
-        reply = ask(server, max_retries=0)
-        assert reply.text == reply.text.encode().decode()
-        assert reply.prompt_tokens >= 0
+@settings(max_examples=150, deadline=None)
+def test_odd_fields_do_no_harm(asker: Callable[[bytes], Reply], choice: dict[str, Any], usage: Any) -> None:
+    reply = asker(json.dumps({"choices": [choice], "usage": usage}).encode())
+    assert reply.text == reply.text.encode().decode()
+    assert reply.prompt_tokens >= 0
 
 
 class TestResolve:

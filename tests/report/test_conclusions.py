@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
-from statistics import fmean, pvariance
 
 import pytest
 from hypothesis import given
@@ -116,15 +114,6 @@ def test_names() -> None:
 
 
 # --- selections ---------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("n", "a", "b"), [(5, 2, 2), (6, 1, 3), (7, 3, 5), (4, 4, 2), (3, 0, 2), (1, 1, 1)])
-def test_chance_jaccard_by_enumeration(n: int, a: int, b: int) -> None:
-    fixed = set(range(a))
-    values = [len(fixed & set(other)) / len(fixed | set(other)) for other in combinations(range(n), b)]
-    mean, variance = overview.chance_jaccard(n, a, b)
-    assert mean == pytest.approx(fmean(values))
-    assert variance == pytest.approx(pvariance(values), abs=1e-12)
-
-
 def selected(data: RunData, **steps: Callable[[int], tuple[int, ...]]) -> RunData:
     """The run with other selections: a function of the number of steps for each method."""
     selections = {
@@ -140,6 +129,8 @@ def selected(data: RunData, **steps: Callable[[int], tuple[int, ...]]) -> RunDat
 def test_overlap_verdicts(data: RunData) -> None:
     (same,) = overview.overlaps(selected(data, llm=lambda n: (0,), perplexity=lambda n: (0,)))
     assert (same.jaccard, same.verdict, same.trajectories) == (1.0, "more than chance", 20)
+    (forced,) = overview.overlaps(selected(data, llm=lambda n: tuple(range(n)), perplexity=lambda n: (0,)))
+    assert forced.verdict == "no more than chance"
     (apart,) = overview.overlaps(selected(data, llm=lambda n: (0, 1), perplexity=lambda n: (n - 1,)))
     assert (apart.jaccard, apart.verdict) == (0.0, "less than chance")
 
@@ -238,6 +229,9 @@ def test_curve_stays_in_its_box(values: list[float]) -> None:
 def test_curve_of_too_little_or_too_much() -> None:
     assert curve([1.0], [2.0]) is None
     assert curve([1.0, 2.0, 3.0], [float("nan"), 1.0, float("inf")]) is None
+    tiny = curve([0.0, 1.0], [0.0, 5e-324])
+    assert tiny is not None
+    assert tiny.points == "0.00,100.00 100.00,100.00"
     drawn = curve(range(10_001), range(10_001))
     assert drawn is not None
     assert len(drawn.points.split()) == MAX_POINTS
@@ -257,5 +251,5 @@ def test_nice_ticks_cover_the_range(low: float, span: float) -> None:
 def test_durations_and_facts() -> None:
     assert [duration(s) for s in (None, 4.21, 59.4, 200, 7505)] == ["–", "4.2 s", "59 s", "3 min 20 s", "2 h 05 min"]
     assert facts({"trajectories": 12, "dropped": {"maze": 3}, "none": {}, "share": 0.123456}) == (
-        "trajectories 12, dropped (maze 3), none none, share 0.1235"
+        "trajectories = 12, dropped (maze = 3), none none, share = 0.1235"
     )

@@ -1,0 +1,263 @@
+"""Proof of the environment contract: one call plays an environment and raises what it breaks.
+
+It checks what any driver relies on (texts that repeat, snapshots that are exact, errors that are observations, an
+expert that works). What an environment's own rules are is checked by the tests of that environment.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import gymnasium
+
+from atlas_ray.environments import registry
+from atlas_ray.environments.contract import (
+    MAX_ACTION_CHARS,
+    EnvironmentCard,
+    Split,
+    State,
+    TextEnv,
+)
+from atlas_ray.errors import AtlasError, EnvironmentError
+
+NONSENSE = (
+    "",
+    "   \n\t",
+    "Thought: hm\nAction:",
+    "xyzzy",
+    "craft using",
+    "get 0",
+    "-1",
+    "{'a': [1]}; __import__('os')",
+    "\x00\x1b[31m\udcff\ud83d" + "é漢🙂",
+    "%s %d {0} {name} \\1 (?P<x>[",
+    "a" * (MAX_ACTION_CHARS + 1),
+    "9" * 1_000_000,
+)
+"""Actions that no environment can carry out."""
+
+Event = tuple[str, float, bool, bool, dict[str, Any]]
+
+
+class ContractError(AtlasError, AssertionError):
+    """An environment breaks the contract; the text begins with the clause."""
+
+
+def check_env(env_id: str, *, tasks: Sequence[int] = (0, 1, 2), seed: int = 0, **options: Any) -> None:
+    """Check that an environment keeps the contract, on some tasks of both splits.
+
+    Args:
+        env_id: A name or Gymnasium id, such as "maze" or "atlas/maze-v0".
+        tasks: Task numbers to play; those that a split does not have are left out.
+        seed: Varies the random actions that are tried.
+        options: Keyword arguments of the environment.
+
+    Raises:
+        ContractError: The first clause that does not hold, with task and step.
+        ConfigError: There is no such environment or option.
+    """
+    env, twin = registry.make(env_id, **options), registry.make(env_id, **options)
+    with _clause("card"):
+        _check_card(env, env_id, options)
+    with _clause("life cycle"):
+        _check_life_cycle(registry.make(env_id, **options))
+    solved, played = 0, 0
+    for split in get_args(Split):
+        for task in [task for task in tasks if task < env.card.n_tasks(split)]:
+            where = f"{split} task {task}"
+            rng = random.Random(f"{env_id} {split} {task} {seed}")
+            with _clause(f"determinism ({where})"):
+                _check_determinism(env, twin, task, split, rng)
+            with _clause(f"valid actions and nonsense ({where})"):
+                _check_actions(env, task, split, rng)
+            with _clause(f"snapshots ({where})"):
+                _check_snapshots(env, twin, task, split, rng)
+            with _clause(f"round cap ({where})"):
+                _check_cap(registry.make(env_id, **{**options, "max_rounds": 3}), task, split)
+            with _clause(f"expert ({where})"):
+                success = _check_expert(env, task, split)
+            if split == "train":
+                solved, played = solved + success, played + 1
+    with _clause("expert"):
+        _require(solved == played, f"it solves {solved} of {played} training tasks within the round cap")
+
+
+@contextmanager
+def _clause(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ContractError as error:
+        raise ContractError(f"{name}: {error}") from None
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ContractError(otherwise)
+
+
+def _raises(call: Callable[[], object], what: str) -> None:
+    try:
+        call()
+    except EnvironmentError as error:
+        _require(len(str(error).strip()) > 0 and "\n" not in str(error), f"{what} needs an error of one line")
+        return
+    raise ContractError(f"{what} must raise an EnvironmentError")
+
+
+def _check_card(env: TextEnv, env_id: str, options: dict[str, Any]) -> None:
+    card = env.card
+    _require(isinstance(card, EnvironmentCard), "card is not an EnvironmentCard")
+    _require(env_id in (card.name, f"atlas/{card.name}-v0"), f"its name is {card.name!r}")
+    _require(card.n_train + card.n_test > 0, "it has no tasks")
+    made = gymnasium.make(f"atlas/{card.name}-v0", **options)
+    _require(type(made.unwrapped) is type(env), "gymnasium.make gives another class")
+    _require(registry.make(env_id, **options).card == card, "two instances have different cards")
+    split: Split = "train" if card.n_train else "test"
+    opening = card.instruction + env.reset(options={"task": 0, "split": split})[0]
+    for word in ("Thought:", "Action:"):
+        _require(word in opening, f"neither instruction nor first observation shows the format ({word!r})")
+
+
+def _check_life_cycle(env: TextEnv) -> None:
+    split: Split = "train" if env.card.n_train else "test"
+    n_tasks = env.card.n_tasks(split)
+    _raises(lambda: env.step("x"), "step before reset")
+    _raises(env.snapshot, "snapshot before reset")
+    _raises(lambda: env.restore("state"), "restore of something else")  # type: ignore[arg-type]
+    for wrong in (
+        {"task": n_tasks, "split": split},
+        {"task": -1, "split": split},
+        {"task": "0", "split": split},
+        {"task": True, "split": split},
+        {"split": "dev"},
+        {"level": 1},
+    ):
+        _raises(lambda wrong=wrong: env.reset(options=wrong), f"reset with {wrong}")  # type: ignore[misc]
+    env.reset(options={"task": 0, "split": split})
+    _raises(lambda: env.step(3), "an action that is not a string")  # type: ignore[arg-type]
+    while env.running:
+        env.step("nothing")
+    _raises(lambda: env.step("nothing"), "step after the end")
+    _require(env.valid_actions() == [], "valid_actions must be empty after the end")
+
+
+def _begin(env: TextEnv, task: int, split: Split, seed: int | None = None) -> str:
+    observation, info = env.reset(seed=seed, options={"task": task, "split": split})
+    _check_text(observation)
+    _require(info["score"] == 0 and info["success"] is False, "a fresh episode has score 0 and no success")
+    return observation
+
+
+def _step(env: TextEnv, action: str) -> Event:
+    score = env.snapshot().score
+    event = env.step(action)
+    observation, reward, terminated, truncated, info = event
+    _check_text(observation)
+    _require(isinstance(reward, float), f"reward is {type(reward).__name__}, not float")
+    _require(isinstance(terminated, bool) and isinstance(truncated, bool), "terminated and truncated must be bool")
+    _require(not (terminated and truncated), "terminated and truncated at once")
+    _require(isinstance(info["score"], float) and 0 <= info["score"] <= 1, f"score {info['score']!r} is not in [0, 1]")
+    _require(isinstance(info["success"], bool), f"success is {info['success']!r}, not a bool")
+    _require(abs(info["score"] - score - reward) < 1e-9, "the reward is not the increase of the score")
+    _require(env.running is not (terminated or truncated), "running does not agree with the step's result")
+    return event
+
+
+def _check_text(observation: object) -> None:
+    _require(isinstance(observation, str) and observation != "", f"observation {observation!r} is not a text")
+    _require(TextEnv.observation_space.contains(observation), f"observation {observation!r} is not printable ASCII")
+
+
+def _some_action(env: TextEnv, observation: str, rng: random.Random) -> str:
+    """The expert's action or a random one, so that random walks get somewhere."""
+    valid = env.valid_actions()
+    if not valid or rng.random() < 0.5:
+        return env.expert().next_action(observation)[1]
+    return rng.choice(valid)
+
+
+def _check_determinism(env: TextEnv, twin: TextEnv, task: int, split: Split, rng: random.Random) -> None:
+    for seed in (None, 7):
+        observation = _begin(env, task, split, seed)
+        _require(_begin(twin, task, split, seed) == observation, f"two resets with seed {seed} give different texts")
+        while env.running:
+            _require(env.valid_actions() == twin.valid_actions(), "two instances list different valid actions")
+            action = _some_action(env, observation, rng)
+            event = _step(env, action)
+            _require(_step(twin, action) == event, f"two instances answer {action!r} differently")
+            observation = event[0]
+
+
+def _check_actions(env: TextEnv, task: int, split: Split, rng: random.Random) -> None:
+    valid = (_begin(env, task, split), env.valid_actions())[1]
+    _require(isinstance(valid, list) and all(isinstance(a, str) for a in valid), "valid_actions is not a list of texts")
+    _require(valid == sorted(set(valid)), "valid_actions is not sorted, or repeats itself")
+    for action in NONSENSE:
+        observation = _begin(env, task, split)
+        if rng.random() < 0.5:
+            _step(env, _some_action(env, observation, rng))
+        if not env.running:
+            continue
+        before, listed = env.snapshot(), env.valid_actions()
+        event = _step(env, action)
+        _require(len(event[0]) < 20_000, f"the answer to {action[:40]!r} repeats it all")
+        _require(event[1] == 0 and not event[2], f"{action[:40]!r} changed the score or ended the episode")
+        _require(not env.running or env.valid_actions() == listed, f"{action[:40]!r} changed the valid actions")
+        env.restore(before)
+        follow = _some_action(env, event[0], rng)
+        plain = env.step(follow)[0]
+        env.restore(before)
+        env.step(action)
+        _require(not env.running or env.step(follow)[0] == plain, f"{action[:40]!r} changed the state")
+
+
+def _check_snapshots(env: TextEnv, twin: TextEnv, task: int, split: Split, rng: random.Random) -> None:
+    observation = _begin(env, task, split)
+    states: list[State] = [env.snapshot()]
+    actions: list[str] = []
+    events: list[Event] = []
+    while env.running:
+        actions.append(_some_action(env, observation, rng))
+        events.append(_step(env, actions[-1]))
+        observation = events[-1][0]
+        states.append(env.snapshot())
+    packed = [pickle.dumps(state) for state in states]
+    for depth in sorted({0, 1, len(actions) // 2, len(actions) - 1, len(actions)} & set(range(len(actions) + 1))):
+        # The other instance, in the midst of another episode, goes on from a pickled snapshot; then this one does.
+        other = _begin(twin, task, split, 3)
+        twin.step(_some_action(twin, other, rng))
+        for player, state in ((twin, pickle.loads(packed[depth])), (env, states[depth])):
+            player.restore(state)
+            _require(player.snapshot() == state or depth < len(states), "a restored snapshot is not the same")
+            for action, event in zip(actions[depth:], events[depth:], strict=True):
+                _require(_step(player, action) == event, f"restored at step {depth}, {action!r} is answered differently")
+            _require(not player.running, f"restored at step {depth}, the episode does not end as it did")
+
+
+def _check_cap(env: TextEnv, task: int, split: Split) -> None:
+    _begin(env, task, split)
+    rounds = 0
+    while env.running:
+        *_, truncated, info = _step(env, "nothing")
+        rounds += 1
+        _require(info["rounds"] == rounds, f"info says {info['rounds']} rounds after {rounds}")
+        _require(rounds <= 3, "max_rounds=3 does not end the episode")
+    _require(truncated, "the last round did not say truncated")
+
+
+def _check_expert(env: TextEnv, task: int, split: Split) -> bool:
+    observation = _begin(env, task, split)
+    expert = env.expert()
+    success = False
+    while env.running:
+        thought, action = expert.next_action(observation)
+        _require(isinstance(thought, str) and thought.strip() == thought != "", f"thought {thought!r} is not a text")
+        _require("\n" not in thought + action, "a thought and an action are one line each")
+        _require("Action:" not in thought, f"thought {thought!r} holds the label of the action")
+        observation, _, _, _, info = _step(env, action)
+        success = info["success"]
+    return success

@@ -1,0 +1,135 @@
+"""Maze: walk to the goal, told only where it is and which of the four neighbours are walls (LMRL-Gym, AgentGym).
+
+The mazes are in `tasks.py`, the player in `expert.py`.
+"""
+
+from __future__ import annotations
+
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.errors import ConfigError, EnvironmentError
+from envs.maze.expert import MazeExpert
+from envs.maze.tasks import (
+    DOUBLE_T_STARTS,
+    MOVES,
+    N_RANDOM_TEST,
+    N_RANDOM_TRAIN,
+    Maze,
+    Position,
+    double_t,
+    random_maze,
+)
+
+INSTRUCTION = "You are an expert in walking through mazes."
+
+EXPLANATION = """\
+Reach the goal in as few moves as you can. A position is row, column: "move down" adds 1 to the first number, \
+"move right" adds 1 to the second, and walls stop you.
+The actions are "move up", "move down", "move left" and "move right". Write one thought and one action in this format:
+Thought:
+your reasoning
+
+Action:
+your action
+
+The maze begins."""
+
+_NEIGHBOURS = {"to your right": (0, 1), "to your left": (0, -1), "above you": (-1, 0), "below you": (1, 0)}
+
+
+class MazeEnv(TextEnv):
+    """`info["score"]` becomes 1 at the goal.
+
+    Args:
+        layout: Which mazes are tested. "double_t": AgentGym's double T, test task i being its item i (all 25 starts);
+            "random": seeded random mazes. Training tasks are random mazes either way.
+        max_rounds: Rounds before truncation, the paper's 15 unless given.
+
+    `valid_actions` lists the four moves, walls or not. Nothing in a task is random, so `seed` changes nothing.
+    """
+
+    def __init__(self, *, layout: str = "double_t", max_rounds: int | None = None) -> None:
+        if layout not in ("double_t", "random"):
+            raise ConfigError(f"maze: layout is {layout!r}; choose 'double_t' or 'random'")
+        self._layout = layout
+        card = EnvironmentCard(
+            name="maze",
+            held_in=True,
+            metric="success_rate",
+            max_rounds=15,
+            instruction=INSTRUCTION,
+            n_train=N_RANDOM_TRAIN,
+            n_test=len(DOUBLE_T_STARTS) if layout == "double_t" else N_RANDOM_TEST,
+            source="LMRL-Gym maze (MIT) as in AgentGym; random mazes are our own",
+            action_rule="first",
+        )
+        super().__init__(card, max_rounds=max_rounds)
+        self._maze: Maze
+        self._position: Position = (0, 0)
+
+    @property
+    def maze(self) -> Maze:
+        """The maze of the running episode."""
+        return self._maze
+
+    @property
+    def position(self) -> Position:
+        """Where the agent is."""
+        return self._position
+
+    def locate(self, item_id: int | str) -> tuple[Split, int]:
+        """AgentGym's item n is test task n of the double T; see `TextEnv.locate`."""
+        digits = str(item_id).removeprefix("maze_").removeprefix("lmrlgym_maze_")
+        n = len(DOUBLE_T_STARTS)
+        if self._layout != "double_t":
+            raise EnvironmentError("maze: item ids number the starts of the double T; use layout='double_t'")
+        if not (digits.isascii() and digits.isdigit() and int(digits) < n):
+            raise EnvironmentError(f"maze: there is no item {item_id!r}; they are maze_0 to maze_{n - 1}")
+        return "test", int(digits)
+
+    def _start(self, task: int, split: Split, seed: int | None) -> str:
+        if split == "test" and self._layout == "double_t":
+            self._maze = double_t(task)
+        else:
+            self._maze = random_maze(split, task)
+        self._position = self._maze.start
+        return f"{EXPLANATION}\n{self._describe()}"
+
+    def _describe(self) -> str:
+        (row, column), (goal_row, goal_column) = self._position, self._maze.goal
+        walls = [
+            words for words, (down, right) in _NEIGHBOURS.items() if not self._maze.free((row + down, column + right))
+        ]
+        if not walls:
+            near = "There are no walls near you."
+        elif len(walls) == 1:
+            near = f"There is a wall {walls[0]}."
+        else:
+            near = f"There are walls {', '.join(walls)}."
+        here = f"Your current position is at position {row}, {column}."
+        return f"The goal is at position {goal_row}, {goal_column}. {here} {near}"
+
+    def _act(self, action: str) -> Outcome:
+        step = MOVES.get(action.strip())
+        if step is None:
+            return Outcome(self._explain_format(), 0.0)
+        there = (self._position[0] + step[0], self._position[1] + step[1])
+        if self._maze.free(there):
+            self._position = there
+        if self._position == self._maze.goal:
+            return Outcome("Success", 1.0, success=True, done=True)
+        return Outcome(self._describe(), 0.0)
+
+    def _explain_format(self) -> str:
+        return f'Your possible actions are "move up", "move down", "move left", "move right". {self._describe()}'
+
+    def valid_actions(self) -> list[str]:
+        return sorted(MOVES) if self.running else []
+
+    def expert(self) -> MazeExpert:
+        return MazeExpert(self)
+
+    def _save(self) -> tuple[Maze, Position]:
+        return self._maze, self._position
+
+    def _load(self, inner: tuple[Maze, Position]) -> None:
+        self._maze, self._position = inner

@@ -1,0 +1,54 @@
+"""What the whole suite shares: one Ray cluster, one tiny model directory, one endpoint that can play faults."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from tests.tokenizers import tokenizer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """A Ray cluster of 4 logical CPUs on this machine; yields its address."""
+    folder = tempfile.mkdtemp(prefix="atlas-", dir="/tmp")
+    context = ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        _temp_dir=folder,
+        log_to_driver=False,
+        logging_level="warning",
+        object_store_memory=400_000_000,
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}},
+    )
+    yield str(context.address_info["gcs_address"])
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory with a random Llama of 2 layers (head_dim 32, which vLLM's CPU attention takes) and ChatML."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tok = tokenizer("chatml")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tok), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=32, max_position_embeddings=2048, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,259 @@
+"""Every method through the real Ray Data graph; the selector is a real HTTP server that plays faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atlas_ray.config import EngineConfig, LlmSelectorConfig, PipelineConfig, SelectConfig
+from atlas_ray.errors import EndpointError, SelectionError
+from atlas_ray.selection.graph import TokenBucket
+from atlas_ray.selection.run import select
+from atlas_ray.store import Store
+from atlas_ray.trajectory import Selection, Trajectory
+from tests.endpoint_server import Answer, EndpointServer, Play, Raw, Reset, Status, first_step, steps_answer
+from tests.selection.data import trajectory
+
+TRAJECTORIES = [trajectory(number, 1 + number % 9) for number in range(24)]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture(autouse=True)
+def _no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def configured(tiny_model: Path, url: str | None = None, *, ratio: float = 0.3, **llm: Any) -> PipelineConfig:
+    selector = LlmSelectorConfig(base_url=url, model="selector" if url else None, **({"max_retries": 2} | llm))
+    return PipelineConfig(model=str(tiny_model), select=SelectConfig(llm=selector, ratio=ratio))
+
+
+def parquet(store: Store, method: str = "llm") -> bytes:
+    return Path(store.path("selections", method, "part-0.parquet")).read_bytes()
+
+
+def metrics(store: Store) -> dict[str, Any]:
+    return list(store.journal("metrics", "select.jsonl"))[-1]
+
+
+def item(body: dict[str, Any]) -> int:
+    found = re.search(r"craft item (\d+)", body["messages"][1]["content"])
+    assert found is not None
+    return int(found[1])
+
+
+def test_methods_that_ask_nobody(tmp_path: Path, tiny_model: Path) -> None:
+    store, config = Store(str(tmp_path)), configured(tiny_model)
+    everything = select(config, store, "all", list(reversed(TRAJECTORIES)))
+    assert [row.trajectory_id for row in everything] == [subject.trajectory_id for subject in TRAJECTORIES]
+    assert [len(row.steps) for row in everything] == [subject.n_steps for subject in TRAJECTORIES]
+    chosen = select(config, store, "random", TRAJECTORIES)
+    failed = Selection(trajectory_id="t0023", method="llm", ratio=0.3, error="timeout: late")
+    store.write_selections("llm", [*(row.model_copy(update={"method": "llm"}) for row in chosen[:-1]), failed])
+    others = select(config, store, "non_critical", TRAJECTORIES)
+    assert others[-1].error is not None
+    for row, other, subject in zip(chosen[:-1], others[:-1], TRAJECTORIES, strict=False):
+        assert not set(row.steps) & set(other.steps)
+        assert len(other.steps) == min(len(row.steps), subject.n_steps - len(row.steps))
+    assert store.read_selections("non_critical") == others
+    assert metrics(store)["errors"] == {"complement": 1}
+    assert 0 < metrics(store)["share_of_tokens"] < 0.6
+
+
+def test_what_cannot_run_is_said_at_once(tmp_path: Path, tiny_model: Path) -> None:
+    store, config = Store(str(tmp_path)), configured(tiny_model)
+    with pytest.raises(SelectionError, match="unknown selection method"):
+        select(config, store, "best", TRAJECTORIES)
+    with pytest.raises(SelectionError, match="non_critical needs"):
+        select(config, store, "non_critical", TRAJECTORIES)
+    with pytest.raises(SelectionError, match="same trajectory_id"):
+        select(config, store, "random", [TRAJECTORIES[0]] * 2)
+    with pytest.raises(EndpointError, match="no endpoint is named"):
+        select(configured(tiny_model).model_copy(update={"select": SelectConfig(llm=LlmSelectorConfig(model="gpt-4o"))}),
+               store, "llm", TRAJECTORIES)  # fmt: skip
+    assert select(config, store, "random", []) == []
+    assert store.read_selections("random") == []
+
+
+def test_every_fault_ends_as_a_selection_or_a_named_error_row(tmp_path: Path, tiny_model: Path) -> None:
+    lasting: dict[int, Play] = {
+        1: Status(400, {"message": "bad"}),
+        2: Raw(b"<html>gateway</html>"),
+        3: Reset(),
+        4: Raw(b'"' + b"x" * (20 << 20) + b'"'),
+        5: Answer("I refuse", refusal="no"),
+        6: Answer("prose only"),
+        7: steps_answer(99),
+        8: steps_answer(*range(9)),
+        9: Answer(""),
+        10: Status(500),
+        11: Status(429, headers={"retry-after-ms": "20"}),
+        12: Answer('{"steps": [1', finish_reason="length"),
+        13: Answer(first_step({"messages": ["", {"content": "[step 0]"}]}).text, delay_s=5),
+    }
+    kinds = {
+        1: "bad_request", 2: "malformed", 3: "connection", 4: "too_large", 5: "refusal", 6: "unreadable",
+        7: "out_of_range", 8: "too_many", 9: "empty", 10: "server", 11: "rate_limit", 12: "truncated", 13: "timeout",
+    }  # fmt: skip
+    passing: dict[int, Play] = dict(
+        enumerate([Status(429, headers={"retry-after-ms": "20"}), Status(500), Reset(), Raw(b"{")] * 2, start=14)
+    )
+
+    def play(body: dict[str, Any]) -> Play:
+        number = item(body)
+        return lasting.get(number) or passing.pop(number, None) or first_step(body)
+
+    with EndpointServer(play) as server:
+        store = Store(str(tmp_path))
+        rows = select(configured(tiny_model, server.url, timeout_s=1.5), store, "llm", TRAJECTORIES)
+    found = {int(row.trajectory_id[1:]): row.error and row.error.partition(":")[0] for row in rows}
+    assert {number: kind for number, kind in found.items() if kind} == kinds
+    assert all(len(row.steps) == 1 for row in rows if row.error is None)
+    assert metrics(store)["errors"] == {kind: 1 for kind in sorted(kinds.values())}
+    assert metrics(store)["retries"] == 8 + 2 * 5
+    assert store.read_selections("llm") == rows
+
+
+def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(tmp_path: Path, tiny_model: Path) -> None:
+    twins = [*TRAJECTORIES, TRAJECTORIES[5].model_copy(update={"trajectory_id": "twin"})]
+    with EndpointServer(first_step) as server:
+        one, many = Store(str(tmp_path / "one")), Store(str(tmp_path / "many"))
+        select(configured(tiny_model, server.url, concurrency=1), one, "llm", twins)
+        assert (server.calls, server.most_under_way) == (24, 1)
+        select(configured(tiny_model, server.url, concurrency=130), many, "llm", list(reversed(twins)))
+        assert server.most_under_way > 4
+        assert parquet(one) == parquet(many)
+        before, calls = parquet(one), server.calls
+        select(configured(tiny_model, server.url, concurrency=7), one, "llm", twins)
+        assert server.calls == calls
+        assert parquet(one) == before
+        assert (metrics(one)["calls"], metrics(one)["cache_hits"]) == (0, 25)
+        assert metrics(one)["prompt_tokens"] == 2500
+
+
+def test_a_wrong_key_stops_the_run_and_nothing_is_lost(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = "sk-wrong-and-secret"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    store = Store(str(tmp_path))
+    with EndpointServer(first_step) as server:
+        server.play(*[first_step] * 6, *[Status(401, {"message": f"no such key {key}"})] * 40)
+        config = configured(tiny_model, server.url, concurrency=2)
+        with pytest.raises(EndpointError, match="key was refused") as failure:
+            select(config, store, "llm", TRAJECTORIES)
+        assert "\n" not in str(failure.value)
+        assert server.calls <= 6 + 4
+        assert not store.exists("selections", "llm")
+        paid = server.calls
+        server.script.clear()
+        rows = select(config, store, "llm", TRAJECTORIES)
+        assert all(row.error is None for row in rows)
+        assert server.calls - paid == 24 - 6
+    written = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
+    assert key not in written + str(failure.value) + "".join(capfd.readouterr())
+
+
+def test_the_rate_limit_holds_over_the_cluster(tmp_path: Path, tiny_model: Path) -> None:
+    times: list[float] = []
+
+    def play(body: dict[str, Any]) -> Play:
+        times.append(time.monotonic())
+        return first_step(body)
+
+    with EndpointServer(play) as server:
+        config = configured(tiny_model, server.url, requests_per_minute=600, concurrency=128)
+        select(config, Store(str(tmp_path)), "llm", TRAJECTORIES)
+    assert max(times) - min(times) >= 1.0
+
+
+def test_the_token_bucket_spaces_evenly_after_a_burst_of_a_second() -> None:
+    now = 100.0
+    bucket = TokenBucket(120, clock=lambda: now)
+    assert [bucket.reserve() for _ in range(3)] == pytest.approx([0.0, 0.5, 1.0])
+    now = 200.0
+    assert [bucket.reserve() for _ in range(4)] == pytest.approx([0.0, 0.0, 0.5, 1.0])
+
+
+DRIVER = """
+import sys, ray
+from atlas_ray.store import Store
+from atlas_ray.selection.run import select
+from tests.selection.test_run import TRAJECTORIES, configured
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir="/tmp/ray-sel-kill")
+select(configured(sys.argv[1], sys.argv[2], concurrency=3), Store(sys.argv[3]), "llm", TRAJECTORIES)
+ray.shutdown()
+"""
+
+
+def test_a_killed_run_pays_again_at_most_for_the_calls_under_way(tmp_path: Path, tiny_model: Path) -> None:
+    def slowly(body: dict[str, Any]) -> Play:
+        return Answer(first_step(body).text, delay_s=0.15)
+
+    with EndpointServer(slowly) as server:
+        command = [sys.executable, "-c", DRIVER, str(tiny_model), server.url, str(tmp_path)]
+        with (tmp_path / "log").open("wb") as log:
+            driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 90
+        while server.calls < 10 and time.monotonic() < deadline and driver.poll() is None:
+            time.sleep(0.02)
+        assert 10 <= server.calls < 24, (tmp_path / "log").read_text()
+        os.killpg(driver.pid, signal.SIGKILL)  # the driver and all of its Ray
+        driver.wait()
+        time.sleep(0.5)
+        server.default = first_step
+        rows = select(configured(tiny_model, server.url), Store(str(tmp_path)), "llm", TRAJECTORIES)
+        assert all(row.error is None for row in rows)
+        assert server.calls <= 24 + 3
+        asked = [json.dumps(request["messages"]) for request in server.requests]
+        assert len(set(asked)) == 24
+
+
+def test_perplexity_is_that_of_a_plain_forward_pass(tmp_path: Path, tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from atlas_ray.chat import encode
+    from atlas_ray.models import load_tokenizer
+    from atlas_ray.selection.perplexity import windows
+
+    subjects = [trajectory(number, n_steps) for number, n_steps in enumerate([1, 2, 3, 5, 8, 12, 30])]
+    subjects.append(trajectory(99, 0))
+    engine = EngineConfig(max_model_len=512, max_num_seqs=4, cpu_kv_cache_gib=1)
+    config = PipelineConfig(model=str(tiny_model), engine=engine)
+    rows = {row.trajectory_id: row for row in select(config, Store(str(tmp_path)), "perplexity", subjects)}
+    tokenizer = load_tokenizer(str(tiny_model))
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    counts = []
+
+    def forward(ids: list[int]) -> torch.Tensor:
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, :-1].double()
+        return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+    for subject in subjects[:-1]:
+        encoded, row = encode(subject, tokenizer), rows[subject.trajectory_id]
+        logprobs = torch.zeros(len(encoded.ids) - 1, dtype=torch.float64)
+        spans = windows(len(encoded.ids), 511)
+        for start, end in reversed(spans):  # where windows overlap, the earlier one counts
+            logprobs[start : end - 1] = forward(encoded.ids[start:end])
+        assert row.scores is not None
+        means = torch.stack([-logprobs[start - 1 : end - 1].mean() for start, end in encoded.spans])
+        assert torch.allclose(torch.tensor(row.scores, dtype=torch.float64).log(), means, atol=1e-3)
+        assert row.provenance.get("windows", {"count": 1})["count"] == len(spans)
+        counts.append(len(spans))
+    assert counts[0] == 1
+    assert counts[-1] > 2
+    assert (rows["t0099"].steps, rows["t0099"].scores, rows["t0099"].error) == ((), (), None)
+
+

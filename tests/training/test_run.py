@@ -1,0 +1,174 @@
+"""Training on Ray: the same weights on one worker or two, after a killed worker and after a killed driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import torch
+from conftest import save, tiny, tokenizer, trajectory
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from atlas_ray.config import PipelineConfig, load
+from atlas_ray.errors import ClusterError, TrainingError
+from atlas_ray.store import Store
+from atlas_ray.training.run import train, warmup_options
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+TRAJECTORIES = [trajectory(number, 2 + number % 3) for number in range(7)]
+STEPS: dict[str, tuple[int, ...]] = {one.trajectory_id: (one.n_steps - 1,) for one in TRAJECTORIES}
+EPOCHS, TOTAL = 6, 18
+
+
+def config(run_dir: Path, workers: int) -> PipelineConfig:
+    options = {
+        "epochs": EPOCHS, "batch_size": 3, "learning_rate": 1e-3, "workers": workers, "threads": 1,
+        "checkpoint_every": 2, "pack_tokens": 300,
+    }  # fmt: skip
+    return load(None, {"run_dir": str(run_dir), "seed": 5, "train": options})
+
+
+def run(run_dir: Path, base: str, workers: int) -> dict[str, torch.Tensor]:
+    chosen = config(run_dir, workers)
+    path = train(chosen, Store(chosen.run_dir), name="llm", base=base, trajectories=TRAJECTORIES, steps=STEPS)
+    return load_file(Path(path, "model.safetensors"))
+
+
+def journal(run_dir: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run_dir / "metrics" / "train.jsonl").read_text().splitlines()]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def state_of(run_dir: Path, step: int) -> Path:
+    return run_dir / "checkpoints" / "llm" / "training_state" / f"step-{step:06d}" / ".metadata"
+
+
+@pytest.fixture(scope="module")
+def one(llama: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Directory and weights of an undisturbed run on one worker."""
+    run_dir = tmp_path_factory.mktemp("one")
+    return run_dir, run(run_dir, llama, workers=1)
+
+
+@pytest.fixture(scope="module")
+def two(llama: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    """The same on two."""
+    run_dir = tmp_path_factory.mktemp("two")
+    return run_dir, run(run_dir, llama, workers=2)
+
+
+def test_output_is_a_model_directory_and_a_journal(one: tuple[Path, dict[str, torch.Tensor]], llama: str) -> None:
+    run_dir, weights = one
+    path = run_dir / "checkpoints" / "llm"
+    base, tuned = (AutoModelForCausalLM.from_pretrained(place) for place in (llama, path))
+    assert type(tuned) is type(base)
+    assert "lm_head.weight" not in weights  # tied, stored once
+    assert tuned.config.dtype == base.config.dtype
+    assert not torch.equal(tuned.lm_head.weight, base.lm_head.weight)
+    assert AutoTokenizer.from_pretrained(path).chat_template == tokenizer().chat_template
+    assert json.loads((path / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    rows = journal(run_dir)
+    assert [row["step"] for row in rows] == list(range(1, TOTAL + 1))
+    assert {row["epoch"] for row in rows} == set(range(EPOCHS))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert sorted(child.name for child in path.iterdir() if child.name.startswith(".")) == []
+
+
+def test_two_workers_learn_what_one_does(
+    one: tuple[Path, dict[str, torch.Tensor]], two: tuple[Path, dict[str, torch.Tensor]]
+) -> None:
+    losses = [[row["loss"] for row in journal(run_dir)] for run_dir, _ in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, weight in one[1].items():
+        assert (weight - two[1][name]).norm() <= 1e-6 * weight.norm() + 1e-6, name
+
+
+def test_a_killed_worker_costs_nothing(two: tuple[Path, dict[str, torch.Tensor]], llama: str, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not state_of(tmp_path, 4).exists():
+            time.sleep(0.01)
+        workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in "".join(p.cmdline()[:1])]
+        os.kill(workers[-1].pid, signal.SIGKILL)
+        killed.append(workers[-1].pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    weights = run(tmp_path, llama, workers=2)
+    assert killed
+    assert same(weights, two[1])
+    assert [row["step"] for row in journal(tmp_path)] == list(range(1, TOTAL + 1))
+
+
+def test_a_killed_driver_costs_nothing(one: tuple[Path, dict[str, torch.Tensor]], llama: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, ray; from pathlib import Path; sys.path.insert(0, 'tests/training'); "
+        "ray.init(address=sys.argv[1]); import test_run; test_run.run(Path(sys.argv[2]), sys.argv[3], workers=1)"
+    )
+    address = ray.get_runtime_context().gcs_address
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code, address, str(tmp_path), llama], env=dict(os.environ, PYTHONPATH=".")
+    )
+    while not state_of(tmp_path, 6).exists():
+        assert driver.poll() is None
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    assert not (tmp_path / "checkpoints" / "llm" / "config.json").exists()
+    # What a run leaves that was killed while it wrote: a state that is not whole.
+    state_of(tmp_path, 999).parent.mkdir()
+    (state_of(tmp_path, 999).parent / "__0_0.distcp").write_bytes(b"torn")
+    weights = run(tmp_path, llama, workers=1)
+    assert same(weights, one[1])
+    assert [row["step"] for row in journal(tmp_path)] == list(range(1, TOTAL + 1))
+
+
+def test_a_finished_run_is_not_repeated_and_another_one_replaces_it(
+    one: tuple[Path, dict[str, torch.Tensor]], llama: str
+) -> None:
+    run_dir, weights = one
+    before = (run_dir / "checkpoints" / "llm" / "model.safetensors").stat().st_mtime_ns
+    assert same(run(run_dir, llama, workers=2), weights)  # the number of workers is not content
+    assert (run_dir / "checkpoints" / "llm" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_trajectories_named(tmp_path: Path) -> None:
+    model = tiny("llama")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(3e38)
+    chosen = config(tmp_path / "run", 1)
+    with pytest.raises(TrainingError, match=r"checkpoint llm: step 1: loss .*t00\d, t00\d, t00\d"):
+        train(
+            chosen, Store(chosen.run_dir), name="llm", base=save(model, tmp_path / "base"),
+            trajectories=TRAJECTORIES, steps=STEPS,
+        )  # fmt: skip
+    assert not (tmp_path / "run" / "checkpoints" / "llm" / "config.json").exists()
+
+
+def test_a_cluster_that_is_too_small_is_refused(llama: str, tmp_path: Path) -> None:
+    chosen = load(None, {"run_dir": str(tmp_path), "train.workers": 500})
+    with pytest.raises(ClusterError, match=r"train.workers=500"):
+        train(chosen, Store(chosen.run_dir), name="llm", base=llama, trajectories=TRAJECTORIES, steps=STEPS)
+
+
+def test_warmup_options() -> None:
+    chosen = load(None, {"train.warmup": {"epochs": 7, "batch_size": 2}, "train.max_length": 99})
+    options = warmup_options(chosen.train)
+    assert (options.epochs, options.batch_size, options.learning_rate, options.max_length) == (7, 2, 1e-4, 99)
+    with pytest.raises(TrainingError, match=r"train\.warmup"):
+        warmup_options(load(None).train)
