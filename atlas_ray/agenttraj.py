@@ -1,8 +1,8 @@
 """AgentTraj-L JSON in and out; its per-turn `loss` flag is the selection.
 
 A file is one JSON list of `{"conversations": [{"from", "loss", "value"}, ...], "item_id"}` (AgentGym README). `loss` is
-null for a human turn, false for an acknowledgement, true for a step. Writing sets `loss` true at the chosen steps alone,
-so that any trainer that honours the flag trains on critical steps.
+null for a human turn, false for an acknowledgement, true for a step. Writing sets `loss` true at the chosen steps
+alone, so that any trainer that honours the flag trains on critical steps.
 """
 
 from __future__ import annotations

@@ -117,7 +117,9 @@ class Conversation:
         tail = rendered[len(self._done) :]
         content = next((form for form in (text, text.strip()) if tail.lstrip(" ").startswith(form)), None)
         if not rendered.startswith(self._done) or content is None:
-            raise ModelError(f"the chat template changes the assistant's text {text[:60]!r}; its tokens would not be known")
+            raise ModelError(
+                f"the chat template changes the assistant's text {text[:60]!r}; its tokens would not be known"
+            )
         end = tail.find(self._end, tail.index(content) + len(content))
         if end < 0:
             raise ModelError(f"the chat template does not end this turn with {self._end!r}")
@@ -151,7 +153,9 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     added = {str(token) for token in tokenizer.get_added_vocab()} | set(tokenizer.all_special_tokens)
     found = [(tail.find(token), token) for token in added if token and token in tail]
     if not found:
-        raise ModelError("the chat template ends an assistant turn with no special token; a model could not learn to stop")
+        raise ModelError(
+            "the chat template ends an assistant turn with no special token; a model could not learn to stop"
+        )
     return min(found)[1]
 
 
@@ -171,7 +175,9 @@ def _show(arguments: argparse.Namespace) -> None:
     trajectories = store.read_trajectories()
     chosen = {t.trajectory_id: t for t in trajectories}.get(arguments.id or trajectories[0].trajectory_id)
     if chosen is None:
-        raise DataError(f"{arguments.show}: no trajectory {arguments.id!r}; the first is {trajectories[0].trajectory_id!r}")
+        raise DataError(
+            f"{arguments.show}: no trajectory {arguments.id!r}; the first is {trajectories[0].trajectory_id!r}"
+        )
     steps: Iterable[int] = range(chosen.n_steps)
     if arguments.selection:
         steps = {s.trajectory_id: s for s in store.read_selections(arguments.selection)}[chosen.trajectory_id].steps

@@ -152,8 +152,8 @@ class EvaluateConfig(Section):
     """Episodes of every model in every environment."""
 
     models: tuple[str, ...] = ("random", "base", "llm")
-    """`random`, `expert` (policies), `base`, `warmup`, a selection's name (the model tuned on it; `random_steps` for the
-    selection `random`), or a model directory."""
+    """`random`, `expert` (policies), `base`, `warmup`, a selection's name (the model tuned on it; `random_steps` for
+    the selection `random`), or a model directory."""
     environments: tuple[str, ...] = ("all",)
     """Names, or `all`."""
     tasks: int = Field(100, gt=0)
@@ -215,7 +215,9 @@ def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineC
         try:
             values = yaml.safe_load(Path(path).read_text()) or {}
         except OSError as error:
-            raise ConfigError(f"config {path}: {error.strerror}; give a YAML file such as configs/quickstart.yaml") from error
+            raise ConfigError(
+                f"config {path}: {error.strerror}; give a YAML file such as configs/quickstart.yaml"
+            ) from error
         except yaml.YAMLError as error:
             raise ConfigError(f"config {path}: no valid YAML ({' '.join(str(error).split())})") from error
         if not isinstance(values, dict):

@@ -48,8 +48,7 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> str:
         return str(path.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
-            f"model {name!r}: no such directory; give a model directory, a Hugging Face id (owner/name) "
-            f"or {ON_BOARD!r}"
+            f"model {name!r}: no such directory; give a model directory, a Hugging Face id (owner/name) or {ON_BOARD!r}"
         )
     return _from_hub(name)
 

@@ -88,7 +88,9 @@ def _collect_key(run: Run) -> str:
     return content_hash(["collect", config.seed, config.environments, config.collect.model_dump(mode="json"), files])
 
 
-def warmup_split(config: PipelineConfig, trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:
+def warmup_split(
+    config: PipelineConfig, trajectories: Sequence[Trajectory]
+) -> tuple[list[Trajectory], list[Trajectory]]:
     """Trajectories for the warm-up and for tuning: disjoint by id, drawn per environment by the seed."""
     if config.train.warmup is None:
         return [], list(trajectories)
@@ -141,7 +143,7 @@ def _selector_identity(config: PipelineConfig) -> str:
 
 # --- train -----------------------------------------------------------------------------------------------------------
 def warm_up(run: Run) -> None:
-    """`checkpoints/warmup`: the base model after all steps of the warm-up trajectories, where the config asks for it."""
+    """`checkpoints/warmup`: the base model after all steps of the warm-up trajectories, where the config asks for one."""
     config = run.config
     if config.train.warmup is None:
         return
@@ -161,9 +163,7 @@ def warm_up(run: Run) -> None:
 def _warmup_key(run: Run) -> str:
     config = run.config
     recipe = _recipe(warmup_options(config.train))
-    return content_hash(
-        ["warmup", config.seed, recipe, _required(run, "collect", "trajectories"), _base_key(config)]
-    )
+    return content_hash(["warmup", config.seed, recipe, _required(run, "collect", "trajectories"), _base_key(config)])
 
 
 def train(run: Run, selections: Iterable[Method]) -> None:
@@ -178,7 +178,10 @@ def train(run: Run, selections: Iterable[Method]) -> None:
                 config, run.store, name=selection, base=_start_model(run)[0], trajectories=chosen.trajectories,
                 steps=chosen.steps,
             )  # fmt: skip
-            return {"trajectories": len(chosen.trajectories), "selection_errors": len(tuning) - len(chosen.trajectories)}
+            return {
+                "trajectories": len(chosen.trajectories),
+                "selection_errors": len(tuning) - len(chosen.trajectories),
+            }
 
         _once(run, "train", selection, _train_key(run, selection), work)
 
@@ -220,8 +223,11 @@ def evaluate_models(run: Run) -> list[dict[str, Any]]:
     for name in config.evaluate.models:
         label, directory, model_key = _evaluated_model(run, name)
         key = content_hash(["evaluate", config.seed, settings, environments, config.environments, model_key])
-        _once(run, "evaluate", label, key,
-              lambda: _outcome(evaluate(config, run.store, label, directory=directory, model_key=model_key)))  # fmt: skip
+
+        def work(label: str = label, directory: str | None = directory, model_key: str = model_key) -> dict[str, Any]:
+            return _outcome(evaluate(config, run.store, label, directory=directory, model_key=model_key))
+
+        _once(run, "evaluate", label, key, work)
         tables.append(run.store.read_json("evaluation", label, "results.json"))
     return tables
 
@@ -278,5 +284,7 @@ def _required(run: Run, stage: str, unit: str) -> str:
     key = run.store.key_of(stage, unit)
     if key is None or key.endswith("incomplete"):
         job = "train" if unit == "warmup" else stage
-        raise StoreError(f"{run.store.url}: {stage} {unit!r} has not been run; run jobs/{job}.py or jobs/pipeline.py first")
+        raise StoreError(
+            f"{run.store.url}: {stage} {unit!r} has not been run; run jobs/{job}.py or jobs/pipeline.py first"
+        )
     return key

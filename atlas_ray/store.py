@@ -69,7 +69,7 @@ class Store:
         """Whether a file or folder is there."""
         return bool(self.fs.exists(self.path(*parts)))
 
-    def list(self, *parts: str) -> list[str]:
+    def names(self, *parts: str) -> list[str]:
         """Names in a folder, sorted; empty when it is not there."""
         if not self.exists(*parts):
             return []
@@ -94,7 +94,9 @@ class Store:
                 if self.fs.exists(scratch):
                     self.fs.rm(scratch)
         except OSError as error:
-            raise StoreError(f"cannot write {target}: {error.strerror or error}; free space or fix the rights") from error
+            raise StoreError(
+                f"cannot write {target}: {error.strerror or error}; free space or fix the rights"
+            ) from error
         return target
 
     def write_text(self, text: str, *parts: str) -> str:
@@ -135,7 +137,7 @@ class Store:
         Raises:
             StoreError: the folder holds none, or one has other columns.
         """
-        names = [name for name in self.list(*parts) if name.endswith(".parquet")]
+        names = [name for name in self.names(*parts) if name.endswith(".parquet")]
         if not names:
             raise StoreError(f"{self.path(*parts)} holds no Parquet files; run the stage that writes it first")
         tables = []
@@ -184,7 +186,9 @@ class Store:
             with self.fs.open(target, "ab") as file:
                 file.write(b"\n" + data if torn else data)
         except OSError as error:
-            raise StoreError(f"cannot append to {target}: {error.strerror or error}; free space and run again") from error
+            raise StoreError(
+                f"cannot append to {target}: {error.strerror or error}; free space and run again"
+            ) from error
 
     def _is_torn(self, target: str) -> bool:
         size = self.fs.size(target)

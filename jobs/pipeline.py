@@ -1,4 +1,4 @@
-"""The whole road: collect -> (warm-up) -> select -> train -> evaluate -> report. Stages that are current are skipped."""
+"""The whole road: collect -> (warm-up) -> select -> train -> evaluate -> report; what is current is skipped."""
 
 import sys
 

@@ -125,7 +125,9 @@ class EndpointServer:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, path, _ = head[0].split(" ")
-                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+                headers = {
+                    name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)
+                }
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 await self._respond(writer, method, path, headers, body)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):

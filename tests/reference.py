@@ -17,7 +17,9 @@ def reference(name: str) -> Callable[[Any], Any]:
     path = FOLDER / name
 
     def decorate(test: Any) -> Any:
-        skip = pytest.mark.skipif(not path.exists(), reason=f"reference data {name} is not there (ATLAS_REFERENCE_DATA)")
+        skip = pytest.mark.skipif(
+            not path.exists(), reason=f"reference data {name} is not there (ATLAS_REFERENCE_DATA)"
+        )
         return skip(pytest.mark.parametrize("path", [str(path)])(test))
 
     return decorate

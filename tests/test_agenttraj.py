@@ -92,7 +92,9 @@ def test_missing_and_broken_files_are_one_line(tmp_path):
 def test_real_rows_of_agenttraj_shape(path):
     trajectories = agenttraj.read(path)
     assert len(trajectories) == 20
-    assert all(t.env == "textcraft" and t.n_steps == sum(m.role == "assistant" for m in t.messages) - 1 for t in trajectories)
+    assert all(
+        t.env == "textcraft" and t.n_steps == sum(m.role == "assistant" for m in t.messages) - 1 for t in trajectories
+    )
 
 
 @reference("agenttraj/agenttraj_readme_sample.json")

@@ -63,7 +63,9 @@ def test_a_mask_is_the_union_of_its_spans(template, chosen):
 def test_inference_sees_the_prompt_that_training_saw(template):
     """What a model is given before each of its turns is a prefix of the training ids, token for token."""
     tok = tokenizer(template)
-    trajectory = make(["Thought: t\nAction: get 1 oak logs", "Action: craft"], ["Goal: craft oak planks.", "Got 1 oak logs"])
+    trajectory = make(
+        ["Thought: t\nAction: get 1 oak logs", "Action: craft"], ["Goal: craft oak planks.", "Got 1 oak logs"]
+    )
     encoded = encode(trajectory, tok)
     conversation, step = Conversation(tok), 0
     for message in trajectory.messages:
@@ -91,7 +93,9 @@ def test_a_generated_turn_keeps_its_tokens_and_gets_an_end():
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
 def test_golden_masks(template):
-    encoded = encode(make(["Thought: one\nAction: get 1 oak logs", "Action: inventory"], ["Goal: x.", "Got 1"]), tokenizer(template))
+    encoded = encode(
+        make(["Thought: one\nAction: get 1 oak logs", "Action: inventory"], ["Goal: x.", "Got 1"]), tokenizer(template)
+    )
     mask = loss_mask(encoded, [1])
     shown = "".join(f"[{tokenizer(template).decode([t])}]" if label else tokenizer(template).decode([t])
                     for t, label in zip(encoded.ids, mask, strict=True))  # fmt: skip

@@ -64,7 +64,8 @@ def test_a_wrong_command_line_is_one_line(arguments, says):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("train: {lr: 1}", "train.lr: unknown option"), ("[1]", "expected a mapping"), ("a: [", "no valid YAML")]
+    ("text", "says"),
+    [("train: {lr: 1}", "train.lr: unknown option"), ("[1]", "expected a mapping"), ("a: [", "no valid YAML")],
 )
 def test_a_wrong_file_is_one_line(tmp_path, text, says):
     file = tmp_path / "c.yaml"

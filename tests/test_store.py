@@ -10,7 +10,9 @@ from atlas_ray.errors import StoreError
 from atlas_ray.store import Store, content_hash
 from atlas_ray.trajectory import Message, Selection, Trajectory
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+)
 
 
 @pytest.fixture(params=["path", "memory"])
@@ -75,7 +77,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, store):
     os.makedirs(store.path("report.md"))  # a folder where a file should go
     with pytest.raises(StoreError, match="cannot write"):
         store.write_text("new", "report.md")
-    assert store.list() == ["config.yaml", "report.md"]
+    assert store.names() == ["config.yaml", "report.md"]
     assert store.read_text("config.yaml") == "old"
 
 

@@ -1,5 +1,6 @@
 """The environment contract, the registry of environments by name, and the check of the contract."""
 
+from atlas_ray.environments.check import ContractError, check_env
 from atlas_ray.environments.contract import (
     EnvironmentCard,
     Expert,
@@ -11,6 +12,7 @@ from atlas_ray.environments.contract import (
 from atlas_ray.environments.registry import card, make, names, option_names, register
 
 __all__ = [
+    "ContractError",
     "EnvironmentCard",
     "Expert",
     "Outcome",
@@ -18,6 +20,7 @@ __all__ = [
     "State",
     "TextEnv",
     "card",
+    "check_env",
     "make",
     "names",
     "option_names",

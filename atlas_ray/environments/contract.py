@@ -179,9 +179,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """The card of this instance; its options may change the task counts and the round cap."""
         return self._card
 
-    def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Begin an episode.
 
         Args:

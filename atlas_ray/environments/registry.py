@@ -43,9 +43,7 @@ def register(name: str, entry_point: str) -> None:
     if not name.isidentifier() or entry_point.count(":") != 1:
         raise ConfigError(f"environment {name!r}: register a plain name and an entry point 'module:Class'")
     _ENTRY_POINTS[name] = entry_point
-    gymnasium.register(
-        id=f"atlas/{name}-v0", entry_point=entry_point, disable_env_checker=True, order_enforce=False
-    )
+    gymnasium.register(id=f"atlas/{name}-v0", entry_point=entry_point, disable_env_checker=True, order_enforce=False)
 
 
 def names() -> list[str]:

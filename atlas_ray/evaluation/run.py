@@ -18,7 +18,7 @@ from atlas_ray.environments import registry
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import ConfigError, EngineError
 from atlas_ray.evaluation import metrics
-from atlas_ray.inference.engine import EngineActor, engine_resources
+from atlas_ray.inference.engine import EngineActor, engine_environment, engine_resources
 from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.episode import EpisodeSpec
 from atlas_ray.rollout.server import REFERENCE_POLICIES, Player, run_episodes
@@ -85,7 +85,8 @@ def engines(config: PipelineConfig, model: str, directory: str) -> Iterator[Play
     Raises:
         EngineError: an engine did not start.
     """
-    actor = EngineActor.options(max_restarts=0, **engine_resources(config.engine))  # type: ignore[attr-defined]
+    environment = {"env_vars": engine_environment(config.engine)}
+    actor = EngineActor.options(max_restarts=0, runtime_env=environment, **engine_resources(config.engine))
     say(f"  evaluate {model}: starting {config.engine.replicas} vLLM engine(s)")
     handles = [actor.remote(directory, config.engine) for _ in range(config.engine.replicas)]
     try:
@@ -143,12 +144,14 @@ def _play(
 ) -> dict[str, Episode]:
     settings = config.evaluate
     episodes: dict[str, Episode] = {}
-    wins = 0
+
+    def detail() -> str:
+        return f"{sum(episode.success for episode in episodes.values())} of {len(episodes)} successful"
+
     for episode in run_episodes(owed, player, servers=settings.servers, slots=settings.slots, on_retry=say):
         store.append([episode.model_dump(mode="json")], "evaluation", episode.model, f"{episode.env}.jsonl")
         episodes[episode.key] = episode
-        wins += episode.success
-        progress.add(1, lambda: f"{wins} of {len(episodes)} successful")
+        progress.add(1, detail)
     return episodes
 
 

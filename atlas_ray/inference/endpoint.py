@@ -50,9 +50,7 @@ class LocalEndpoint:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        arguments = engine_arguments(
-            self._model, self._config, cuda=cuda, max_len=context_length(self._model)
-        )
+        arguments = engine_arguments(self._model, self._config, cuda=cuda, max_len=context_length(self._model))
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--served-model-name", SERVED_NAME, "--disable-log-stats"]
         for name, value in arguments.items():
@@ -86,14 +84,18 @@ class LocalEndpoint:
         health = self.url.removesuffix("/v1") + "/health"
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise EngineError(f"the local endpoint for {self._model} ended with code {self._process.returncode}: {self._tail()}")
+                raise EngineError(
+                    f"the local endpoint for {self._model} ended with code {self._process.returncode}: {self._tail()}"
+                )
             try:
                 if httpx.get(health, timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.5)  # not listening yet
         self.__exit__(None, None, None)
-        raise EngineError(f"the local endpoint for {self._model} did not answer within {_START_TIMEOUT_S:.0f} s: {self._tail()}")
+        raise EngineError(
+            f"the local endpoint for {self._model} did not answer within {_START_TIMEOUT_S:.0f} s: {self._tail()}"
+        )
 
     def _tail(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []

@@ -178,7 +178,7 @@ class Engine:
         scores = []
         for ids, output in zip(sequences, outputs, strict=True):
             positions = (output.prompt_logprobs or [])[1:]
-            scores.append([float(at[token].logprob) for at, token in zip(positions, ids[1:], strict=True)])  # type: ignore[index]
+            scores.append([float(at[token].logprob) for at, token in zip(positions, ids[1:], strict=True)])
         return scores
 
     def close(self) -> None:
@@ -237,3 +237,11 @@ def engine_resources(config: EngineConfig) -> dict[str, Any]:
     if ray.cluster_resources().get("GPU", 0) >= config.tensor_parallel:
         return {"num_gpus": config.tensor_parallel, "num_cpus": 1}
     return {"num_cpus": 1}
+
+
+def engine_environment(config: EngineConfig) -> dict[str, str]:
+    """Environment variables of an engine's actor: on CPUs its share of the node's cores, where Ray would allow one."""
+    if ray.cluster_resources().get("GPU", 0) >= config.tensor_parallel:
+        return {}
+    cores = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+    return {"OMP_NUM_THREADS": str(max(1, min(cores, os.cpu_count() or 1) // config.replicas))}

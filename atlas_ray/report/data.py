@@ -97,7 +97,7 @@ def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCa
     trajectories = store.read_trajectories() if _has_table(store, "trajectories") else []
     if not trajectories:
         missing.append("Trajectories: none; collect has not run.")
-    names = in_order(store.list("selections"), config.select.methods)
+    names = in_order(store.names("selections"), config.select.methods)
     selections = {n: store.read_selections(n) for n in names if _has_table(store, "selections", n)}
     for method in config.select.methods:
         if method not in selections:
@@ -141,7 +141,7 @@ def read_models(config: PipelineConfig, store: Store) -> dict[str, Evaluated]:
     wanted = config.evaluate
     preferred = [model_name(model) for model in wanted.models]
     found: dict[str, Evaluated] = {}
-    for name in in_order(store.list("evaluation"), preferred):
+    for name in in_order(store.names("evaluation"), preferred):
         if not store.exists("evaluation", name, "results.json"):
             continue
         results = store.read_json("evaluation", name, "results.json")
@@ -183,4 +183,4 @@ def _units(store: Store, stage: str) -> list[Unit]:
 
 
 def _has_table(store: Store, *parts: str) -> bool:
-    return any(name.endswith(".parquet") for name in store.list(*parts))
+    return any(name.endswith(".parquet") for name in store.names(*parts))

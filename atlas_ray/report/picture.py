@@ -27,7 +27,7 @@ def picture(store: Store) -> str:
     Raises:
         StoreError: no model has been evaluated.
     """
-    names = [name for name in store.list("evaluation") if store.exists("evaluation", name, "results.json")]
+    names = [name for name in store.names("evaluation") if store.exists("evaluation", name, "results.json")]
     results: dict[str, dict[str, Any]] = {
         name: store.read_json("evaluation", name, "results.json")["environments"]
         for name in in_order(names, REFERENCES)

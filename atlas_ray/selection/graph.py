@@ -1,8 +1,9 @@
 """What runs on the cluster: the Ray Data stages, one per method, and the cluster-wide token bucket.
 
 Every stage takes a table of trajectories (`TRAJECTORY_SCHEMA`, and for `non_critical` the other selection) and gives a
-table of selections (`SELECTION_SCHEMA`, and what their calls took). Their names are the operators' names in Ray's
-dashboard. The rules themselves are in the files of their methods; the driver's part is in `run.py`.
+table of selections (`SELECTION_SCHEMA`, and what their calls took). An error that ends the run travels in that table
+too: Ray Data would wrap it in its own. The stages' names are the operators' names in Ray's dashboard. The rules
+themselves are in the files of their methods; the driver's part is in `run.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from atlas_ray import errors
 from atlas_ray.chat import Encoded, encode
 from atlas_ray.config import EngineConfig, LlmSelectorConfig
-from atlas_ray.errors import EndpointError
+from atlas_ray.errors import AtlasError
 from atlas_ray.inference.client import Client, Endpoint
 from atlas_ray.models import load_tokenizer, resolve
 from atlas_ray.selection import all as every
@@ -49,10 +51,18 @@ def input_table(trajectories: Sequence[Trajectory], critical: dict[str, Selectio
 
 
 def read_output(table: pa.Table) -> tuple[list[Selection], Calls]:
-    """Selections and calls from the table that a stage gave."""
+    """Selections and calls from the table that a stage gave.
+
+    Raises:
+        AtlasError: the stage ended the run.
+    """
     total = Calls()
     for row in table.column("calls").to_pylist():
-        total.add(Calls(**json.loads(row)))
+        calls = json.loads(row)
+        if "stop" in calls:
+            kind, text = calls["stop"]
+            raise getattr(errors, kind)(text)
+        total.add(Calls(**calls))
     return [selection_from_row(row) for row in table.drop_columns(["calls"]).to_pylist()], total
 
 
@@ -63,6 +73,13 @@ def _trajectories(table: pa.Table) -> list[Trajectory]:
 def _output_table(selections: Sequence[Selection], calls: Sequence[Calls] | None = None) -> pa.Table:
     taken = [json.dumps(asdict(row)) for row in calls or [Calls()] * len(selections)]
     return selections_to_table(selections).append_column("calls", pa.array(taken, pa.string()))
+
+
+def _stop_table(error: AtlasError) -> pa.Table:
+    """What a stage gives when no row will get a selection any more."""
+    row = Selection(trajectory_id="", method="", ratio=1.0, error=str(error))
+    stop = json.dumps({"stop": [type(error).__name__, str(error)]})
+    return selections_to_table([row]).append_column("calls", pa.array([stop], pa.string()))
 
 
 def select_all(batch: pa.Table, *, ratio: float, seed: int) -> pa.Table:
@@ -99,14 +116,25 @@ class PerplexityScorer:
     ) -> None:
         from atlas_ray.inference.engine import Engine
 
-        path = resolve(model, trust_remote_code=trust_remote_code)
-        self._tokenizer = load_tokenizer(path)
-        self._engine = Engine(path, engine)
         self._name, self._ratio, self._seed = name, ratio, seed
+        self._broken: AtlasError | None = None
+        try:
+            path = resolve(model, trust_remote_code=trust_remote_code)
+            self._tokenizer = load_tokenizer(path)
+            self._engine = Engine(path, engine)
+        except AtlasError as error:
+            self._broken = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Select in every trajectory of the batch."""
-        trajectories = _trajectories(batch)
+        if self._broken is not None:
+            return _stop_table(self._broken)
+        try:
+            return _output_table(self._select(_trajectories(batch)))
+        except AtlasError as error:
+            return _stop_table(error)
+
+    def _select(self, trajectories: Sequence[Trajectory]) -> list[Selection]:
         encoded = [encode(each, self._tokenizer) if each.n_steps else Encoded([], []) for each in trajectories]
         width = self._engine.max_len - 1
         pieces = [perplexity.windows(len(each.ids), width) if each.ids else [] for each in encoded]
@@ -120,7 +148,7 @@ class PerplexityScorer:
                 provenance["windows"] = {"count": len(spans), "tokens": width}
             scores = perplexity.perplexities(logprobs, each.spans)
             selections.append(perplexity.select(trajectory, self._ratio, self._seed, scores, provenance))
-        return _output_table(selections)
+        return selections
 
 
 class LlmSelector:
@@ -150,13 +178,21 @@ class LlmSelector:
         self._client = JournaledClient(client, Journal(Store(run_dir)), identity, sampling, ANSWER_SCHEMA)
         self._identity, self._config, self._stand_in = identity, config, stand_in
         self._ratio, self._seed = ratio, seed
-        self._refused: EndpointError | None = None
+        self._refused: AtlasError | None = None
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         """Select in every trajectory of the batch, all of them at once as far as there are slots."""
         calls = [Calls() for _ in range(batch.num_rows)]
         pairs = zip(_trajectories(batch), calls, strict=True)
-        selections = await asyncio.gather(*(self._select(trajectory, row) for trajectory, row in pairs))
+        results = await asyncio.gather(*(self._select(*pair) for pair in pairs), return_exceptions=True)
+        selections = []
+        for result in results:
+            if isinstance(result, AtlasError):
+                yield _stop_table(result)
+                return
+            if isinstance(result, BaseException):
+                raise result
+            selections.append(result)
         yield _output_table(selections, calls)
 
     async def _select(self, trajectory: Trajectory, calls: Calls) -> Selection:
@@ -168,7 +204,7 @@ class LlmSelector:
                 max_prompt_chars=self._config.max_prompt_chars, stand_in=self._stand_in,
                 price_per_million=(0.0, 0.0) if self._stand_in else self._config.price_per_million,
             )  # fmt: skip
-        except EndpointError as error:
+        except AtlasError as error:
             self._refused = error
             raise
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from math import ceil
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -19,7 +19,7 @@ import ray.data
 
 from atlas_ray import models
 from atlas_ray.config import LlmSelectorConfig, PipelineConfig
-from atlas_ray.errors import AtlasError, EndpointError, EngineError, ModelError, SelectionError, StoreError
+from atlas_ray.errors import EndpointError, EngineError, ModelError, SelectionError, StoreError
 from atlas_ray.inference.client import Endpoint, resolve
 from atlas_ray.inference.endpoint import SERVED_NAME, LocalEndpoint
 from atlas_ray.inference.engine import engine_resources
@@ -114,7 +114,7 @@ def _perplexity(
         trajectories, key=lambda t: (-sum(len(message.content) for message in t.messages), t.trajectory_id)
     )
     engine, resources = config.engine, engine_resources(config.engine)
-    name = os.path.relpath(scorer, store.root) if os.path.isabs(scorer) and store.is_local else scorer
+    name = scorer.removeprefix(store.root + "/")  # the same in a run directory that was moved
     threads = {} if "num_gpus" in resources else {"OMP_NUM_THREADS": str(max(1, _cpus_per_node() // engine.replicas))}
     return _dataset(graph.input_table(by_length), SCORING_BATCH).map_batches(
         graph.PerplexityScorer,
@@ -161,8 +161,8 @@ def _stand_in(config: PipelineConfig, stack: ExitStack) -> tuple[Endpoint, str, 
     selector = config.select.llm
     if selector.model is not None:
         raise EndpointError(
-            f"select.llm.model is {selector.model!r}, but no endpoint is named; set {selector.api_key_env}, OPENAI_BASE_URL or "
-            "select.llm.base_url"
+            f"select.llm.model is {selector.model!r}, but no endpoint is named; set {selector.api_key_env}, "
+            "OPENAI_BASE_URL or select.llm.base_url"
         )
     identity = os.path.basename(config.model.rstrip("/"))
     say(f"  select llm: no endpoint is configured; starting a local one where {identity} stands in")
@@ -203,7 +203,7 @@ def _collect(dataset: ray.data.Dataset, label: str, total: int) -> tuple[list[Se
     calls = Calls()
     progress = Progress(label, total, "trajectories")
 
-    def errors() -> str:
+    def error_rows() -> str:
         return f"{sum(row.error is not None for row in selections)} error rows"
 
     try:
@@ -211,22 +211,10 @@ def _collect(dataset: ray.data.Dataset, label: str, total: int) -> tuple[list[Se
             rows, taken = graph.read_output(batch)
             selections += rows
             calls.add(taken)
-            progress.add(len(rows), errors)
-    except ray.exceptions.RayError as error:
-        _raise(error)
+            progress.add(len(rows), error_rows)
+    except ray.exceptions.RayActorError as error:
+        raise EngineError(f"a worker of `{label}` died: {' '.join(str(error).split())[:400]}") from error
     return selections, calls
-
-
-def _raise(error: BaseException) -> NoReturn:
-    """The AtlasError behind what Ray Data raised, as itself; anything else as it came."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, AtlasError):
-            raise cause from None
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    if isinstance(error, ray.exceptions.ActorDiedError):
-        raise EngineError(f"a worker could not start: {' '.join(str(error).split())[-400:]}") from error
-    raise error
 
 
 def _tokens(config: PipelineConfig, trajectories: Sequence[Trajectory]) -> dict[str, list[int]] | None:

@@ -69,7 +69,8 @@ def _url(store: Store, name: str, step: int) -> str:
 def _steps(store: Store, name: str) -> list[tuple[int, bool]]:
     """Every state as (step, whether it is whole)."""
     found = []
-    for entry in store.list(*folder(name)):
+    store.fs.invalidate_cache()  # object stores' listings are cached, and other processes write here
+    for entry in store.names(*folder(name)):
         match = _STEP.fullmatch(entry)
         if match:
             found.append((int(match[1]), store.exists(*folder(name), entry, ".metadata")))

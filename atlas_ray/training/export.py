@@ -98,7 +98,7 @@ def _move_in(store: Store, scratch: Path, name: str) -> None:
     if store.exists("checkpoints", name, _LAST):
         store.fs.rm(f"{target}/{_LAST}")
     new = sorted((path.name for path in scratch.iterdir()), key=lambda file: (file == _LAST, file))
-    for stale in store.list("checkpoints", name):
+    for stale in store.names("checkpoints", name):
         if stale not in new and stale != checkpoint.STATE and stale != scratch.name:
             store.fs.rm(f"{target}/{stale}", recursive=True)
     for file in new:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge
@@ -78,7 +77,6 @@ class Journal:
             "step": step,
             "epoch": epoch,
             "loss": loss,
-            "perplexity": math.exp(min(loss, 700.0)),
             "labelled_tokens": sum(example.labelled for example in batch),
             "tokens": tokens,
             "tokens_skipped": 1 - tokens / full,

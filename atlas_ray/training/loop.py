@@ -125,6 +125,8 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
             try:
                 checkpoint.save(store, job.name, done, model, optimizer)
             except CheckpointException as error:
+                if rank == 0:
+                    checkpoint.clean(store, job.name, keep=checkpoint.latest(store, job.name))
                 reason = next(iter(error.failures.values()))[0]
                 return f"cannot save the training state after step {done} ({reason}); free space and run again"
             _report(store, job.name, done, {"step": done, "loss": loss})

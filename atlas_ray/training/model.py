@@ -71,12 +71,11 @@ def load(path: str, *, longest: int, trust_remote_code: bool = False) -> Network
 
 
 def shard(model: PreTrainedModel, device: torch.device, world_size: int) -> None:
-    """Place the model on its device and shard it over all workers, layer by layer.
+    """Shard the model over all workers, layer by layer, and place each shard on its device.
 
     On CPUs parameters stay gathered between forward and backward: memory is not what is short there, and gathering
     them again would cost a collective per layer.
     """
-    model.to(device)
     if device.type == "cpu" and world_size == 1:
         return
     on_gpu = device.type != "cpu"
@@ -84,7 +83,7 @@ def shard(model: PreTrainedModel, device: torch.device, world_size: int) -> None
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if on_gpu else MixedPrecisionPolicy()
     layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
     for module in [*layers, model]:
-        fully_shard(module, mesh=mesh, reshard_after_forward=on_gpu, mp_policy=policy)
+        fully_shard(module, mesh=mesh, reshard_after_forward=None if on_gpu else False, mp_policy=policy)
 
 
 def sync_gradients(model: PreTrainedModel, sync: bool) -> None:

@@ -20,8 +20,9 @@ from minigrid.envs.babyai.core.roomgrid_level import RejectSampling
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.errors import EnvironmentError
 from envs.babyai.expert import BabyAIExpert
+from envs.babyai.grid import World, encode, look
 from envs.babyai.tasks import LEVELS, N_TEST_SEEDS, N_TRAIN_SEEDS, check_levels, level_and_seed, minigrid_id
-from envs.babyai.text import Reading, World, encode, look, read
+from envs.babyai.text import Reading, read
 
 INSTRUCTION = """\
 Reach the goal by the available actions. Answer each observation with a thought and one action:
@@ -144,7 +145,8 @@ class BabyAIEnv(TextEnv):
         if text.startswith("pick up "):
             text = "pickup " + text.removeprefix("pick up ")
         if "check" in text:
-            return Outcome(self._observe(f"You can take the following actions: {', '.join(self._reading.actions)}"), 0.0)
+            listed = ", ".join(self._reading.actions)
+            return Outcome(self._observe(f"You can take the following actions: {listed}"), 0.0)
         moves = self._reading.actions.get(text)
         if moves is None:
             return Outcome(self._observe(self._reading.refusals.get(text, _UNKNOWN)), 0.0)
@@ -192,7 +194,7 @@ class BabyAIEnv(TextEnv):
 
     def _load(self, inner: tuple[int, bytes]) -> None:
         self._number, level = inner
-        self._level = pickle.loads(level)
+        self._level = pickle.loads(level)  # noqa: S301  (what `_save` made)
         self._world = World.of(self._level)
         self._reading = read(self._world, look(self._world))
 

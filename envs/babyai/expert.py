@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from minigrid.envs.babyai.core.verifier import AfterInstr, AndInstr, BeforeInstr, GoToInstr, OpenInstr, PickupInstr
 
+from envs.babyai.grid import (
+    EMPTY,
+    LOCKED,
+    UNSEEN,
+    World,
+    code,
+    colour,
+    door_state,
+    kind,
+    look,
+    name,
+    view_places,
+)
 from envs.babyai.planner import Aim, Step, doors_shut, keeps_free, obstacle, search
-from envs.babyai.text import EMPTY, LOCKED, UNSEEN, Sight, World, code, colour, door_state, kind, look, name, view_places
+from envs.babyai.text import Sight
 
 if TYPE_CHECKING:
     from envs.babyai.env import BabyAIEnv
@@ -144,8 +157,8 @@ def _do_part(draft: _Draft, part: Any) -> None:
         _put_next(draft, part)
 
 
-def _reach(draft: _Draft, aim: Aim, thing: str, because: str) -> None:
-    """Plan to the aim, clearing the way as often as needed."""
+def _reach(draft: _Draft, aim: Aim, thing: str, because: str, to: int | None = None) -> None:
+    """Plan to the aim, clearing the way as often as needed and leaving the way on `to` a place free."""
     while True:
         reserved = _reserved(draft) - aim.places
         found = search(draft.world, aim, reserved) or (search(draft.world, aim) if reserved else None)
@@ -156,7 +169,7 @@ def _reach(draft: _Draft, aim: Aim, thing: str, because: str) -> None:
             raise _StuckError
         _clear(draft, blocker, thing, aim.places)
         if aim.verb == "pickup" and draft.held is not None:
-            _put_away(draft, aim.places, thing)
+            _put_away(draft, aim.places, thing, to)
     steps, draft.world = found
     draft.steps += [_Planned(step, aim, thing, because) for step in steps]
     if aim.verb == "pickup":
@@ -165,16 +178,16 @@ def _reach(draft: _Draft, aim: Aim, thing: str, because: str) -> None:
         draft.things[draft.world.ahead], draft.held = draft.held, None
 
 
-def _take(draft: _Draft, places: frozenset[int], thing: str, because: str) -> None:
-    """Pick up one of the things at the places, with free hands."""
+def _take(draft: _Draft, places: frozenset[int], thing: str, because: str, to: int | None = None) -> None:
+    """Pick up one of the things at the places, with free hands, and leave the way from there `to` a place free."""
     if draft.world.carrying != EMPTY:
         empty_handed = draft.world.copy()
         empty_handed.carrying = EMPTY
         blocker = obstacle(empty_handed, places)
         if blocker is not None and _is_locked(draft, blocker) and draft.world.carrying == _key(draft, blocker):
             _unlock(draft, blocker)
-        _put_away(draft, places, thing)
-    _reach(draft, Aim("pickup", places), thing, because)
+        _put_away(draft, places, thing, to)
+    _reach(draft, Aim("pickup", places), thing, because, to)
 
 
 def _put_away(draft: _Draft, goals: frozenset[int], thing: str, start: int | None = None) -> None:
@@ -216,7 +229,7 @@ def _fetch_key(draft: _Draft, door: int) -> None:
     if not keys or door in draft.unlocking:
         raise _StuckError  # no key, or only behind the door itself
     draft.unlocking.add(door)
-    _take(draft, keys, f"{shade} key", f"The {shade} door is locked, so I need the {shade} key.")
+    _take(draft, keys, f"{shade} key", f"The {shade} door is locked, so I need the {shade} key.", to=door)
     draft.unlocking.remove(door)
 
 

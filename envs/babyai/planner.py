@@ -10,7 +10,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from envs.babyai.text import EMPTY, LOCKED, OPEN, Sight, World, code, colour, door_state, kind, look, read
+from envs.babyai.grid import (
+    EMPTY,
+    FORWARD,
+    LEFT,
+    LOCKED,
+    OPEN,
+    RIGHT,
+    World,
+    code,
+    colour,
+    door_state,
+    enterable,
+    kind,
+    look,
+)
+from envs.babyai.text import Sight, read
 
 MAX_EXPANDED = 3000
 """States that a search looks at before it gives up."""
@@ -67,7 +82,7 @@ def search(world: World, aim: Aim, closed: frozenset[int] = frozenset()) -> tupl
                 continue
             after, n_moves = _walk(here, primitives)
             ends = _reaches(aim, action, sight, here, after)
-            if ends or (after.place, after.direction) not in visited and _is_travel(action):
+            if ends or ((after.place, after.direction) not in visited and _is_travel(action)):
                 tie += 1
                 step = Step(action, after.place, after.direction)
                 heapq.heappush(heap, (rounds + 1, moves + n_moves, tie, ends, after, (*steps, step)))
@@ -102,17 +117,28 @@ def _reaches(aim: Aim, action: str, sight: Sight | None, before: World, after: W
     return action == "drop" and after.carrying == EMPTY and aim.accept(after, before.ahead)
 
 
-def _walk(world: World, primitives: Iterable[int]) -> tuple[World, int]:
-    """The world after a macro action, which stops at the first move that changes nothing."""
-    after = world.copy()
-    moves = 0
-    for primitive in primitives:
-        state = (after.place, after.direction, after.carrying, after.cells[after.ahead])
-        after.move(primitive)
-        moves += 1
-        if state == (after.place, after.direction, after.carrying, after.cells[after.ahead]):
-            break
-    return after, moves
+def _walk(world: World, primitives: tuple[int, ...]) -> tuple[World, int]:
+    """The world after a macro action, which stops in front of what it cannot enter, and how many moves that took.
+
+    As long as nothing but the agent moves, the worlds share their cells.
+    """
+    steps = (1, world.across, -1, -world.across)
+    cells, place, direction = world.cells, world.place, world.direction
+    for n, primitive in enumerate(primitives):
+        if primitive == LEFT:
+            direction = (direction - 1) % 4
+        elif primitive == RIGHT:
+            direction = (direction + 1) % 4
+        elif primitive == FORWARD:
+            if not enterable(cells[place + steps[direction]]):
+                return World(world.across, cells, place, direction, world.carrying), n + 1
+            place += steps[direction]
+        else:
+            after = World(world.across, cells.copy(), place, direction, world.carrying)
+            for move in primitives[n:]:
+                after.move(move)
+            return after, len(primitives)
+    return World(world.across, cells, place, direction, world.carrying), len(primitives)
 
 
 def obstacle(world: World, goals: frozenset[int], start: int | None = None) -> int | None:

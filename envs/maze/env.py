@@ -22,16 +22,10 @@ from envs.maze.tasks import (
 INSTRUCTION = "You are an expert in walking through mazes."
 
 EXPLANATION = """\
-Reach the goal in as few moves as you can. A position is row, column: "move down" adds 1 to the first number, \
-"move right" adds 1 to the second, and walls stop you.
-The actions are "move up", "move down", "move left" and "move right". Write one thought and one action in this format:
-Thought:
-your reasoning
-
-Action:
-your action
-
-The maze begins."""
+Reach the goal in as few moves as you can. Positions are row, column; down adds 1 to the row, right adds 1 to the \
+column. Answer each observation with a thought and one action:
+Thought: your reasoning
+Action: move up, move down, move left or move right"""
 
 _NEIGHBOURS = {"to your right": (0, 1), "to your left": (0, -1), "above you": (-1, 0), "below you": (1, 0)}
 

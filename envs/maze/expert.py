@@ -35,7 +35,7 @@ class MazeExpert:
             if left.get((here[0] + step[0], here[1] + step[1]), left[here]) < left[here]
         }
         action = max(ahead, key=lambda name: gain(ahead[name]))
-        way = ", ".join(filter(None, (_count(down, "down", "up"), _count(right, "right", "left"))))
+        way = " and ".join(filter(None, (_side(down, "down", "up"), _side(right, "right", "left"))))
         thought = f"I am at {here[0]}, {here[1]} and the goal is at {maze.goal[0]}, {maze.goal[1]}, so it is {way}."
         direction = action.removeprefix("move ")
         if gain(MOVES[action]) > 0:
@@ -46,5 +46,5 @@ class MazeExpert:
 _SIDES = {"up": "above me", "down": "below me", "left": "to my left", "right": "to my right"}
 
 
-def _count(cells: int, forward: str, back: str) -> str:
-    return f"{abs(cells)} {forward if cells > 0 else back}" if cells else ""
+def _side(cells: int, forward: str, back: str) -> str:
+    return (forward if cells > 0 else back) if cells else ""

@@ -36,7 +36,7 @@ class TextCraftEnv(TextEnv):
         distractors: Commands shown at most besides those that the goal needs, upstream's 10 unless given.
         max_rounds: Rounds before truncation, the paper's 20 unless given.
 
-    `valid_actions` lists `inventory`, the shown commands that can be carried out now (kinds filled in) and a `get`
+    `valid_actions` lists `inventory`, every shown command (kinds filled in from what is held) and a `get`
     for every basic ingredient of a shown command. A `seed` redraws the distractor commands and their order.
     """
 
@@ -165,10 +165,8 @@ class TextCraftEnv(TextEnv):
                 if self._book.fetchable(need.name):
                     actions.add(f"get {need}")
                 held = (i for i, n in self._inventory.items() if n >= need.count and self._book.fits(i, need))
-                inputs.append((need.count, next(held, None)))
-            if all(item is not None for _, item in inputs):
-                using = ", ".join(f"{count} {item}" for count, item in inputs)
-                actions.add(f"craft {recipe.count} {recipe.item} using {using}")
+                inputs.append(f"{need.count} {next(held, need.name)}")
+            actions.add(f"craft {recipe.count} {recipe.item} using {', '.join(inputs)}")
         return sorted(actions)
 
     def expert(self) -> TextCraftExpert:

@@ -117,7 +117,7 @@ class TextCraftExpert:
         held = self._env.inventory
         have = ", ".join(f"{held[i.name]} {i.name}" for i in recipe.ingredients if held.get(i.name))
         owned = f"I have {have}. " if have else ""
-        return f"{recipe.item} needs {recipe.needs}. {owned}{self._amount(step)}So next I get {step.count} {step.item}."
+        return f"{owned}{recipe.item} needs {recipe.needs}. {self._amount(step)}So next I get {step.count} {step.item}."
 
     def _amount(self, step: _Step) -> str:
         """Why it takes more than the command names, where it does."""

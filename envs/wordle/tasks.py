@@ -50,7 +50,6 @@ WORDS: tuple[str, ...] = tuple(
 )
 
 
-@cache
 def load_words(path: Path | None) -> tuple[str, ...]:
     """The vocabulary: ours, or a text file's, one word a line, in its order and without repeats.
 

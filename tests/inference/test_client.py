@@ -27,7 +27,8 @@ def ask(server: EndpointServer, *, max_retries: int = 3, timeout_s: float = 5.0,
         endpoint = Endpoint(base_url=server.url, model="selector", key=KEY)
         client = Client(endpoint, timeout_s=timeout_s, max_retries=max_retries, concurrency=4)
         try:
-            return await client.complete([{"role": "user", "content": "hello"}], temperature=0.0, max_tokens=9, **options)
+            messages = [{"role": "user", "content": "hello"}]
+            return await client.complete(messages, temperature=0.0, max_tokens=9, **options)
         finally:
             await client.close()
 
@@ -48,7 +49,9 @@ def test_an_answer_has_text_usage_and_what_was_sent() -> None:
         assert server.requests[0]["model"] == "selector"
 
 
-@pytest.mark.parametrize("fault", [Status(429, headers=SOON), Status(500), Status(503), Reset(), Raw(b"<html>"), Raw(b"")])
+@pytest.mark.parametrize(
+    "fault", [Status(429, headers=SOON), Status(500), Status(503), Reset(), Raw(b"<html>"), Raw(b"")]
+)
 def test_a_passing_fault_is_retried(fault: Any, quick_backoff: None) -> None:
     with EndpointServer(Answer("hi")) as server:
         server.play(fault, fault)

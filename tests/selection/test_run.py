@@ -19,7 +19,7 @@ from atlas_ray.errors import EndpointError, SelectionError
 from atlas_ray.selection.graph import TokenBucket
 from atlas_ray.selection.run import select
 from atlas_ray.store import Store
-from atlas_ray.trajectory import Selection, Trajectory
+from atlas_ray.trajectory import Selection
 from tests.endpoint_server import Answer, EndpointServer, Play, Raw, Reset, Status, first_step, steps_answer
 from tests.selection.data import trajectory
 
@@ -34,7 +34,8 @@ def _no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configured(tiny_model: Path, url: str | None = None, *, ratio: float = 0.3, **llm: Any) -> PipelineConfig:
-    selector = LlmSelectorConfig(base_url=url, model="selector" if url else None, **({"max_retries": 2} | llm))
+    defaults: dict[str, Any] = {"max_retries": 2, "model": "selector" if url else None}
+    selector = LlmSelectorConfig(base_url=url, **(defaults | llm))
     return PipelineConfig(model=str(tiny_model), select=SelectConfig(llm=selector, ratio=ratio))
 
 
@@ -79,8 +80,7 @@ def test_what_cannot_run_is_said_at_once(tmp_path: Path, tiny_model: Path) -> No
     with pytest.raises(SelectionError, match="same trajectory_id"):
         select(config, store, "random", [TRAJECTORIES[0]] * 2)
     with pytest.raises(EndpointError, match="no endpoint is named"):
-        select(configured(tiny_model).model_copy(update={"select": SelectConfig(llm=LlmSelectorConfig(model="gpt-4o"))}),
-               store, "llm", TRAJECTORIES)  # fmt: skip
+        select(configured(tiny_model, model="gpt-4o"), store, "llm", TRAJECTORIES)
     assert select(config, store, "random", []) == []
     assert store.read_selections("random") == []
 
@@ -126,7 +126,10 @@ def test_every_fault_ends_as_a_selection_or_a_named_error_row(tmp_path: Path, ti
 
 def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(tmp_path: Path, tiny_model: Path) -> None:
     twins = [*TRAJECTORIES, TRAJECTORIES[5].model_copy(update={"trajectory_id": "twin"})]
-    with EndpointServer(first_step) as server:
+    def slowly(body: dict[str, Any]) -> Play:
+        return Answer(first_step(body).text, delay_s=0.1)
+
+    with EndpointServer(slowly) as server:
         one, many = Store(str(tmp_path / "one")), Store(str(tmp_path / "many"))
         select(configured(tiny_model, server.url, concurrency=1), one, "llm", twins)
         assert (server.calls, server.most_under_way) == (24, 1)

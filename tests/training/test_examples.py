@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import tokenizer, trajectory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +12,10 @@ from atlas_ray.config import TrainConfig
 from atlas_ray.errors import DataError, TrainingError
 from atlas_ray.training.examples import choose, prepare
 from atlas_ray.trajectory import Selection
+from tests.tokenizers import tokenizer
+from tests.training.tiny import trajectory
 
-TOKENIZER = tokenizer()
+TOKENIZER = tokenizer("chatml")
 
 
 def selection(trajectory_id: str, steps: tuple[int, ...], error: str | None = None) -> Selection:

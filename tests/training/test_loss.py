@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import save, tiny, tokenizer, trajectory
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from atlas_ray.chat import encode, loss_mask
@@ -16,8 +15,10 @@ from atlas_ray.config import TrainConfig
 from atlas_ray.training.examples import Example, prepare
 from atlas_ray.training.loss import empty_row, make_row, non_finite, token_losses
 from atlas_ray.training.model import load
+from tests.tokenizers import tokenizer
+from tests.training.tiny import save, tiny, trajectory
 
-TOKENIZER = tokenizer()
+TOKENIZER = tokenizer("chatml")
 TRAJECTORIES = [trajectory(number, 2 + number) for number in range(4)]
 STEPS: dict[str, tuple[int, ...]] = {"t000": (0,), "t001": (0, 2), "t002": (1,), "t003": (0, 3)}
 Gradients = dict[str, torch.Tensor]

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import torch
-from conftest import save, tiny, tokenizer, trajectory
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -23,6 +21,8 @@ from atlas_ray.config import PipelineConfig, load
 from atlas_ray.errors import ClusterError, TrainingError
 from atlas_ray.store import Store
 from atlas_ray.training.run import train, warmup_options
+from tests.tokenizers import tokenizer
+from tests.training.tiny import save, tiny, trajectory
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -79,7 +79,7 @@ def test_output_is_a_model_directory_and_a_journal(one: tuple[Path, dict[str, to
     assert "lm_head.weight" not in weights  # tied, stored once
     assert tuned.config.dtype == base.config.dtype
     assert not torch.equal(tuned.lm_head.weight, base.lm_head.weight)
-    assert AutoTokenizer.from_pretrained(path).chat_template == tokenizer().chat_template
+    assert AutoTokenizer.from_pretrained(path).chat_template == tokenizer("chatml").chat_template
     assert json.loads((path / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     rows = journal(run_dir)
     assert [row["step"] for row in rows] == list(range(1, TOTAL + 1))
@@ -115,14 +115,15 @@ def test_a_killed_worker_costs_nothing(two: tuple[Path, dict[str, torch.Tensor]]
     assert [row["step"] for row in journal(tmp_path)] == list(range(1, TOTAL + 1))
 
 
-def test_a_killed_driver_costs_nothing(one: tuple[Path, dict[str, torch.Tensor]], llama: str, tmp_path: Path) -> None:
+def test_a_killed_driver_costs_nothing(
+    one: tuple[Path, dict[str, torch.Tensor]], llama: str, tmp_path: Path, ray_cluster: str
+) -> None:
     code = (
-        "import sys, ray; from pathlib import Path; sys.path.insert(0, 'tests/training'); "
-        "ray.init(address=sys.argv[1]); import test_run; test_run.run(Path(sys.argv[2]), sys.argv[3], workers=1)"
+        "import sys, ray; from pathlib import Path; from tests.training import test_run; "
+        "ray.init(address=sys.argv[1]); test_run.run(Path(sys.argv[2]), sys.argv[3], workers=1)"
     )
-    address = ray.get_runtime_context().gcs_address
     driver = subprocess.Popen(
-        [sys.executable, "-c", code, address, str(tmp_path), llama], env=dict(os.environ, PYTHONPATH=".")
+        [sys.executable, "-c", code, ray_cluster, str(tmp_path), llama], env=dict(os.environ, PYTHONPATH=".")
     )
     while not state_of(tmp_path, 6).exists():
         assert driver.poll() is None

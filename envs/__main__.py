@@ -1,0 +1,105 @@
+"""`python -m envs`: the list of environments, and playing one in the terminal.
+
+python -m envs                                       every environment with its card
+python -m envs play maze --task 3                    you play
+python -m envs play textcraft --expert --option depths=[2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from atlas_ray.environments import TextEnv, card, make, names, option_names
+from atlas_ray.errors import AtlasError, ConfigError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0, or 2 after an error that the user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m envs", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command")
+    play = commands.add_parser("play", help="play an environment in the terminal")
+    play.add_argument("name", help="the environment, such as maze")
+    play.add_argument("--task", type=int, default=0, help="task number, from 0")
+    play.add_argument("--split", choices=("train", "test"), default="train")
+    play.add_argument("--seed", type=int, default=None, help="varies what is random inside the task")
+    play.add_argument("--expert", action="store_true", help="watch the expert play")
+    play.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option, repeatable")
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        if options.command == "play":
+            env = make(options.name, **dict(_option(text) for text in options.option))
+            observation, _ = env.reset(seed=options.seed, options={"task": options.task, "split": options.split})
+            _play(console, env, observation, options.expert)
+        else:
+            console.print(_listing())
+    except AtlasError as error:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False)
+        return 2
+    return 0
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`depths=[2]` as a name and a value; a value that is no Python literal is a text."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--option {text!r} is not of the form NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _listing() -> Table:
+    table = Table(title="Environments (play one with: python -m envs play NAME)", box=box.SIMPLE_HEAD)
+    for heading in ("name", "held", "metric", "rounds", "train", "test", "options and source"):
+        table.add_column(heading, overflow="fold")
+    for name in names():
+        it = card(name)
+        process = ", in a process of its own" if it.isolated else ""
+        about = f"{', '.join(option_names(name))}\n{it.source}; snapshots: {it.snapshot}{process}"
+        table.add_row(
+            name,
+            "in" if it.held_in else "out",
+            it.metric.replace("_", " "),
+            str(it.max_rounds),
+            f"{it.n_train:,}",
+            f"{it.n_test:,}",
+            about,
+        )
+    return table
+
+
+def _play(console: Console, env: TextEnv, observation: str, watch: bool) -> None:
+    console.print(env.card.instruction, style="dim", markup=False)
+    expert = env.expert()
+    info: dict[str, Any] = {}
+    while True:
+        console.print(f"\n{observation}", markup=False)
+        if not env.running:
+            break
+        prompt = f"[{env.rounds + 1}/{env.card.max_rounds}] "
+        if watch:
+            thought, action = expert.next_action(observation)
+            console.print(f"{prompt}Thought: {thought}\nAction: {action}", style="green", markup=False)
+        else:
+            console.print(prompt, style="green", end="", markup=False)
+            line = sys.stdin.readline()
+            if not line:
+                console.print("\nGiven up.")
+                return
+            action = line.strip()
+        observation, _, _, _, info = env.step(action)
+    result = "success" if info["success"] else "no success"
+    console.print(f"\n{result} after {info['rounds']} rounds, score {info['score']:.2f}", style="bold")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The whole road on a tiny random Llama: real jobs, Ray, vLLM and HTTP; killed, resumed, repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from atlas_ray.store import Store
+from tests.conftest import ROOT
+from tests.endpoint_server import EndpointServer
+
+TINY = str(ROOT / "tests" / "tiny.yaml")
+
+
+def command(job: str, *options: str) -> list[str]:
+    return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *options]
+
+
+@pytest.fixture(scope="module")
+def run(ray_cluster, tiny_model, tmp_path_factory):
+    """Start a job of the shared cluster: `run(job, *options)` waits, `run.start(...)` does not."""
+    folder = tmp_path_factory.mktemp("pipeline")
+
+    class Runner:
+        dir = str(folder / "run")
+        options = ("--config", TINY, "--run_dir", dir, "--model", tiny_model)
+
+        def __init__(self, url: str) -> None:
+            self.env = os.environ | {
+                "RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT), "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test",
+            }  # fmt: skip
+
+        def start(self, job: str, *options: str) -> subprocess.Popen[str]:
+            return subprocess.Popen(
+                command(job, *self.options, *options), env=self.env, cwd=folder, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+
+        def __call__(self, job: str, *options: str) -> subprocess.CompletedProcess[str]:
+            with self.start(job, *options) as process:
+                out, err = process.communicate(timeout=400)
+            return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    with EndpointServer() as server:
+        runner = Runner(server.url)
+        runner.server = server
+        yield runner
+
+
+def episodes(run_dir: str) -> list[dict]:
+    return [json.loads(line) for path in sorted(Path(run_dir).glob("evaluation/*/*.jsonl")) for line in path.open()]
+
+
+@pytest.mark.timeout(900)
+def test_the_pipeline_survives_a_kill_and_then_has_nothing_to_do(run):
+    with run.start("pipeline") as process:
+        deadline = time.monotonic() + 400
+        while len(episodes(run.dir)) < 10:  # in the middle of the evaluation
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    before = episodes(run.dir)
+    asked = run.server.calls
+    assert asked >= 7  # one question per trajectory of the tuning set
+
+    done = run("pipeline")
+    assert done.returncode == 0, done.stderr
+    assert "train llm: current, skipped" in done.stdout
+    assert run.server.calls == asked  # no answer is paid twice
+    after = episodes(run.dir)
+    assert {e["key"] for e in before} <= {e["key"] for e in after}
+    assert len({e["key"] for e in after}) == len(after) == 4 * 2 * 4  # models x environments x tasks, none twice
+    assert not [e["error"] for e in after if e["error"]]
+
+    start = time.monotonic()
+    again = run("pipeline")
+    assert again.returncode == 0, again.stderr
+    assert "running" not in again.stdout
+    assert episodes(run.dir) == after
+    assert time.monotonic() - start < 60
+
+
+def test_the_run_directory_has_every_file_of_the_contract(run):
+    store = Store(run.dir)
+    for path in (
+        "config.yaml", "collect/manifest.json", "select/manifest.json", "train/manifest.json", "evaluate/manifest.json",
+        "metrics/train.jsonl", "metrics/select.jsonl", "report.html", "report.md",
+        "checkpoints/llm/model.safetensors", "checkpoints/llm/tokenizer.json", "checkpoints/warmup/config.json",
+    ):  # fmt: skip
+        assert store.exists(*path.split("/")), path
+    trajectories = store.read_trajectories()
+    assert len(trajectories) == 14
+    assert all(t.success and t.source == "expert" and t.n_steps for t in trajectories)
+    for method in ("llm", "perplexity", "random", "non_critical", "all"):
+        rows = store.read_selections(method)
+        assert len(rows) == 7  # half went into the warm-up
+        assert not [row.error for row in rows if row.error]
+        assert all(row.steps for row in rows) or method == "non_critical"
+    results = store.read_json("evaluation", "llm", "results.json")
+    assert set(results) >= {"model", "config_hash", "environments", "held_in_average", "held_out_average"}
+    entry = results["environments"]["textcraft"]
+    assert set(entry) >= {
+        "metric", "score", "ci95", "n", "success_rate", "errors", "mean_rounds", "prompt_tokens", "completion_tokens",
+    }  # fmt: skip
+    assert entry["n"] == 4
+
+
+def test_warmup_and_tuning_sets_are_disjoint_and_only_selected_steps_are_trained(run):
+    store = Store(run.dir)
+    rows = list(store.journal("metrics", "train.jsonl"))
+    tuned = [row for row in rows if row["checkpoint"] == "llm"]
+    assert tuned
+    facts = store.facts("train")
+    assert facts["warmup"]["trajectories"] == facts["llm"]["trajectories"] == 7
+
+
+def test_a_changed_stage_alone_runs_again(run):
+    done = run("select", "--select.methods", "random", "--select.ratio", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert "train warmup: current, skipped" in done.stdout
+    assert "select random: running" in done.stdout
+    assert {row.ratio for row in Store(run.dir).read_selections("random")} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--train.lr", "1"], "unknown option '--train.lr'"),
+        (["--config", "none.yaml"], "none.yaml: No such file"),
+        (["--seed", "7"], "another experiment (seed was 0, is 7)"),
+        (["--select.methods", "magic"], "select.methods.0"),
+        (["--evaluate.environments", "chess"], "no environment 'chess'"),
+        (["--run_dir", "/proc/no"], "cannot write"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(run, options, says):
+    done = run("evaluate", *options)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_model_without_tokenizer_is_refused(run, tiny_model, tmp_path):
+    (tmp_path / "m").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "m" / name).write_bytes((Path(tiny_model) / name).read_bytes())
+    done = run("pipeline", "--model", str(tmp_path / "m"), "--run_dir", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "no tokenizer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_that_does_not_answer_is_one_line():
+    done = subprocess.run(
+        command("collect", "--config", TINY), env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "RAY_ADDRESS=127.0.0.1:1: nothing answers there" in done.stderr

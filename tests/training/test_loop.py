@@ -1,0 +1,40 @@
+"""The parts of the loop that need no Ray: the learning rate and the journal."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atlas_ray.config import TrainConfig
+from atlas_ray.store import Store
+from atlas_ray.training.examples import Example
+from atlas_ray.training.journal import FILE, Journal
+from atlas_ray.training.loop import learning_rate
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_learning_rate(schedule: str) -> None:
+    options = TrainConfig(learning_rate=1.0, warmup_ratio=0.1, schedule=schedule)
+    rates = [learning_rate(step, 40, options) for step in range(40)]
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    expected = {"cosine": 0.5 * (1 + math.cos(math.pi * 18 / 36)), "linear": 0.5, "constant": 1.0}
+    assert rates[22] == pytest.approx(expected[schedule])
+    assert min(rates) > 0
+    assert learning_rate(0, 1, TrainConfig(learning_rate=1.0)) == 1.0
+
+
+def test_journal_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.append([{"checkpoint": "warmup", "step": 9}, *({"checkpoint": "llm", "step": s} for s in (1, 2, 3))], *FILE)
+    journal = Journal(store, "llm", start=2, total=3)
+    weights = np.array([0, 1, 1, 0, 1], np.float32)
+    journal.log(3, 0, [Example("t", np.arange(5, dtype=np.int32), weights, 8)], 0.5, 1.5, 1e-4, 2.0)
+    rows = list(store.journal(*FILE))
+    assert [(row["checkpoint"], row["step"]) for row in rows] == [("warmup", 9), ("llm", 1), ("llm", 2), ("llm", 3)]
+    assert rows[-1] == {
+        "checkpoint": "llm", "step": 3, "epoch": 0, "loss": 0.5, "labelled_tokens": 3, "tokens": 4,
+        "tokens_skipped": 0.5, "grad_norm": 1.5, "learning_rate": 1e-4, "tokens_per_second": 2.0, "seconds": 2.0,
+    }  # fmt: skip
