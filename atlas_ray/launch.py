@@ -38,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if address := os.environ.get("RAY_ADDRESS"):
             check_address(address)
             return submit(None, command)
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
         with local_head() as dashboard:
-            print(f"Ray dashboard  {dashboard}", flush=True)
+            print(f"Ray dashboard  {dashboard}  (sign in with the token of `ray get-auth-token`)", flush=True)
             return submit(dashboard, command)
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -64,13 +65,12 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
             os.killpg(job.pid, signal.SIGTERM)
 
 
-_NOISE = (" SUCC ", " INFO ", "-----", "Job submission server", "Next steps", "Query the", "Request the", "ray job ")
+_NOISE = (" -- Job 'raysubmit", " -- Tailing logs", " -- Runtime env is setting up", "Running entrypoint for job")
 
 
 def _is_noise(line: str) -> bool:
     """Lines of `ray job submit` itself that say nothing about the job."""
-    text = line.strip()
-    return not text or any(word in line for word in _NOISE) or text.startswith(("Tailing logs", "Job '"))
+    return any(words in line for words in _NOISE)
 
 
 def _exit_code(submitted: int) -> int:
@@ -82,12 +82,15 @@ def _exit_code(submitted: int) -> int:
 def local_head() -> Iterator[str]:
     """A Ray head on this machine for as long as the block lasts; yields its dashboard's URL.
 
+    Other users of the machine are kept out by Ray's token (`~/.ray/auth_token`, made if it is missing).
+
     Raises:
         ClusterError: it did not start; the text has the end of its log.
     """
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="atlas-ray-", dir=_short_temp()))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        _run_quietly("get-auth-token", "--generate")
         gcs, dashboard, agent_http, agent_grpc, runtime_env, metrics, client = _free_ports(7)
         command = [
             _tool("ray"), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
@@ -107,6 +110,12 @@ def local_head() -> Iterator[str]:
         url = f"http://127.0.0.1:{dashboard}"
         _wait(head, url, log)
         yield url
+
+
+def _run_quietly(*arguments: str) -> None:
+    done = subprocess.run([_tool("ray"), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"ray {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-300:]}")
 
 
 def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+
 def say(text: str) -> None:
     """Print a line of progress at once."""
     print(text, flush=True)

@@ -143,7 +143,7 @@ def _selector_identity(config: PipelineConfig) -> str:
 
 # --- train -----------------------------------------------------------------------------------------------------------
 def warm_up(run: Run) -> None:
-    """`checkpoints/warmup`: the base model after all steps of the warm-up trajectories, where the config asks for one."""
+    """`checkpoints/warmup`: the base model after all steps of the warm-up trajectories, if the config asks for one."""
     config = run.config
     if config.train.warmup is None:
         return

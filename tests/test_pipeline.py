@@ -29,12 +29,13 @@ def run(ray_cluster, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
 
     class Runner:
-        dir = str(folder / "run")
-        options = ("--config", TINY, "--run_dir", dir, "--model", tiny_model)
+        directory = str(folder / "run")
+        options = ("--config", TINY, "--run_dir", directory, "--model", tiny_model)
 
         def __init__(self, url: str) -> None:
             self.env = os.environ | {
-                "RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT), "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test",
+                "RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT),
+                "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test",
             }  # fmt: skip
 
         def start(self, job: str, *options: str) -> subprocess.Popen[str]:
@@ -62,13 +63,13 @@ def episodes(run_dir: str) -> list[dict]:
 def test_the_pipeline_survives_a_kill_and_then_has_nothing_to_do(run):
     with run.start("pipeline") as process:
         deadline = time.monotonic() + 400
-        while len(episodes(run.dir)) < 10:  # in the middle of the evaluation
+        while len(episodes(run.directory)) < 10:  # in the middle of the evaluation
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.2)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    before = episodes(run.dir)
+    before = episodes(run.directory)
     asked = run.server.calls
     assert asked >= 7  # one question per trajectory of the tuning set
 
@@ -76,7 +77,7 @@ def test_the_pipeline_survives_a_kill_and_then_has_nothing_to_do(run):
     assert done.returncode == 0, done.stderr
     assert "train llm: current, skipped" in done.stdout
     assert run.server.calls == asked  # no answer is paid twice
-    after = episodes(run.dir)
+    after = episodes(run.directory)
     assert {e["key"] for e in before} <= {e["key"] for e in after}
     assert len({e["key"] for e in after}) == len(after) == 4 * 2 * 4  # models x environments x tasks, none twice
     assert not [e["error"] for e in after if e["error"]]
@@ -85,12 +86,12 @@ def test_the_pipeline_survives_a_kill_and_then_has_nothing_to_do(run):
     again = run("pipeline")
     assert again.returncode == 0, again.stderr
     assert "running" not in again.stdout
-    assert episodes(run.dir) == after
+    assert episodes(run.directory) == after
     assert time.monotonic() - start < 60
 
 
 def test_the_run_directory_has_every_file_of_the_contract(run):
-    store = Store(run.dir)
+    store = Store(run.directory)
     for path in (
         "config.yaml", "collect/manifest.json", "select/manifest.json", "train/manifest.json", "evaluate/manifest.json",
         "metrics/train.jsonl", "metrics/select.jsonl", "report.html", "report.md",
@@ -115,7 +116,7 @@ def test_the_run_directory_has_every_file_of_the_contract(run):
 
 
 def test_warmup_and_tuning_sets_are_disjoint_and_only_selected_steps_are_trained(run):
-    store = Store(run.dir)
+    store = Store(run.directory)
     rows = list(store.journal("metrics", "train.jsonl"))
     tuned = [row for row in rows if row["checkpoint"] == "llm"]
     assert tuned
@@ -128,7 +129,7 @@ def test_a_changed_stage_alone_runs_again(run):
     assert done.returncode == 0, done.stderr
     assert "train warmup: current, skipped" in done.stdout
     assert "select random: running" in done.stdout
-    assert {row.ratio for row in Store(run.dir).read_selections("random")} == {0.5}
+    assert {row.ratio for row in Store(run.directory).read_selections("random")} == {0.5}
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,20 @@ def store(request, tmp_path):
 
 def trajectory(number):
     turns = (Message(role="user", content="o"), Message(role="assistant", content="Action: é", step=0))
-    return Trajectory(trajectory_id=f"t{number}", env="maze", item_id=f"maze_{number}", source="s", messages=turns, n_steps=1,
-                      metadata={"a": [1, {"b": None}]})  # fmt: skip
+    return Trajectory(
+        trajectory_id=f"t{number}", env="maze", item_id=f"maze_{number}", source="s", messages=turns, n_steps=1,
+        metadata={"a": [1, {"b": None}]},
+    )  # fmt: skip
 
 
 def test_rows_come_back_as_they_were_sorted_by_id(store):
     rows = [trajectory(number) for number in (2, 0, 1)]
     store.write_trajectories(rows)
     assert store.read_trajectories() == sorted(rows, key=lambda row: row.trajectory_id)
-    chosen = Selection(trajectory_id="t0", method="llm", ratio=0.3, steps=(0,), scores=(1.5,), categories=("plan creation",),
-                       provenance={"model": "m"})  # fmt: skip
+    chosen = Selection(
+        trajectory_id="t0", method="llm", ratio=0.3, steps=(0,), scores=(1.5,), categories=("plan creation",),
+        provenance={"model": "m"},
+    )  # fmt: skip
     failed = Selection(trajectory_id="t1", method="llm", ratio=0.3, error="out_of_range: step 9")
     store.write_selections("llm", [failed, chosen])
     assert store.read_selections("llm") == [chosen, failed]

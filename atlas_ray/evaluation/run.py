@@ -86,7 +86,9 @@ def engines(config: PipelineConfig, model: str, directory: str) -> Iterator[Play
         EngineError: an engine did not start.
     """
     environment = {"env_vars": engine_environment(config.engine)}
-    actor = EngineActor.options(max_restarts=0, runtime_env=environment, **engine_resources(config.engine))
+    actor = EngineActor.options(  # type: ignore[attr-defined]
+        max_restarts=0, runtime_env=environment, **engine_resources(config.engine)
+    )
     say(f"  evaluate {model}: starting {config.engine.replicas} vLLM engine(s)")
     handles = [actor.remote(directory, config.engine) for _ in range(config.engine.replicas)]
     try:

@@ -40,9 +40,7 @@ class Agreement:
         return (self.jaccard - self.expected) / self.spread if self.spread else None
 
 
-def agreements(
-    selections: Mapping[str, Iterable[Selection]], n_steps: Mapping[str, int]
-) -> list[Agreement]:
+def agreements(selections: Mapping[str, Iterable[Selection]], n_steps: Mapping[str, int]) -> list[Agreement]:
     """Every pair of methods that share a trajectory, in the order given.
 
     Args:

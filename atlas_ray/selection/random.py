@@ -24,9 +24,7 @@ def draw(candidates: Sequence[int], count: int, *key: str | int) -> tuple[int, .
 
 def select(trajectory: Trajectory, ratio: float, seed: int) -> Selection:
     """As many steps as the budget allows, drawn by (seed, trajectory id)."""
-    steps = draw(
-        range(trajectory.n_steps), budget(trajectory.n_steps, ratio), "random", seed, trajectory.trajectory_id
-    )
+    steps = draw(range(trajectory.n_steps), budget(trajectory.n_steps, ratio), "random", seed, trajectory.trajectory_id)
     return Selection(
         trajectory_id=trajectory.trajectory_id, method="random", ratio=ratio, steps=steps, provenance={"seed": seed}
     )

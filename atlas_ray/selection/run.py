@@ -105,9 +105,7 @@ def _rule(stage: Any, table: pa.Table, options: dict[str, Any]) -> ray.data.Data
     return _dataset(table, rows).map_batches(stage, batch_format="pyarrow", fn_kwargs=options, num_cpus=1)
 
 
-def _perplexity(
-    config: PipelineConfig, store: Store, trajectories: list[Trajectory], scorer: str
-) -> ray.data.Dataset:
+def _perplexity(config: PipelineConfig, store: Store, trajectories: list[Trajectory], scorer: str) -> ray.data.Dataset:
     path = models.resolve(scorer, trust_remote_code=config.trust_remote_code)
     models.load_tokenizer(path)  # a model that cannot be used fails here, with one line
     by_length = sorted(
@@ -127,9 +125,7 @@ def _perplexity(
     )
 
 
-def _llm(
-    config: PipelineConfig, store: Store, trajectories: list[Trajectory], stack: ExitStack
-) -> ray.data.Dataset:
+def _llm(config: PipelineConfig, store: Store, trajectories: list[Trajectory], stack: ExitStack) -> ray.data.Dataset:
     selector = config.select.llm
     endpoint = resolve(selector, os.environ)
     stand_in = endpoint is None

@@ -126,6 +126,7 @@ def test_every_fault_ends_as_a_selection_or_a_named_error_row(tmp_path: Path, ti
 
 def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(tmp_path: Path, tiny_model: Path) -> None:
     twins = [*TRAJECTORIES, TRAJECTORIES[5].model_copy(update={"trajectory_id": "twin"})]
+
     def slowly(body: dict[str, Any]) -> Play:
         return Answer(first_step(body).text, delay_s=0.1)
 
@@ -258,5 +259,3 @@ def test_perplexity_is_that_of_a_plain_forward_pass(tmp_path: Path, tiny_model: 
     assert counts[0] == 1
     assert counts[-1] > 2
     assert (rows["t0099"].steps, rows["t0099"].scores, rows["t0099"].error) == ((), (), None)
-
-
