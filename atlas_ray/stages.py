@@ -20,7 +20,7 @@ from atlas_ray.config import Method, PipelineConfig, TrainConfig
 from atlas_ray.errors import ConfigError, StoreError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
 from atlas_ray.progress import say
-from atlas_ray.report import write_report
+from atlas_ray.report import picture, write_report
 from atlas_ray.rollout.server import REFERENCE_POLICIES
 from atlas_ray.selection.run import select as select_steps
 from atlas_ray.store import Store, content_hash
@@ -260,7 +260,9 @@ def result_cards(run: Run) -> dict[str, Any]:
 
 # --- report ----------------------------------------------------------------------------------------------------------
 def report(run: Run) -> tuple[str, str]:
-    """`report.md` and `report.html`, made anew each time: it is cheap and shows what is there now."""
+    """`report.md`, `report.html` and, once something was evaluated, `report.png`: made anew each time, it is cheap."""
+    if run.store.names("evaluation"):
+        picture(run.store)
     return write_report(run.config, run.store, result_cards(run))
 
 

@@ -1,9 +1,16 @@
-"""What is seen of a training run: a line per optimizer step in `metrics/train.jsonl`, Ray metrics, and progress."""
+"""What is seen of a training run: a line per optimizer step in `metrics/train.jsonl`, Ray metrics, and progress.
+
+Rank 0 writes (`Journal`); the driver reads along and prints (`follow`), because what a worker prints stays on its node.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
@@ -14,6 +21,48 @@ from atlas_ray.training.examples import Example
 FILE = ("metrics", "train.jsonl")
 
 
+_POLL_S = 2.0
+
+
+@contextmanager
+def follow(store: Store, name: str, *, start: int, total: int) -> Iterator[None]:
+    """Print the progress of a training run while the block lasts.
+
+    Args:
+        store: of the run.
+        name: of the checkpoint.
+        start: steps done before; rows of later ones that are there already are of an earlier run and are ignored.
+        total: steps of the run.
+    """
+    stale = {json.dumps(row, sort_keys=True) for row in store.journal(*FILE)}
+    progress = Progress(f"train {name}", total, "steps", done=start)
+    stop = threading.Event()
+
+    def watch() -> None:
+        seen = start
+        while True:
+            last = stop.wait(_POLL_S)
+            for row in store.journal(*FILE):
+                new = row["checkpoint"] == name and row["step"] > seen and json.dumps(row, sort_keys=True) not in stale
+                if new:
+                    seen = row["step"]
+                    progress.add(1, partial(_words, row))
+            if last:
+                return
+
+    thread = threading.Thread(target=watch, name=f"follow-{name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _words(row: dict[str, Any]) -> str:
+    return f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tokens/s"
+
+
 class Journal:
     """Logs the steps of one checkpoint's training; on rank 0.
 
@@ -21,16 +70,14 @@ class Journal:
         store: of the run.
         name: of the checkpoint.
         start: steps done before; lines of later ones are of a run that was killed, or of another one, and go.
-        total: steps of the run.
     """
 
-    def __init__(self, store: Store, name: str, start: int, total: int) -> None:
+    def __init__(self, store: Store, name: str, start: int) -> None:
         self._store, self._name = store, name
         rows = list(store.journal(*FILE))
         kept = [row for row in rows if row["checkpoint"] != name or row["step"] <= start]
         if kept != rows:
             store.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), *FILE)
-        self._progress = Progress(f"train {name}", total, "steps", done=start)
         tags = {"checkpoint": name}
         self._gauges = {
             key: Gauge(f"atlas_train_{key}", description, tag_keys=("checkpoint",)).set_default_tags(tags)
@@ -90,4 +137,3 @@ class Journal:
             gauge.set(row[key])
         for key, counter in self._counters.items():
             counter.inc(row[key])
-        self._progress.add(detail=lambda: f"loss {loss:.4f}, {tokens / seconds:.0f} tokens/s")

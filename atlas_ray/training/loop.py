@@ -98,7 +98,7 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     per_epoch = packing.steps_per_epoch(len(examples), options.batch_size)
     total = options.epochs * per_epoch
     start = _resume(store, job.name, model, optimizer, rank)
-    journal = Journal(store, job.name, start, total) if rank == 0 else None
+    journal = Journal(store, job.name, start) if rank == 0 else None
 
     for step in range(start, total):
         begun = time.monotonic()

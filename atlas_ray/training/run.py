@@ -17,9 +17,10 @@ from atlas_ray.config import PipelineConfig, TrainConfig
 from atlas_ray.errors import ClusterError, TrainingError
 from atlas_ray.progress import say
 from atlas_ray.store import Store, content_hash
-from atlas_ray.training import checkpoint
+from atlas_ray.training import checkpoint, packing
 from atlas_ray.training.examples import Example, prepare
 from atlas_ray.training.job import Job
+from atlas_ray.training.journal import follow
 from atlas_ray.training.loop import work
 from atlas_ray.trajectory import Trajectory
 
@@ -109,8 +110,10 @@ def train(
             **_storage(store, name),
         ),
     )
+    total = packing.steps_per_epoch(len(examples), options.batch_size) * options.epochs
     try:
-        result = trainer.fit()
+        with follow(store, name, start=checkpoint.latest(store, name), total=total):
+            result = trainer.fit()
     except TrainingFailedError as error:
         raise TrainingError(
             f"checkpoint {name}: {_last_line(error)}; run again to go on from the last training state"

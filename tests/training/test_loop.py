@@ -29,7 +29,7 @@ def test_learning_rate(schedule: str) -> None:
 def test_journal_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.append([{"checkpoint": "warmup", "step": 9}, *({"checkpoint": "llm", "step": s} for s in (1, 2, 3))], *FILE)
-    journal = Journal(store, "llm", start=2, total=3)
+    journal = Journal(store, "llm", start=2)
     weights = np.array([0, 1, 1, 0, 1], np.float32)
     journal.log(3, 0, [Example("t", np.arange(5, dtype=np.int32), weights, 8)], 0.5, 1.5, 1e-4, 2.0)
     rows = list(store.journal(*FILE))
