@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ def connect() -> None:
     check_address(os.environ.get("RAY_ADDRESS"))
     try:
         ray.init(log_to_driver=False, logging_level="warning")
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # our own progress lines are enough
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"Ray cannot be joined or started: {str(error).strip().splitlines()[0]}") from error
 

@@ -230,6 +230,7 @@ class Client:
         self._slots = asyncio.Semaphore(concurrency)
         self._unsupported: set[str] = set()
         self._reached = False
+        self._refused: EndpointError | None = None
 
     async def complete(
         self,
@@ -254,6 +255,8 @@ class Client:
             EndpointError: the endpoint refused for good.
         """
         async with self._slots:
+            if self._refused is not None:  # whoever waited for a slot need not hear it from the endpoint again
+                raise self._refused
             while True:
                 sampling = self._sampling(temperature, max_tokens, schema if regex is None else None)
                 tries = [0]
@@ -292,20 +295,13 @@ class Client:
         return options if "max_tokens" in options else options | {"max_completion_tokens": max_tokens}
 
     def _failure(self, error: openai.OpenAIError, retries: int) -> CallError | EndpointError:
-        """What an SDK error means: for this question alone, or for all."""
-        line, where, cause = _line(error, self.endpoint), _where(self.endpoint), error.__cause__
+        """What an SDK error means: for this question alone, or for all (which is remembered)."""
+        refusal = self._refusal(error)
+        if refusal is not None:
+            self._refused = EndpointError(f"{_where(self.endpoint)}: {refusal}")
+            return self._refused
         match error:
-            case openai.AuthenticationError() | openai.PermissionDeniedError():
-                return EndpointError(f"{where}: the key was refused: {line}; set the right key and run again")
-            case openai.NotFoundError():
-                return EndpointError(f"{where}: no such model or path: {line}; check select.llm.model and base_url")
-            case openai.RateLimitError(code="insufficient_quota"):
-                return EndpointError(f"{where}: the quota is used up: {line}; top it up and run again")
-            case openai.APIConnectionError() if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
-                if not self._reached:
-                    return EndpointError(f"{where}: it does not answer: {line}; start it or check the URL")
-                kind = "connection"
-            case openai.APIConnectionError() if isinstance(cause, _MalformedError):
+            case openai.APIConnectionError() if isinstance(error.__cause__, _MalformedError):
                 kind = "malformed"
             case openai.APITimeoutError():
                 kind = "timeout"
@@ -317,11 +313,27 @@ class Client:
                 kind = "server"
             case _TooLargeError():
                 kind = "too_large"
-            case openai.APIError() if error.code == "context_length_exceeded" or "context length" in line:
+            case openai.APIError() if error.code == "context_length_exceeded" or "context length" in error.message:
                 kind = "context"
             case _:
                 kind = "bad_request"
-        return CallError(kind, line, retries)
+        return CallError(kind, _line(error, self.endpoint), retries)
+
+    def _refusal(self, error: openai.OpenAIError) -> str | None:
+        """Why no question will be answered; None when another one may be."""
+        line = _line(error, self.endpoint)
+        match error:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                return f"the key was refused: {line}; set the right key and run again"
+            case openai.NotFoundError():
+                return f"no such model or path: {line}; check select.llm.model and base_url"
+            case openai.RateLimitError(code="insufficient_quota"):
+                return f"the quota is used up: {line}; top it up and run again"
+            case openai.APIConnectionError() if not self._reached:
+                unreached = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+                return f"it does not answer: {line}; start it or check the URL" if unreached else None
+            case _:
+                return None
 
 
 def _objection(error: openai.APIStatusError) -> set[str]:

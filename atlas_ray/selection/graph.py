@@ -178,7 +178,6 @@ class LlmSelector:
         self._client = JournaledClient(client, Journal(Store(run_dir)), identity, sampling, ANSWER_SCHEMA)
         self._identity, self._config, self._stand_in = identity, config, stand_in
         self._ratio, self._seed = ratio, seed
-        self._refused: AtlasError | None = None
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         """Select in every trajectory of the batch, all of them at once as far as there are slots."""
@@ -196,17 +195,11 @@ class LlmSelector:
         yield _output_table(selections, calls)
 
     async def _select(self, trajectory: Trajectory, calls: Calls) -> Selection:
-        if self._refused is not None:  # what waited for a slot need not hear it from the endpoint again
-            raise self._refused
-        try:
-            return await llm.select(
-                trajectory, self._ratio, self._seed, self._client.asker(calls), model=self._identity,
-                max_prompt_chars=self._config.max_prompt_chars, stand_in=self._stand_in,
-                price_per_million=(0.0, 0.0) if self._stand_in else self._config.price_per_million,
-            )  # fmt: skip
-        except AtlasError as error:
-            self._refused = error
-            raise
+        return await llm.select(
+            trajectory, self._ratio, self._seed, self._client.asker(calls), model=self._identity,
+            max_prompt_chars=self._config.max_prompt_chars, stand_in=self._stand_in,
+            price_per_million=(0.0, 0.0) if self._stand_in else self._config.price_per_million,
+        )  # fmt: skip
 
 
 class TokenBucket:

@@ -1,0 +1,47 @@
+"""What every benchmark prints and writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Result:
+    """One claim: `value` compared with `goal`; `at_least` says which way."""
+
+    claim: str
+    peer: str
+    value: float
+    unit: str
+    goal: float
+    at_least: bool = True
+    detail: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the goal is met."""
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+def publish(name: str, results: Sequence[Result]) -> None:
+    """Print the claims beside their goals and write `benchmarks/results/<name>.json`."""
+    table = Table(title=name)
+    for column in ("claim", "value", "goal", "holds", "against", "detail"):
+        table.add_column(column)
+    for result in results:
+        sign = ">=" if result.at_least else "<="
+        table.add_row(
+            result.claim, f"{result.value:,.3g} {result.unit}", f"{sign} {result.goal:,g}",
+            "yes" if result.holds else "NO", result.peer, result.detail,
+        )  # fmt: skip
+    Console(width=140).print(table)
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    rows = [{k: v for k, v in asdict(r).items() if k != "at_least"} | {"holds": r.holds} for r in results]
+    (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
