@@ -65,7 +65,7 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
             os.killpg(job.pid, signal.SIGTERM)
 
 
-_NOISE = (" -- Job 'raysubmit", " -- Tailing logs", " -- Runtime env is setting up", "Running entrypoint for job")
+_NOISE = (" -- Job 'raysubmit", " -- Tailing logs", " -- Runtime env is setting up", " -- WebSocket closed", "Running entrypoint for job")
 
 
 def _is_noise(line: str) -> bool:

@@ -47,7 +47,9 @@ class Raw:
 
 @dataclass(frozen=True)
 class Reset:
-    """Half of a good body, then the connection is reset."""
+    """Half of a good answer, or nothing at all, then the connection is reset."""
+
+    silent: bool = False
 
 
 Play = Answer | Status | Raw | Reset
@@ -173,8 +175,9 @@ class EndpointServer:
         data = json.dumps(body).encode()
         if isinstance(play, Reset):
             head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-            writer.write(head.encode() + data[: len(data) // 2])
-            await writer.drain()
+            if not play.silent:
+                writer.write(head.encode() + data[: len(data) // 2])
+                await writer.drain()
             await asyncio.sleep(0.01)
             writer.transport.abort()
             return None
