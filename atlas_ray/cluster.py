@@ -24,7 +24,7 @@ def connect() -> None:
     check_address(os.environ.get("RAY_ADDRESS"))
     try:
         ray.init(log_to_driver=False, logging_level="warning")
-        logging.getLogger("ray.data").setLevel(logging.WARNING)  # our own progress lines are enough
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # our own progress lines are enough
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"Ray cannot be joined or started: {str(error).strip().splitlines()[0]}") from error
 

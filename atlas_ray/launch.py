@@ -8,6 +8,7 @@ its exit code is ours.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -65,12 +66,16 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
             os.killpg(job.pid, signal.SIGTERM)
 
 
-_NOISE = (" -- Job 'raysubmit", " -- Tailing logs", " -- Runtime env is setting up", " -- WebSocket closed", "Running entrypoint for job")
+_OWN_LINE = re.compile(
+    r"^\d{4}-\d\d-\d\d [\d:,]+\s+(INFO|SUCC)\s+(cli|sdk|job_manager)\.py:"
+    r"|^Running entrypoint for job "
+    r"|^\[.* core_worker\.cc:\d+: Actor with class name: 'MapWorker"  # Ray on Ray Data's own actors
+)
 
 
 def _is_noise(line: str) -> bool:
-    """Lines of `ray job submit` itself that say nothing about the job."""
-    return any(words in line for words in _NOISE)
+    """Lines of `ray job submit` itself that say nothing about the job; its warnings and errors are shown."""
+    return _OWN_LINE.match(line) is not None
 
 
 def _exit_code(submitted: int) -> int:

@@ -227,6 +227,10 @@ class EngineActor:
         """See `Engine.generate`."""
         return await self._engine.generate(ids, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
+    async def score(self, sequences: list[list[int]]) -> list[list[float]]:
+        """See `Engine.score`."""
+        return await asyncio.to_thread(self._engine.score, sequences)
+
     async def ready(self) -> int:
         """The context in tokens, once the engine answers."""
         return self._engine.max_len

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -58,8 +59,9 @@ def export(
             _move_in(store, scratch, name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {target}: {error.strerror or error}; free space and run again") from error
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"cannot write {target}: {reason}; free space and run again") from error
 
 
 def _ties(model: PreTrainedModel) -> dict[str, str]:

@@ -18,8 +18,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.train import Checkpoint
-from ray.train.v2.api.report_config import CheckpointUploadMode
+from ray.train import Checkpoint, CheckpointUploadMode
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -104,14 +103,14 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
         begun = time.monotonic()
         documents = packing.batch(step, documents=len(examples), batch_size=options.batch_size, seed=job.seed)
         batch = [examples[document] for document in documents]
-        rows = _rows(batch, rank, world, options.pack_tokens if network.packed else 1, device)
+        rows = rows_of(batch, rank, world, options.pack_tokens if network.packed else 1, device)
         torch.manual_seed(hash((job.seed, step, rank)))  # dropout, where a model has any, is resumed with the data
-        result = _backward(network, rows, sum(float(example.weights.sum()) for example in batch), world)
+        result = backward(network, rows, sum(float(example.weights.sum()) for example in batch), world)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.max_grad_norm)
         grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
         loss = _sum_over_ranks(result.loss, device)
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
-            return _not_finite(step, loss, grad_norm, result, batch)
+            return not_finite(step, loss, grad_norm, result, batch)
         rate = learning_rate(step, total, options)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -134,14 +133,14 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     return None
 
 
-def _rows(batch: list[Example], rank: int, world: int, capacity: int, device: torch.device) -> list[Row]:
+def rows_of(batch: list[Example], rank: int, world: int, capacity: int, device: torch.device) -> list[Row]:
     """This rank's rows of a step; as many on every rank, so that the collectives match."""
     plan = packing.plan([example.length for example in batch], ranks=world, capacity=capacity)
     rows = [make_row([batch[document] for document in row], device) for row in plan[rank]]
     return rows + [empty_row(device)] * (max(map(len, plan)) - len(rows))
 
 
-def _backward(network: Network, rows: list[Row], denominator: float, world: int) -> StepResult:
+def backward(network: Network, rows: list[Row], denominator: float, world: int) -> StepResult:
     """Add up the gradients of the rows.
 
     Ranks' gradients are averaged, hence the factor `world`: the sum is wanted.
@@ -162,12 +161,13 @@ def _backward(network: Network, rows: list[Row], denominator: float, world: int)
 
 
 def _sum_over_ranks(value: float, device: torch.device) -> float:
-    total = torch.tensor(value, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    total = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return total.item()
 
 
-def _not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: list[Example]) -> str:
+def not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: list[Example]) -> str:
+    """Why training stops: the trajectories of all ranks whose loss broke, or all of the step if only the norm did."""
     gathered: list[list[str]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, result.broken)
     names = {name for broken in gathered for name in broken} or {example.trajectory_id for example in batch}
@@ -178,7 +178,7 @@ def _not_finite(step: int, loss: float, grad_norm: float, result: StepResult, ba
 
 
 def _resume(store: Store, name: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, rank: int) -> int:
-    """Load the newest whole state, delete the others, and tell Ray Train of it; returns its step."""
+    """Load the newest whole state, if any, and tell Ray Train of it; returns its step."""
     chosen = [checkpoint.latest(store, name) if rank == 0 else 0]
     dist.broadcast_object_list(chosen, src=0)
     start: int = chosen[0]

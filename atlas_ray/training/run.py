@@ -181,7 +181,7 @@ def _scaling(options: TrainConfig) -> tuple[ScalingConfig, int]:
     if 0 < gpus < workers:
         raise ClusterError(f"train.workers={workers}, but the cluster has {gpus} GPUs; lower it or add nodes")
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
-    threads = options.threads or max(1, min(largest, cpus // workers))
+    threads = options.threads or (1 if gpus else max(1, min(largest, cpus // workers)))
     if workers * threads > cpus or threads > largest:
         raise ClusterError(
             f"train.workers={workers} with {threads} threads need {workers * threads} CPUs, the cluster has {cpus} "

@@ -50,7 +50,8 @@ def test_an_answer_has_text_usage_and_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [Status(429, headers=SOON), Status(500), Status(503), Reset(), Reset(silent=True), Raw(b"<html>"), Raw(b"")]
+    "fault",
+    [Status(429, headers=SOON), Status(500), Status(503), Reset(), Reset(silent=True), Raw(b"<html>"), Raw(b"")],
 )
 def test_a_passing_fault_is_retried(fault: Any, quick_backoff: None) -> None:
     with EndpointServer(Answer("hi")) as server:

@@ -99,7 +99,7 @@ def test_every_fault_ends_as_a_selection_or_a_named_error_row(tmp_path: Path, ti
         10: Status(500),
         11: Status(429, headers={"retry-after-ms": "20"}),
         12: Answer('{"steps": [1', finish_reason="length"),
-        13: Answer(first_step({"messages": ["", {"content": "[step 0]"}]}).text, delay_s=5),
+        13: Answer(first_step({"messages": ["", {"content": "[step 0]"}]}).text, delay_s=8),
     }
     kinds = {
         1: "bad_request", 2: "malformed", 3: "connection", 4: "too_large", 5: "refusal", 6: "unreadable",
@@ -115,12 +115,12 @@ def test_every_fault_ends_as_a_selection_or_a_named_error_row(tmp_path: Path, ti
 
     with EndpointServer(play) as server:
         store = Store(str(tmp_path))
-        rows = select(configured(tiny_model, server.url, timeout_s=1.5), store, "llm", TRAJECTORIES)
+        rows = select(configured(tiny_model, server.url, timeout_s=3, max_retries=1), store, "llm", TRAJECTORIES)
     found = {int(row.trajectory_id[1:]): row.error and row.error.partition(":")[0] for row in rows}
     assert {number: kind for number, kind in found.items() if kind} == kinds
     assert all(len(row.steps) == 1 for row in rows if row.error is None)
     assert metrics(store)["errors"] == {kind: 1 for kind in sorted(kinds.values())}
-    assert metrics(store)["retries"] == 8 + 2 * 5
+    assert metrics(store)["retries"] == 8 + 5
     assert store.read_selections("llm") == rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.training.tiny import save, tiny
@@ -11,3 +13,9 @@ from tests.training.tiny import save, tiny
 def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Directory of a tiny Llama."""
     return save(tiny("llama"), tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_preemption_watcher() -> None:
+    """Ray Train would start a process for it in every run."""
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"

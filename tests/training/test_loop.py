@@ -1,4 +1,4 @@
-"""The parts of the loop that need no Ray: the learning rate and the journal."""
+"""The parts of the loop that need no Ray: the learning rate, the journal, a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 
 from atlas_ray.config import TrainConfig
 from atlas_ray.store import Store
-from atlas_ray.training.examples import Example
+from atlas_ray.training.examples import Example, prepare
 from atlas_ray.training.journal import FILE, Journal
-from atlas_ray.training.loop import learning_rate
+from atlas_ray.training.loop import backward, learning_rate, not_finite, rows_of
+from atlas_ray.training.model import load
+from tests.tokenizers import tokenizer
+from tests.training.tiny import save, tiny, trajectory
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
@@ -38,3 +43,24 @@ def test_journal_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
         "checkpoint": "llm", "step": 3, "epoch": 0, "loss": 0.5, "labelled_tokens": 3, "tokens": 4,
         "tokens_skipped": 0.5, "grad_norm": 1.5, "learning_rate": 1e-4, "tokens_per_second": 2.0, "seconds": 2.0,
     }  # fmt: skip
+
+
+def test_a_loss_that_is_not_finite_names_its_trajectories(tmp_path: Path) -> None:
+    trajectories = [trajectory(number, 2) for number in range(5)]
+    steps: dict[str, tuple[int, ...]] = {one.trajectory_id: (1,) for one in trajectories}
+    examples, _ = prepare(trajectories, steps, tokenizer("chatml"), TrainConfig())
+    read = [set(one.ids[:-1].tolist()) for one in examples]
+    token = min(set.union(*read) - set.intersection(*read))  # some examples read it
+    broken = [one.trajectory_id for one, tokens in zip(examples, read, strict=True) if token in tokens]
+    network = load(save(tiny("mistral"), tmp_path), longest=1000)  # the head is not tied to the embedding
+    with torch.no_grad():
+        network.model.get_input_embeddings().weight[token] = torch.nan
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        result = backward(network, rows_of(examples, 0, 1, 300, torch.device("cpu")), 1.0, 1)
+        assert sorted(result.broken) == broken
+        message = not_finite(3, result.loss, 1.0, result, examples)
+    finally:
+        dist.destroy_process_group()
+    assert message.startswith("step 4: loss nan")
+    assert f"trajectories {', '.join(broken)};" in message
