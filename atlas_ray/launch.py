@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -51,8 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def submit(dashboard: str | None, command: Sequence[str]) -> int:
     """`ray job submit` and wait; the job is stopped when we are interrupted."""
     address = ["--address", dashboard] if dashboard else []
+    name = f"atlas-{uuid.uuid4().hex[:12]}"
+    submission = [_tool("ray"), "job", "submit", *address, "--log-style=record", "--submission-id", name]
     job = subprocess.Popen(
-        [_tool("ray"), "job", "submit", *address, "--log-style=record", "--", *command],
+        [*submission, "--", *command],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert job.stdout is not None
@@ -60,10 +63,11 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
         for line in job.stdout:
             if not _is_noise(line):
                 print(line, end="", flush=True)
-        return 0 if job.wait() == 0 else _exit_code(job.returncode)
+        return job.wait()
     finally:
         if job.poll() is None:
-            os.killpg(job.pid, signal.SIGTERM)
+            _run_quietly("job", "stop", *address, "--no-wait", name)
+            job.kill()
 
 
 _OWN_LINE = re.compile(
@@ -76,11 +80,6 @@ _OWN_LINE = re.compile(
 def _is_noise(line: str) -> bool:
     """Lines of `ray job submit` itself that say nothing about the job; its warnings and errors are shown."""
     return _OWN_LINE.match(line) is not None
-
-
-def _exit_code(submitted: int) -> int:
-    """Ray reports any failure of the job as 1; the jobs' own code for what a user can mend is 2."""
-    return 2 if submitted == 2 else 1
 
 
 @contextmanager
@@ -138,13 +137,15 @@ def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 def _stop(head: subprocess.Popen[bytes]) -> None:
-    if head.poll() is None:
-        os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
-            head.wait()
+    """End `ray start --block`, which ends what it started; signalled too, those would make it wait for its time-out."""
+    head.terminate()
+    try:
+        head.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        pass  # what is left of its group ends below
+    with suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -24,7 +24,7 @@ def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def test_a_job_runs_on_a_head_that_ends_with_it():
     script = "import os, ray; ray.init(log_to_driver=False); print('cpus', ray.cluster_resources()['CPU'], os.getcwd())"
-    done = launch("python", "-c", f'"{script}"')
+    done = launch("python", "-c", script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"cpus {float(max(2, os.cpu_count() or 2))} {ROOT}" in done.stdout
     assert "submitted successfully" not in done.stdout

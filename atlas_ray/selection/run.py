@@ -22,7 +22,7 @@ from atlas_ray.config import LlmSelectorConfig, PipelineConfig
 from atlas_ray.errors import EndpointError, EngineError, ModelError, SelectionError, StoreError
 from atlas_ray.inference.client import Endpoint, resolve
 from atlas_ray.inference.endpoint import SERVED_NAME, LocalEndpoint
-from atlas_ray.inference.engine import engine_resources
+from atlas_ray.inference.engine import engine_environment, engine_resources
 from atlas_ray.progress import Progress, say
 from atlas_ray.selection import graph
 from atlas_ray.selection.summary import Calls, line, step_tokens, summarise
@@ -113,14 +113,13 @@ def _perplexity(config: PipelineConfig, store: Store, trajectories: list[Traject
     )
     engine, resources = config.engine, engine_resources(config.engine)
     name = scorer.removeprefix(store.root + "/")  # the same in a run directory that was moved
-    threads = {} if "num_gpus" in resources else {"OMP_NUM_THREADS": str(max(1, _cpus_per_node() // engine.replicas))}
     return _dataset(graph.input_table(by_length), SCORING_BATCH).map_batches(
         graph.PerplexityScorer,
         fn_constructor_args=(scorer, name, engine, config.select.ratio, config.seed, config.trust_remote_code),
         batch_size=SCORING_BATCH,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(engine.replicas, ceil(len(trajectories) / SCORING_BATCH))),
-        runtime_env={"env_vars": threads},
+        runtime_env={"env_vars": engine_environment(engine)},
         **resources,
     )
 
@@ -224,7 +223,3 @@ def _tokens(config: PipelineConfig, trajectories: Sequence[Trajectory]) -> dict[
 
 def _cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
-def _cpus_per_node() -> int:
-    return max(1, min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"]))
