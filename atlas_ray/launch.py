@@ -139,10 +139,8 @@ def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
 def _stop(head: subprocess.Popen[bytes]) -> None:
     """End `ray start --block`, which ends what it started; signalled too, those would make it wait for its time-out."""
     head.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):  # what is left of its group then ends below
         head.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        pass  # what is left of its group ends below
     with suppress(ProcessLookupError):
         os.killpg(head.pid, signal.SIGKILL)
     head.wait()
