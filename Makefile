@@ -4,7 +4,7 @@ PY := .venv/bin/python
 CONFIG ?= configs/quickstart.yaml
 ARGS ?=
 
-.PHONY: help install pipeline test lint bench clean
+.PHONY: help install engines pipeline test lint bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,6 +13,12 @@ install: .venv/.installed  ## install the locked CPU stack into .venv
 
 .venv/.installed: requirements/cpu.lock requirements/install.sh pyproject.toml
 	@bash requirements/install.sh
+	@touch $@
+
+engines: .venv/.engines  ## compile the engines of Jericho and TextWorld (two are under the GPL) into .venv; needs a C compiler
+
+.venv/.engines: .venv/.installed requirements/engines.lock requirements/install_engines.sh
+	@bash requirements/install_engines.sh
 	@touch $@
 
 pipeline: install  ## run CONFIG (the quickstart) on Ray; more options in ARGS="--train.epochs 2"
@@ -24,7 +30,7 @@ lint: install  ## ruff, mypy and import-linter
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
-test: lint  ## the whole test suite
+test: lint engines  ## the whole test suite
 	$(PY) -m pytest $(ARGS)
 
 bench: install  ## every benchmark: each ratio beside its goal
