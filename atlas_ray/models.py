@@ -7,13 +7,16 @@ turned into a Hugging Face directory once and cached under `$ATLAS_CACHE` (defau
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 import tempfile
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas_ray.errors import ModelError
+from atlas_ray.progress import say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,7 +133,9 @@ def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    say("  unpacking the model on board (once on this machine)")
+    with redirect_stderr(io.StringIO()):  # three progress bars of a second each
+        loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     fields = loaded.config.to_dict()
     for name in ("quantization_config", "_name_or_path", "architectures", "dtype", "torch_dtype"):
@@ -140,5 +145,6 @@ def _convert(gguf: Path, target: Path) -> None:
     model.load_state_dict(loaded.state_dict(), strict=True)
     model.generation_config.eos_token_id = 2
     tokenizer.chat_template = tokenizer.chat_template or _CHATML
-    model.save_pretrained(target)
+    with redirect_stderr(io.StringIO()):
+        model.save_pretrained(target)
     tokenizer.save_pretrained(target)
