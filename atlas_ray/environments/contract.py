@@ -172,6 +172,12 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """The observation for an action that is empty or longer than `MAX_ACTION_CHARS`."""
         return f"Error: an action is one line of 1 to {MAX_ACTION_CHARS} characters."
 
+    def _engine_failed(self, what: object) -> EnvironmentError:
+        """End the episode whose engine died, and give the error to raise, which names environment, task and step."""
+        self._ending = None
+        where = f"{self.card.name}: task {self._task} ({self._split}), step {self._rounds}"
+        return EnvironmentError(f"{where}: {what}; the next reset starts a new engine")
+
     # -- what all share -------------------------------------------------------------------------------------------
 
     @property
@@ -260,9 +266,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         if not isinstance(state, State) or state.environment != self.card.name:
             what = f"of {state.environment}" if isinstance(state, State) else f"but {type(state).__name__}"
             raise EnvironmentError(f"{self.card.name}: restore() takes a snapshot of this environment, not one {what}")
-        self._load(state.inner)
         self._task, self._split, self._seed = state.task, state.split, state.seed
         self._rounds, self._score, self._success = state.rounds, state.score, state.success
+        self._ending = None  # until the rules have taken over their part
+        self._load(state.inner)
         self._ending = state.ending
 
     @property
