@@ -6,6 +6,7 @@
 from atlas_ray.environments.registry import register
 
 for _name, _class in {
+    "alfworld": "ALFWorldEnv",
     "babyai": "BabyAIEnv",
     "maze": "MazeEnv",
     "textcraft": "TextCraftEnv",

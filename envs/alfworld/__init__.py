@@ -1,0 +1,1 @@
+"""ALFWorld: do a household task in a text house."""

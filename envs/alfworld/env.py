@@ -1,0 +1,126 @@
+"""ALFWorld: find a thing in a text house, clean, heat, cool or light it, and put it where it belongs (AgentGym).
+
+The rules are in `rules.py`, games in `generate.py` (generated) and `data.py` (official), the searcher in
+`expert.py`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.errors import ConfigError, EnvironmentError
+from envs.alfworld.data import Game, Games, locate, open_games
+from envs.alfworld.expert import HouseExpert
+from envs.alfworld.generate import N_TEST, N_TRAIN, generate
+from envs.alfworld.problem import Problem, read_problem
+from envs.alfworld.rules import NOTHING, Household, Verbs
+
+INSTRUCTION = """\
+Do the household task. Answer each observation with a thought, if one is needed, and one action:
+Thought: your reasoning
+Action: one of the available actions, such as go to [place], open [place], take [thing] from [place] or {put}
+What you need may be in any place, behind doors too. "Nothing happens." means that the action is not available."""
+
+_WORDS = {"put": "put [thing] in/on [place]", "move": "move [thing] to [place]"}
+_VERBS = tuple("go open close take put move examine use heat clean cool slice look inventory help".split())
+
+
+class ALFWorldEnv(TextEnv):
+    """`info["score"]` becomes 1 when the task is done.
+
+    Args:
+        data: Official games instead of generated ones: an ALFWORLD_DATA directory, or a .jsonl or .jsonl.xz file with
+            the fields split, task, trial, goal and pddl_problem, of which task i is row i whatever the split.
+        verbs: "put" for the texts of alfworld 0.3, which AgentGym and AgentTraj-L have; "move" for those of 0.4.
+        max_rounds: Rounds before truncation, the paper's 30 unless given.
+
+    `valid_actions` are the engine's admissible commands. Nothing in a task is random, so `seed` changes nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: str | Path | None = None,
+        verbs: Verbs = "put",
+        max_rounds: int | None = None,
+    ) -> None:
+        if verbs not in get_args(Verbs):
+            raise ConfigError(f"alfworld: verbs is {verbs!r}; choose 'put' or 'move'")
+        self._games: Games | None = None if data is None else open_games(data)
+        self._verbs = verbs
+        card = EnvironmentCard(
+            name="alfworld",
+            held_in=True,
+            metric="success_rate",
+            max_rounds=30,
+            instruction=INSTRUCTION.format(put=_WORDS[verbs]),
+            n_train=self._games.count("train") if self._games else N_TRAIN,
+            n_test=self._games.count("test") if self._games else N_TEST,
+            source="ALFWorld (MIT) as in AgentGym; games of our own in its rooms, official ones by path",
+            action_rule="last",
+        )
+        super().__init__(card, max_rounds=max_rounds)
+        self._house: Household
+        self._playing: tuple[Split, int] | None = None
+
+    @property
+    def opening(self) -> str:
+        """What the running episode began with: the room and the task."""
+        return self._opening
+
+    def locate(self, item_id: int | str) -> tuple[Split, int]:
+        """AgentGym's item among official games; see `data.locate`."""
+        if self._games is None:
+            raise EnvironmentError(
+                f"alfworld: item {item_id!r} is an official game; give the games with data=PATH to find it there"
+            )
+        return locate(self._games, item_id)
+
+    def _start(self, task: int, split: Split, seed: int | None) -> str:
+        self._enter(split, task)
+        return f"{self._opening}\nAVAILABLE ACTIONS: {','.join(sorted(self._house.commands()))}"
+
+    def _enter(self, split: Split, task: int) -> None:
+        """Be at the beginning of a game."""
+        game = generate(split, task) if self._games is None else self._games.game(split, task)
+        self._house = Household(_problem(game), self._verbs)
+        self._opening = f"{self._house.opening()}\nYour task is to: {game.goal}."
+        self._playing = (split, task)
+
+    def _act(self, action: str) -> Outcome:
+        observation = self._house.act(action)
+        if observation == NOTHING and not action.strip().startswith(_VERBS):
+            return Outcome(self._explain_format(), 0.0)
+        won = self._house.won
+        return Outcome(observation, float(won), success=won, done=won)
+
+    def _explain_format(self) -> str:
+        return (
+            f"{NOTHING} An action is one line: go to, open, close or examine [place], examine or use [thing], "
+            f"take [thing] from [place], {_WORDS[self._verbs]}, clean, heat or cool [thing] with [place], "
+            "slice [thing] with [thing], look, inventory or help."
+        )
+
+    def valid_actions(self) -> list[str]:
+        return sorted(self._house.commands()) if self.running else []
+
+    def expert(self) -> HouseExpert:
+        return HouseExpert(self)
+
+    def _save(self) -> tuple[Split, int, Any]:
+        assert self._playing is not None
+        return (*self._playing, self._house.save())
+
+    def _load(self, inner: tuple[Split, int, Any]) -> None:
+        split, task, state = inner
+        if self._playing != (split, task):
+            self._enter(split, task)
+        self._house.load(state)
+
+
+@lru_cache(maxsize=256)
+def _problem(game: Game) -> Problem:
+    return read_problem(game.problem, game.where)
