@@ -133,7 +133,7 @@ def test_a_start_that_is_refused_keeps_the_running_episode(name: str) -> None:
 
 
 def test_unknown_names_and_options_are_named() -> None:
-    with pytest.raises(ConfigError, match="no environment 'maz'; choose one of babyai, maze, textcraft, wordle"):
+    with pytest.raises(ConfigError, match=f"no environment 'maz'; choose one of {', '.join(NAMES)}"):
         make("maz")
     with pytest.raises(ConfigError, match="'maze' has no option 'size'; it takes layout, max_rounds"):
         make("maze", size=3)
