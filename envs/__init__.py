@@ -9,6 +9,7 @@ for _name, _class in {
     "alfworld": "ALFWorldEnv",
     "babyai": "BabyAIEnv",
     "maze": "MazeEnv",
+    "pddl": "PDDLEnv",
     "textcraft": "TextCraftEnv",
     "wordle": "WordleEnv",
 }.items():

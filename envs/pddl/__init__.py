@@ -1,0 +1,1 @@
+"""PDDL: reach a goal by the actions of a planning domain, told in words."""
