@@ -79,14 +79,14 @@ def _listing() -> Table:
 
 def _play(console: Console, env: TextEnv, observation: str, watch: bool) -> None:
     console.print(env.card.instruction, style="dim", markup=False)
-    expert = env.expert()
+    expert = env.expert() if watch else None
     info: dict[str, Any] = {}
     while True:
         console.print(f"\n{observation}", markup=False)
         if not env.running:
             break
         prompt = f"[{env.rounds + 1}/{env.card.max_rounds}] "
-        if watch:
+        if expert is not None:
             thought, action = expert.next_action(observation)
             console.print(f"{prompt}Thought: {thought}\nAction: {action}", style="green", markup=False)
         else:

@@ -24,7 +24,7 @@ Ending = Literal["running", "terminated", "truncated"]
 
 ACKNOWLEDGEMENT = "OK. I'll follow your instructions and try my best to solve the task."
 MAX_ACTION_CHARS = 1000
-"""Longer actions are answered by an explanation of the format; no environment has an action near this length."""
+"""Longer actions are answered by an explanation of the format, unless the environment's class allows more."""
 
 
 class EnvironmentCard(BaseModel):
@@ -116,6 +116,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
     observation_space = gymnasium.spaces.Text(max_length=100_000, min_length=0, charset=string.printable)
     action_space = gymnasium.spaces.Text(max_length=MAX_ACTION_CHARS, min_length=1, charset=string.printable)
+    max_action_chars: ClassVar[int] = MAX_ACTION_CHARS
 
     def __init__(self, card: EnvironmentCard, *, max_rounds: int | None = None) -> None:
         if max_rounds is not None:
@@ -169,8 +170,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         )
 
     def _explain_format(self) -> str:
-        """The observation for an action that is empty or longer than `MAX_ACTION_CHARS`."""
-        return f"Error: an action is one line of 1 to {MAX_ACTION_CHARS} characters."
+        """The observation for an action that is empty or longer than `max_action_chars`."""
+        return f"Error: an action is one line of 1 to {self.max_action_chars} characters."
 
     def _engine_failed(self, what: object) -> EnvironmentError:
         """End the episode whose engine died, and give the error to raise, which names environment, task and step."""
@@ -223,7 +224,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             )
         if not isinstance(action, str):
             raise EnvironmentError(f"{name}: an action is a string, not {type(action).__name__}")
-        if action.strip() and len(action) <= MAX_ACTION_CHARS:
+        if action.strip() and len(action) <= self.max_action_chars:
             outcome = self._act(action)
         else:
             outcome = Outcome(self._explain_format(), self._score)

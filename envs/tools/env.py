@@ -1,0 +1,227 @@
+"""`ToolEnv`: the rules that the five tool environments share (AgentGym's agentenv-tool).
+
+An action is parsed, checked against the tool's signature and given to the backend; whatever goes wrong on the way is
+an observation that says what, and leaves the state as it was. `info["faults"]` counts answers that a live service
+failed to give.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import Any, ClassVar, NamedTuple
+
+import gymnasium
+
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.errors import ConfigError, EnvironmentError
+from envs.tools.backend import Backend, Fault, Refused
+from envs.tools.expert import ToolExpert
+from envs.tools.grammar import (
+    FORMAT_ERROR,
+    INVALID_INPUT,
+    MAX_CALL_CHARS,
+    ArgumentError,
+    format_call,
+    observation_text,
+    parse_arguments,
+    parse_call,
+    shorten,
+    start_text,
+)
+from envs.tools.tasks import Play, Task, TaskSet, Template
+from envs.tools.toolbox import Toolbox
+
+
+class PrintableText(gymnasium.spaces.Text):
+    """Any printable Unicode text, with line breaks: films have titles in every script."""
+
+    def contains(self, x: Any) -> bool:
+        """Whether it is such a text and not too long."""
+        return isinstance(x, str) and len(x) <= self.max_length and x.replace("\n", "").isprintable()
+
+
+class LoggedCall(NamedTuple):
+    """A call that succeeded in this episode."""
+
+    name: str
+    arguments: dict[str, Any]
+    value: Any
+    """What the tool returned, unabridged."""
+
+
+class ToolEnv(TextEnv):
+    """An environment of tools; see the package for what a subclass gives.
+
+    Args:
+        card: With `n_train` and `n_test` of `tasks`.
+        toolbox: The tools.
+        backend: Carries them out; this environment has it for itself.
+        tasks: What there is to do.
+        templates: Those that `tasks` were made from; empty where they came from a file.
+        max_rounds: As in `TextEnv`.
+    """
+
+    observation_space = PrintableText(max_length=100_000, min_length=0, charset=string.printable)
+    action_space = PrintableText(max_length=MAX_CALL_CHARS, min_length=1, charset=string.printable)
+    max_action_chars: ClassVar[int] = MAX_CALL_CHARS
+
+    def __init__(
+        self,
+        card: EnvironmentCard,
+        *,
+        toolbox: Toolbox,
+        backend: Backend,
+        tasks: TaskSet,
+        templates: tuple[Template, ...] = (),
+        max_rounds: int | None = None,
+    ) -> None:
+        super().__init__(card, max_rounds=max_rounds)
+        self.toolbox = toolbox
+        self.backend = backend
+        self._tasks = tasks
+        self._templates = {template.name: template for template in templates}
+        self._current: Task | None = None
+        self._log: tuple[LoggedCall, ...] = ()
+        self._faults = 0
+
+    @property
+    def task(self) -> Task:
+        """The task of the episode.
+
+        Raises:
+            EnvironmentError: There was no reset.
+        """
+        if self._current is None:
+            raise EnvironmentError(f"{self.card.name}: there is no task before reset()")
+        return self._current
+
+    @property
+    def log(self) -> tuple[LoggedCall, ...]:
+        """The calls that succeeded, in order; read only."""
+        return self._log
+
+    # -- what a subclass may change -------------------------------------------------------------------------------
+
+    def _judge(self, finished: bool, given: Any) -> float:
+        """The metric after a successful call, in [0, 1]; the episode's score is the highest so far.
+
+        Args:
+            finished: Whether the call was `finish`.
+            given: Its answer then.
+        """
+        answer = self.task.answer
+        return float(finished and answer is not None and answer.accepts(given))
+
+    def _play_file(self, task: Task) -> Play:
+        """The way through a task that came from a file, where upstream's files have one.
+
+        Raises:
+            EnvironmentError: They have none.
+        """
+        raise EnvironmentError(
+            f"{self.card.name}: there is no expert for {task.origin or 'this task'}: upstream's file gives an answer "
+            "but no way to it; leave out `data` for tasks with an expert"
+        )
+
+    # -- the environment contract ---------------------------------------------------------------------------------
+
+    def _start(self, task: int, split: Split, seed: int | None) -> str:
+        self._current = self._tasks.of(split)[task]
+        self._log, self._faults = (), 0
+        self.backend.open(self._current)
+        return start_text(self._current.goal)
+
+    def _act(self, action: str) -> Outcome:
+        call = parse_call(action)
+        if call is None:
+            return self._answer(FORMAT_ERROR)
+        tool = self.toolbox.get(call.name)
+        if tool is None:
+            return self._answer(observation_text(f"ERROR | Invalid action: {shorten(call.name)}."))
+        try:
+            arguments = self.toolbox.check(call.name, parse_arguments(call.arguments))
+        except ArgumentError as error:
+            return self._answer(observation_text(f"ERROR | {INVALID_INPUT} {error}"))
+        if call.name == "finish":
+            return self._finish(arguments["answer"])
+        if call.name == "check_valid_actions":
+            return self._answer(observation_text(f"You can use following valid actions: {self.toolbox.names}"))
+        try:
+            value = getattr(self.backend, call.name)(**arguments)
+        except Refused as error:
+            return self._answer(observation_text(error))
+        except Fault as error:
+            self._faults += 1
+            return self._answer(observation_text(error))
+        self._log = (*self._log, LoggedCall(call.name, arguments, value))
+        score = max(self._score, self._judge(False, None))
+        return Outcome(observation_text(value), score, score >= 1.0)
+
+    def _finish(self, answer: Any) -> Outcome:
+        if isinstance(answer, list) and (all(isinstance(x, str) for x in answer) or not any(map(_unordered, answer))):
+            answer = sorted(answer)
+        score = max(self._score, self._judge(True, answer))
+        return Outcome(observation_text(answer), score, score >= 1.0, done=True)
+
+    def _answer(self, observation: str) -> Outcome:
+        return Outcome(observation, self._score, self._success)
+
+    def _explain_format(self) -> str:
+        return FORMAT_ERROR
+
+    def valid_actions(self) -> list[str]:
+        """The calls that take no argument; the others cannot be listed."""
+        if not self.running:
+            return []
+        names = (name for name in self.toolbox.names if not self._parameters(name))
+        return sorted(format_call(name, {}) for name in names)
+
+    def _parameters(self, name: str) -> list[str]:
+        tool = self.toolbox.get(name)
+        return list(tool.parameters) if tool is not None else []
+
+    def expert(self) -> ToolExpert:
+        """The expert of the running task.
+
+        Raises:
+            EnvironmentError: The task came from a file that gives no way to its answer.
+        """
+        task = self.task
+        template = self._templates.get(task.template)
+        if template is None:
+            self._play_file(task)
+        return ToolExpert(self, lambda: template.play(task) if template else self._play_file(task))
+
+    def locate(self, item_id: int | str) -> tuple[Split, int]:
+        """The line of the task file, counted from 0; see `TextEnv.locate`."""
+        number = str(item_id).removeprefix(f"{self.card.name}_")
+        if self._tasks.test and not self._templates and number.isdecimal() and int(number) < len(self._tasks.test):
+            return "test", int(number)
+        return super().locate(item_id)
+
+    def _save(self) -> tuple[Task, tuple[LoggedCall, ...], int, Any]:
+        return self.task, self._log, self._faults, self.backend.save()
+
+    def _load(self, inner: tuple[Task, tuple[LoggedCall, ...], int, Any]) -> None:
+        self._current, self._log, self._faults, saved = inner
+        self.backend.load(self._current, saved)
+
+    def _info(self) -> dict[str, Any]:
+        return {**super()._info(), "faults": self._faults}
+
+
+def _unordered(item: object) -> bool:
+    return isinstance(item, bool) or not isinstance(item, int | float)
+
+
+def need_file_for_live(environment: str, kind: str | None, data: object) -> None:
+    """Refuse the generated tasks on a live service: their answers are true in the offline store alone.
+
+    Raises:
+        ConfigError: The backend is live and there is no task file.
+    """
+    if kind == "live" and data is None:
+        raise ConfigError(
+            f"{environment}: backend 'live' needs data=PATH, a task file whose answers come from the live service; "
+            "the generated tasks ask about the offline store"
+        )
