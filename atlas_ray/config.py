@@ -176,6 +176,35 @@ class EvaluateConfig(Section):
     """AgentTraj-L files (path or glob) whose instructions open the episodes instead of our own."""
 
 
+class ServeConfig(Section):
+    """The tuned agent on Ray Serve."""
+
+    model: str | None = None
+    """A checkpoint of the run (`checkpoints/llm`) or a model directory; None: the first of `train.selections`."""
+    base: bool = True
+    """Serve the base model beside it."""
+    host: str = "127.0.0.1"
+    """Address to listen at; any other than loopback needs a key."""
+    port: int = Field(8000, ge=0, le=65535)
+    """Port to listen at."""
+    api_key_env: str = "ATLAS_API_KEY"
+    """Name of the environment variable that holds the key which clients must send; unset: no key, loopback only."""
+    min_replicas: int = Field(1, gt=0)
+    """Engines per model at least."""
+    max_replicas: int = Field(1, gt=0)
+    """Engines per model at most; Ray Serve adds them as requests queue up."""
+    servers: int = Field(1, gt=0)
+    """Environment servers for sessions."""
+    max_sessions: int = Field(256, gt=0)
+    """Sessions at a time in one environment server."""
+    session_idle_s: float = Field(1800.0, gt=0)
+    """Seconds until a session that nobody asks for is closed."""
+    requests_per_minute: int = Field(6000, gt=0)
+    """Of one client; more are answered by 429."""
+    max_body_bytes: int = Field(1_000_000, gt=0)
+    """Of a request; larger ones are answered by 413."""
+
+
 class ReportConfig(Section):
     """What the report shows."""
 
@@ -201,6 +230,7 @@ class PipelineConfig(Section):
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    serve: ServeConfig = ServeConfig()
     report: ReportConfig = ReportConfig()
 
 

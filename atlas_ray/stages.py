@@ -8,8 +8,11 @@ done by the packages called here.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -264,6 +267,52 @@ def report(run: Run) -> tuple[str, str]:
     if run.store.names("evaluation"):
         picture(run.store)
     return write_report(run.config, run.store, result_cards(run))
+
+
+# --- serve -----------------------------------------------------------------------------------------------------------
+@contextmanager
+def serve(run: Run) -> Iterator[str]:
+    """The tuned model, and the base beside it, on Ray Serve for as long as the block lasts; yields the URL.
+
+    Raises:
+        ConfigError: the model is unknown, or the address cannot be used.
+        StoreError: the model has not been trained.
+        EngineError: a model could not be served.
+    """
+    from atlas_ray.serving import app  # brings vLLM along, which no other stage's driver needs
+
+    url = app.start(run.config, served_models(run))
+    try:
+        yield url
+    finally:
+        say("stopping: requests under way may finish")
+        app.stop()
+
+
+def served_models(run: Run) -> dict[str, str]:
+    """Model directories by the names they are served under, the tuned one first."""
+    config, chosen = run.config, run.config.serve.model
+    if chosen is not None and chosen.startswith("checkpoints/"):
+        chosen = chosen.removeprefix("checkpoints/").rstrip("/")
+        if not run.store.exists("checkpoints", chosen, "config.json"):
+            there = ", ".join(run.store.names("checkpoints")) or "none"
+            raise ConfigError(f"serve.model: {run.store.url} has no checkpoint {chosen!r}; there are: {there}")
+        models_served = {chosen: run.store.path("checkpoints", chosen)}
+    elif chosen is not None:
+        models_served = {Path(chosen.rstrip("/")).name: models.resolve(chosen)}
+    else:
+        name = RANDOM_STEPS if config.train.selections[0] == "random" else config.train.selections[0]
+        label, directory, _ = _evaluated_model(run, name)
+        models_served = {label: str(directory)}
+    return models_served | ({"base": models.resolve(config.model)} if config.serve.base else {})
+
+
+def wait_for_signal() -> None:
+    """Sleep until Ctrl-C or SIGTERM."""
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
+    told.wait()
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

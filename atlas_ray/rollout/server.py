@@ -22,6 +22,7 @@ from atlas_ray.environments.contract import TextEnv
 from atlas_ray.inference.engine import Generation
 from atlas_ray.rollout.episode import EpisodeSpec, play
 from atlas_ray.rollout.policy import ExpertPolicy, ModelPolicy, Policy, RandomPolicy
+from atlas_ray.rollout.sessions import Sessions
 from atlas_ray.trajectory import Episode
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Player:
 class EnvironmentServer:
     """Plays episodes; up to as many at a time as the driver gives it."""
 
-    def __init__(self) -> None:
+    def __init__(self, session_limit: int = 256, session_idle_s: float = 1800.0) -> None:
+        self._sessions = Sessions(session_limit, session_idle_s)
         self._idle: dict[str, list[TextEnv]] = {}
         self._engine_turn = itertools.count()
         self._episodes = Counter("atlas_episodes", "Episodes played", tag_keys=("model", "env"))
@@ -67,6 +69,10 @@ class EnvironmentServer:
         if episode.completion_tokens:
             self._tokens.inc(episode.completion_tokens, tags)
         return episode
+
+    async def session(self, call: str, *arguments: Any) -> Any:
+        """A method of `Sessions` by name: episodes that are played a step at a time, for serving."""
+        return getattr(self._sessions, call)(*arguments)
 
     def _policy(self, env: TextEnv, spec: EpisodeSpec, player: Player) -> Policy:
         if not player.engines:

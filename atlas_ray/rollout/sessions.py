@@ -1,0 +1,247 @@
+"""Episodes that are played a step at a time, by an agent, by a person, or by both in turn; with undo.
+
+`Sessions` is what an environment server keeps: pure logic without ray. A call that cannot be done is answered by a
+`Refusal`, never raised: a session is asked for by strangers. Who speaks for the model is the caller's business.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from atlas_ray.environments import registry
+from atlas_ray.environments.contract import State, TextEnv
+from atlas_ray.errors import AtlasError
+from atlas_ray.react import parse_reply
+from atlas_ray.trajectory import Split
+
+By = Literal["agent", "person"]
+Answer = dict[str, Any]
+"""A view of a session, ready for JSON."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a call was not done: an HTTP status (404, 409, 410, 422 or 429) and one line."""
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """One step that was played."""
+
+    by: By
+    thought: str
+    action: str | None
+    """None when the agent's reply held no usable action."""
+    text: str
+    """The whole reply."""
+    observation: str
+    reward: float
+    before: State
+    """The episode as it was, for undo."""
+
+
+@dataclass
+class Session:
+    """An episode under way."""
+
+    environment: str
+    task: int
+    split: Split
+    model: str
+    env: TextEnv
+    slot: str
+    """Which idle environments this one belongs to afterwards."""
+    first_observation: str
+    used: float
+    """When somebody last asked for it, in the table's clock."""
+    score: float = 0.0
+    success: bool = False
+    rounds: list[Round] = field(default_factory=list)
+    busy_until: float = 0.0
+    """Until then a model thinks for it, and nobody else may change it."""
+
+    @property
+    def over(self) -> bool:
+        """Whether no step can be played; replies without an action count against the cap, as in evaluation."""
+        return not self.env.running or len(self.rounds) >= self.env.card.max_rounds
+
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation as a model sees it, in chat form."""
+        card = self.env.card
+        turns = [("user", card.instruction), ("assistant", card.acknowledgement), ("user", self.first_observation)]
+        for item in self.rounds:
+            turns += [("assistant", item.text), ("user", item.observation)]
+        return [{"role": role, "content": content} for role, content in turns]
+
+
+class Sessions:
+    """The sessions of one environment server.
+
+    Args:
+        limit: sessions at a time.
+        idle_s: seconds after which a session that nobody asks for is closed.
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, limit: int = 256, idle_s: float = 1800.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit, self._idle_s, self._clock = limit, idle_s, clock
+        self._sessions: dict[str, Session] = {}
+        self._idle: dict[str, list[TextEnv]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(
+        self, environment: str, task: int, split: Split, seed: int | None, model: str, options: Mapping[str, Any]
+    ) -> Answer | Refusal:
+        """Begin an episode; its view, with the `id` of the new session."""
+        self.expire()
+        if len(self._sessions) >= self._limit:
+            return Refusal(429, f"there are {self._limit} sessions already; close one, or try again later")
+        slot = f"{environment} {sorted(options.items())!r}"
+        idle = self._idle.setdefault(slot, [])
+        try:
+            env = idle.pop() if idle else registry.make(environment, **options)
+            observation, _ = env.reset(seed=seed, options={"task": task, "split": split})
+        except AtlasError as error:
+            return Refusal(422, str(error))
+        identity = secrets.token_urlsafe(12)
+        self._sessions[identity] = Session(environment, task, split, model, env, slot, observation, self._clock())
+        return self._view(identity, self._sessions[identity])
+
+    def view(self, identity: str) -> Answer | Refusal:
+        """The session as it is now."""
+        session = self._find(identity)
+        return session if isinstance(session, Refusal) else self._view(identity, session)
+
+    def think(self, identity: str, seconds: float) -> list[dict[str, str]] | Refusal:
+        """Reserve the session for a model that will answer within `seconds`; the conversation that it answers."""
+        session = self._find(identity, to_change=True)
+        if isinstance(session, Refusal):
+            return session
+        session.busy_until = self._clock() + seconds
+        return session.messages()
+
+    def release(self, identity: str) -> None:
+        """End a reservation without a step."""
+        if identity in self._sessions:
+            self._sessions[identity].busy_until = 0.0
+
+    def reply(self, identity: str, text: str) -> Answer | Refusal:
+        """Play the reply that a model gave after `think`; the view after the step."""
+        session = self._sessions.get(identity)
+        if session is None or not session.busy_until:
+            return Refusal(410, f"session {identity} was closed or changed while the model was thinking")
+        session.busy_until = 0.0
+        reply = parse_reply(text, session.env.card.action_rule)
+        return self._play(identity, session, "agent", reply.thought, reply.action, text, str(reply.problem))
+
+    def step(self, identity: str, action: str) -> Answer | Refusal:
+        """Play a person's action; the view after the step."""
+        session = self._find(identity, to_change=True)
+        if isinstance(session, Refusal):
+            return session
+        return self._play(identity, session, "person", "", action, f"Action: {action}", "")
+
+    def undo(self, identity: str) -> Answer | Refusal:
+        """Take the last step back."""
+        session = self._find(identity)
+        if isinstance(session, Refusal):
+            return session
+        if session.busy_until > self._clock():
+            return Refusal(409, "the agent is about to act; wait for it")
+        if not session.rounds:
+            return Refusal(409, "there is no step to take back")
+        try:
+            before = session.rounds.pop().before
+            session.env.restore(before)
+        except AtlasError as error:
+            return self._lose(identity, error)
+        session.score, session.success = before.score, before.success
+        return self._view(identity, session)
+
+    def close(self, identity: str) -> Refusal | None:
+        """End a session; its environment serves the next one."""
+        session = self._sessions.pop(identity, None)
+        if session is None:
+            return _unknown(identity)
+        self._idle[session.slot].append(session.env)
+        return None
+
+    def expire(self) -> int:
+        """Close the sessions that nobody has asked for; returns how many."""
+        late = [name for name, s in self._sessions.items() if self._clock() - s.used > self._idle_s]
+        for identity in late:
+            self.close(identity)
+        return len(late)
+
+    def _find(self, identity: str, *, to_change: bool = False) -> Session | Refusal:
+        self.expire()
+        session = self._sessions.get(identity)
+        if session is None:
+            return _unknown(identity)
+        session.used = self._clock()
+        if to_change and session.busy_until > self._clock():
+            return Refusal(409, "the agent is about to act; wait for it")
+        if to_change and session.over:
+            return Refusal(409, "the episode is over; undo a step, or open another session")
+        return session
+
+    def _play(
+        self, identity: str, session: Session, by: By, thought: str, action: str | None, text: str, problem: str
+    ) -> Answer | Refusal:
+        env = session.env
+        try:
+            before = env.snapshot()
+            if action is None:  # a reply without an action costs a round, as in evaluation
+                observation, reward = problem, 0.0
+            else:
+                observation, reward, _, _, info = env.step(action)
+                session.score, session.success = float(info["score"]), bool(info["success"])
+        except AtlasError as error:
+            return self._lose(identity, error)
+        session.rounds.append(Round(by, thought, action, text, observation, reward, before))
+        return self._view(identity, session)
+
+    def _lose(self, identity: str, error: AtlasError) -> Refusal:
+        del self._sessions[identity]  # and its environment with it
+        return Refusal(410, f"the session is lost: {error}")
+
+    def _view(self, identity: str, session: Session) -> Answer | Refusal:
+        env, card = session.env, session.env.card
+        try:
+            valid = env.valid_actions()
+        except AtlasError as error:
+            return self._lose(identity, error)
+        return {
+            "id": identity,
+            "environment": session.environment,
+            "task": session.task,
+            "split": session.split,
+            "model": session.model,
+            "instruction": card.instruction,
+            "observation": session.first_observation,
+            "rounds": [
+                {
+                    "number": number, "by": item.by, "thought": item.thought, "action": item.action, "text": item.text,
+                    "observation": item.observation, "reward": item.reward,
+                }
+                for number, item in enumerate(session.rounds)
+            ],
+            "score": session.score,
+            "success": session.success,
+            "over": session.over,
+            "max_rounds": card.max_rounds,
+            "valid_actions": valid,
+        }  # fmt: skip
+
+
+def _unknown(identity: str) -> Refusal:
+    return Refusal(404, f"there is no session {identity}; it was closed, or has expired")

@@ -1,0 +1,139 @@
+"""The application on Ray Serve: one LLM deployment per model, the front before them, HTTP on one address.
+
+Ray Serve LLM brings the engines (vLLM), their autoscaling and health checks. What it is told differs between GPUs and
+CPUs in the same way as in `inference/engine.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from pydantic import SecretStr
+from ray import serve
+from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.llm.ingress import make_fastapi_ingress
+
+from atlas_ray.config import EngineConfig, PipelineConfig, ServeConfig
+from atlas_ray.errors import ConfigError, EngineError
+from atlas_ray.inference.engine import context_length, engine_arguments, engine_environment, vllm_environment
+from atlas_ray.progress import say
+from atlas_ray.serving.guard import LOOPBACK
+from atlas_ray.serving.ingress import ROUTES, AgentIngress, Settings, api
+
+NAME = "atlas"
+"""Of the Serve application."""
+
+
+def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
+    """Deploy the models and wait until they answer.
+
+    Args:
+        config: of the run; `serve`, `engine`, `environments` and `evaluate.max_new_tokens` count here.
+        models: local model directory by name; the first is the tuned one.
+
+    Returns:
+        The URL.
+
+    Raises:
+        ConfigError: the address needs a key, or is in use.
+        EngineError: a model could not be served.
+    """
+    options = config.serve
+    key = _key(options)
+    _check_port(options)
+    settings = Settings(
+        agent=next(iter(models)), options=config.environments, max_new_tokens=config.evaluate.max_new_tokens,
+        servers=options.servers, max_sessions=options.max_sessions, session_idle_s=options.session_idle_s,
+        requests_per_minute=options.requests_per_minute, max_body_bytes=options.max_body_bytes, key=key,
+    )  # fmt: skip
+    for name, directory in models.items():
+        say(f"  serve {name}: {directory}")
+    serve.start(http_options={"host": options.host, "port": options.port})
+    try:
+        serve.run(_application(config, models, settings), name=NAME, route_prefix="/")
+    except RuntimeError as error:
+        serve.shutdown()
+        raise EngineError(f"Ray Serve could not start the models: {' '.join(str(error).split())[:500]}") from error
+    return f"http://{options.host}:{options.port}"
+
+
+def stop() -> None:
+    """Take no more requests, let those under way finish, end everything."""
+    serve.delete(NAME)
+    serve.shutdown()
+
+
+def _application(config: PipelineConfig, models: Mapping[str, str], settings: Settings) -> Any:
+    configs = [_llm(config.engine, config.serve, name, directory) for name, directory in models.items()]
+    routes = {method: _route(*route) for method, route in ROUTES.items()}
+    ingress = make_fastapi_ingress(AgentIngress, endpoint_map=routes, app=api(settings))
+    front = serve.deployment(
+        ingress, name="AgentIngress", num_replicas=1, max_ongoing_requests=1024,
+        ray_actor_options={"num_cpus": 0}, graceful_shutdown_timeout_s=60, graceful_shutdown_wait_loop_s=1,
+    )  # fmt: skip
+    return front.bind(
+        llm_deployments={each.model_id: build_llm_deployment(each) for each in configs},
+        model_cards={each.model_id: _card(each) for each in configs},
+        settings=settings,
+    )
+
+
+def _route(method: str, path: str, options: dict[str, Any]) -> Any:
+    def add(app: FastAPI) -> Any:
+        return app.api_route(path, methods=[method], **options)
+
+    return add
+
+
+def _card(config: LLMConfig) -> Any:
+    from ray.llm._internal.serve.core.configs.openai_api_models import to_model_metadata  # has no public name
+
+    return to_model_metadata(config.model_id, config)
+
+
+def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) -> LLMConfig:
+    cuda = ray.cluster_resources().get("GPU", 0) >= engine.tensor_parallel
+    arguments = engine_arguments(directory, engine, cuda=cuda, max_len=context_length(directory))
+    del arguments["model"]
+    environment = vllm_environment(cuda=cuda, kv_cache_gib=engine.cpu_kv_cache_gib) | engine_environment(engine)
+    environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # an AsyncLLM has a process of its own
+    place: dict[str, Any] = {}
+    if not cuda:
+        place = {"accelerator_config": {"kind": "cpu"}, "placement_group_config": {"bundles": [{"CPU": 1}]}}
+    scale = {"min_replicas": options.min_replicas, "max_replicas": options.max_replicas, "target_ongoing_requests": 16}
+    return LLMConfig(
+        model_loading_config={"model_id": name, "model_source": directory},
+        engine_kwargs=arguments,
+        deployment_config={
+            "autoscaling_config": scale, "max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 60,
+        },
+        runtime_env={"env_vars": environment},
+        log_engine_metrics=False,
+        **place,
+    )  # fmt: skip
+
+
+def _key(options: ServeConfig) -> SecretStr | None:
+    key = os.environ.get(options.api_key_env)
+    if not key and options.host not in LOOPBACK:
+        raise ConfigError(
+            f"serve.host={options.host}: other machines could use this server; set {options.api_key_env} to a key that "
+            "clients must send, or serve on 127.0.0.1"
+        )
+    return SecretStr(key) if key else None
+
+
+def _check_port(options: ServeConfig) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise ConfigError(
+                f"serve.host={options.host}, serve.port={options.port}: {error.strerror}; choose another --serve.port"
+            ) from error

@@ -1,0 +1,348 @@
+"""The application's front: OpenAI's endpoints, agent sessions and the page, as one Ray Serve ingress.
+
+Chat and completions are Ray Serve's own ingress behind a schema that is documented here. A session's episode lives in
+an environment server, the same actor that evaluation plays in; this class fetches the conversation, lets the model
+answer, and hands the answer back. When such a server dies its sessions end with a 410, and the service goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import SecretStr, ValidationError
+from ray.exceptions import RayActorError
+from ray.serve.llm.ingress import OpenAiIngress
+from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from atlas_ray.environments import registry
+from atlas_ray.errors import AtlasError
+from atlas_ray.rollout.server import EnvironmentServer
+from atlas_ray.rollout.sessions import Refusal
+from atlas_ray.serving.guard import Guard, error_body
+from atlas_ray.serving.schema import (
+    ChatRequest,
+    CompletionsRequest,
+    EnvironmentInfo,
+    EnvironmentList,
+    Error,
+    NewSession,
+    PersonsAction,
+    SessionView,
+)
+
+ROUTES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "models": ("GET", "/v1/models", {}),
+    "chat": ("POST", "/v1/chat/completions", {}),
+    "completions": ("POST", "/v1/completions", {}),
+    "environments": ("GET", "/v1/agent/environments", {"response_model": EnvironmentList}),
+    "open_session": ("POST", "/v1/agent/sessions", {"status_code": 201, "response_model": SessionView}),
+    "view_session": ("GET", "/v1/agent/sessions/{session}", {"response_model": SessionView}),
+    "close_session": ("DELETE", "/v1/agent/sessions/{session}", {"status_code": 204}),
+    "act": ("POST", "/v1/agent/sessions/{session}/act", {"response_model": SessionView}),
+    "run": ("POST", "/v1/agent/sessions/{session}/run", {"response_class": StreamingResponse}),
+    "step": ("POST", "/v1/agent/sessions/{session}/step", {"response_model": SessionView}),
+    "undo": ("POST", "/v1/agent/sessions/{session}/undo", {"response_model": SessionView}),
+    "health": ("GET", "/health", {}),
+    "page": ("GET", "/", {"include_in_schema": False}),
+    "page_css": ("GET", "/page.css", {"include_in_schema": False}),
+    "page_js": ("GET", "/page.js", {"include_in_schema": False}),
+}
+"""Method of `AgentIngress` -> HTTP method, path and options of the route."""
+THINK_S = 300.0
+"""A model that has not answered by then has lost its turn."""
+_SWEEP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the front must know; made from the run's configuration in `app.py`."""
+
+    agent: str
+    """Name of the tuned model, who acts where a session names nobody."""
+    options: dict[str, dict[str, Any]]
+    """Options per environment."""
+    max_new_tokens: int
+    servers: int
+    max_sessions: int
+    session_idle_s: float
+    requests_per_minute: int
+    max_body_bytes: int
+    key: SecretStr | None
+
+
+def api(settings: Settings) -> FastAPI:
+    """The FastAPI application without its routes: guard, documents, errors in OpenAI's shape."""
+    refusals: dict[int | str, dict[str, Any]] = {status: {"model": Error} for status in ("4XX", "5XX")}
+    app = FastAPI(
+        title="atlas-ray agent",
+        description="An OpenAI-compatible endpoint, and an agent that plays in sessions.",
+        version="1", responses=refusals, docs_url=None, redoc_url=None,
+    )  # fmt: skip
+    app.add_middleware(
+        Guard, key=settings.key, requests_per_minute=settings.requests_per_minute,
+        max_body_bytes=settings.max_body_bytes,
+    )  # fmt: skip
+    app.add_exception_handler(Exception, _problem)
+    app.add_exception_handler(StarletteHTTPException, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    return app
+
+
+async def _problem(_: Request, error: Exception) -> JSONResponse:
+    """Ours and Ray Serve's HTTP errors as they are; anything else is a fault of the server, logged by it."""
+    status = int(getattr(error, "status_code", 500))
+    message = getattr(error, "message", None) or getattr(error, "detail", None) or f"{type(error).__name__}: {error}"
+    return JSONResponse(error_body(status, str(message)), status)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return JSONResponse(error_body(422, f"{where or 'body'}: {first['msg']}"), 422)
+
+
+class AgentIngress(OpenAiIngress):  # type: ignore[misc]
+    """See the module."""
+
+    def __init__(self, llm_deployments: dict[str, Any], model_cards: dict[str, Any], *, settings: Settings) -> None:
+        super().__init__(llm_deployments, model_cards)
+        self._settings = settings
+        self._servers = [_Server(settings) for _ in range(settings.servers)]
+        self._turn = itertools.count()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    # --- OpenAI ------------------------------------------------------------------------------------------------------
+    async def chat(self, body: ChatRequest, request: Request) -> Response:
+        """OpenAI's chat completions; `stream` is honoured."""
+        return await self._ask(ChatCompletionRequest, body, "chat", request)
+
+    async def completions(self, body: CompletionsRequest, request: Request) -> Response:
+        """OpenAI's completions; `stream` is honoured."""
+        return await self._ask(CompletionRequest, body, "completions", request)
+
+    async def _ask(self, kind: Any, body: Any, method: str, request: Request) -> Response:
+        try:
+            asked = kind.model_validate(body.model_dump(exclude_none=True))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise HTTPException(422, f"{where}: {first['msg']}") from error
+        try:
+            return await self._process_llm_request(asked, method, request)  # type: ignore[no-any-return]
+        except ValueError as error:  # what vLLM finds wrong with a request that its schema lets through
+            raise HTTPException(400, " ".join(str(error).split())[:500]) from error
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+    async def environments(self) -> EnvironmentList:
+        """The environments in which sessions can be opened."""
+        listed, unavailable = [], {}
+        for name in registry.names():
+            try:
+                card = registry.card(name, **self._settings.options.get(name, {}))
+            except AtlasError as error:
+                unavailable[name] = str(error)
+            else:
+                listed.append(
+                    EnvironmentInfo.model_validate(card.model_dump(include=set(EnvironmentInfo.model_fields)))
+                )
+        return EnvironmentList(data=listed, unavailable=unavailable)
+
+    async def open_session(self, body: NewSession) -> Any:
+        """Begin an episode."""
+        model = body.model or self._settings.agent
+        if model not in self._model_cards:
+            raise HTTPException(422, f"model: no {model!r}; there are {', '.join(sorted(self._model_cards))}")
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        number = next(self._turn) % len(self._servers)
+        options = self._settings.options.get(body.environment, {})
+        return await self._call(
+            number, self._servers[number].generation, "open",
+            body.environment, body.task, body.split, body.seed, model, options,
+        )  # fmt: skip
+
+    async def view_session(self, session: str) -> Any:
+        """The session as it is now."""
+        return await self._session(session, "view")
+
+    async def close_session(self, session: str) -> None:
+        """End the session."""
+        await self._session(session, "close")
+
+    async def step(self, session: str, body: PersonsAction) -> Any:
+        """Play an action of your own."""
+        return await self._session(session, "step", body.action)
+
+    async def undo(self, session: str) -> Any:
+        """Take the last step back, whoever played it."""
+        return await self._session(session, "undo")
+
+    async def act(self, session: str) -> Any:
+        """Let the agent play one step."""
+        text = "".join([piece async for piece in self._speak(session)])
+        return await self._session(session, "reply", text.strip())
+
+    async def run(self, session: str) -> StreamingResponse:
+        """Let the agent play to the end; server-sent events: `token` {text}, `step` (the session), `end`, `error`."""
+        await self._session(session, "view")  # an unknown session is a plain 404
+        return StreamingResponse(self._events(session), media_type="text/event-stream")
+
+    async def _events(self, session: str) -> AsyncIterator[str]:
+        try:
+            while True:
+                text = ""
+                async for piece in self._speak(session):
+                    text += piece
+                    yield _event("token", {"text": piece})
+                view = await self._session(session, "reply", text.strip())
+                yield _event("step", view)
+                if view["over"]:
+                    yield _event("end", view)
+                    return
+        except HTTPException as error:
+            yield _event("error", error_body(error.status_code, str(error.detail)))
+
+    async def _speak(self, session: str) -> AsyncIterator[str]:
+        """What the session's model says next, in pieces; the session is reserved for it meanwhile.
+
+        Raises:
+            HTTPException: the session or the model cannot.
+        """
+        view = await self._session(session, "view")
+        messages = await self._session(session, "think", THINK_S)
+        spoken = False
+        try:
+            body = ChatCompletionRequest(
+                model=view["model"], messages=messages, stream=True, temperature=0.0,
+                max_tokens=self._settings.max_new_tokens,
+            )  # fmt: skip
+            async with asyncio.timeout(THINK_S):
+                async for chunk in self._get_response(body=body, call_method="chat"):
+                    for part in chunk if isinstance(chunk, list) else [chunk]:
+                        for piece in _pieces(part):
+                            yield piece
+            spoken = True
+        except TimeoutError as error:
+            raise HTTPException(504, f"model {view['model']} did not answer within {THINK_S:.0f} s") from error
+        finally:
+            if not spoken:
+                await self._session(session, "release")
+
+    async def _session(self, session: str, call: str, *arguments: Any) -> Any:
+        number, generation, identity = _parts(session)
+        if number >= len(self._servers):
+            raise HTTPException(404, f"there is no session {session}")
+        return await self._call(number, generation, call, identity, *arguments)
+
+    async def _call(self, number: int, generation: int, call: str, *arguments: Any) -> Any:
+        """Call the table of sessions in an environment server."""
+        server = self._servers[number]
+        try:
+            if generation != server.generation:
+                raise HTTPException(410, "the session is lost: its environment server died; open another one")
+            answer = await server.actor.session.remote(call, *arguments)
+        except RayActorError as error:
+            if generation == server.generation:
+                server.replace()
+            raise HTTPException(410, "the session is lost: its environment server died; open another one") from error
+        if isinstance(answer, Refusal):
+            raise HTTPException(answer.status, answer.message)
+        if isinstance(answer, dict) and "id" in answer:
+            answer["id"] = f"{number}-{generation}-{answer['id']}"
+        return answer
+
+    async def _sweep(self) -> None:
+        """Close idle sessions also when nobody asks for anything."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for number, server in enumerate(self._servers):
+                try:
+                    await self._call(number, server.generation, "expire")
+                except HTTPException:
+                    continue  # it died, and has been replaced: nothing is left to close
+
+    # --- page --------------------------------------------------------------------------------------------------------
+    async def health(self) -> dict[str, str]:
+        """Whether this server answers."""
+        return {"status": "ok"}
+
+    async def page(self) -> Response:
+        """The page."""
+        return _static("page.html", "text/html")
+
+    async def page_css(self) -> Response:
+        """Its style."""
+        return _static("page.css", "text/css")
+
+    async def page_js(self) -> Response:
+        """Its script."""
+        return _static("page.js", "text/javascript")
+
+
+class _Server:
+    """An environment server, and how many died before it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.generation = -1
+        self.replace()
+
+    def replace(self) -> None:
+        """Start another actor in its place."""
+        self.generation += 1
+        self.actor = EnvironmentServer.options(num_cpus=0).remote(  # type: ignore[attr-defined]
+            session_limit=self._settings.max_sessions, session_idle_s=self._settings.session_idle_s
+        )
+
+
+def _parts(session: str) -> tuple[int, int, str]:
+    number, _, rest = session.partition("-")
+    generation, _, identity = rest.partition("-")
+    if not (number.isdecimal() and generation.isdecimal() and len(number + generation) < 12):
+        raise HTTPException(404, f"there is no session {session[:80]}")
+    return int(number), int(generation), identity
+
+
+def _pieces(part: Any) -> list[str]:
+    """The texts in one piece of a chat stream: vLLM's `data: {...}` lines.
+
+    Raises:
+        HTTPException: it is an error instead.
+    """
+    if not isinstance(part, str):
+        error = getattr(part, "error", None)
+        raise HTTPException(int(getattr(error, "code", 502) or 502), str(getattr(error, "message", part)))
+    texts = []
+    for line in part.splitlines():
+        if not line.startswith("data: ") or line == "data: [DONE]":
+            continue
+        data = json.loads(line.removeprefix("data: "))
+        if "error" in data:
+            raise HTTPException(int(data["error"].get("code") or 502), str(data["error"].get("message")))
+        texts += [choice["delta"].get("content") or "" for choice in data["choices"]]
+    return [text for text in texts if text]
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _static(name: str, kind: str) -> Response:
+    content = files("atlas_ray.serving").joinpath(name).read_bytes()
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'"
+    )
+    return Response(
+        content, media_type=kind, headers={"content-security-policy": policy, "x-content-type-options": "nosniff"}
+    )
