@@ -147,6 +147,19 @@ class TrainConfig(Section):
     warmup: WarmupConfig | None = None
     """Off by default."""
 
+    def for_warmup(self) -> TrainConfig:
+        """The options of the warm-up: these, with its own epochs, learning rate and batch size.
+
+        Raises:
+            ConfigError: no warm-up is configured.
+        """
+        if self.warmup is None:
+            raise ConfigError("train.warmup is not set; give it in the configuration")
+        own = self.warmup
+        return self.model_copy(
+            update={"epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size}
+        )
+
 
 class EvaluateConfig(Section):
     """Episodes of every model in every environment."""

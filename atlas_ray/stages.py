@@ -2,7 +2,8 @@
 
 Every stage reads what the stages before it wrote, writes its own directory and records a key (hash of its config and of
 its inputs' keys) in its manifest when it is done; a stage whose key is recorded is skipped. The work itself is
-done by the packages called here.
+done by the packages called here, each imported where it is called: torch and vLLM take seconds, and `--help`, a wrong
+option and a run with nothing to do need neither.
 """
 
 from __future__ import annotations
@@ -18,18 +19,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from atlas_ray import agenttraj, models
-from atlas_ray.collect import collect as collect_trajectories
 from atlas_ray.config import Method, PipelineConfig, TrainConfig
 from atlas_ray.errors import ConfigError, StoreError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
 from atlas_ray.progress import say
-from atlas_ray.report import picture, write_report
 from atlas_ray.rollout.server import REFERENCE_POLICIES
-from atlas_ray.selection.run import select as select_steps
 from atlas_ray.store import Store, content_hash
-from atlas_ray.training.examples import choose
-from atlas_ray.training.run import train as train_model
-from atlas_ray.training.run import warmup_options
 from atlas_ray.trajectory import Trajectory
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -76,6 +71,8 @@ def collect(run: Run) -> list[Trajectory]:
     """`trajectories/`: expert trajectories of training tasks, or an import."""
 
     def work() -> dict[str, Any]:
+        from atlas_ray.collect import collect as collect_trajectories
+
         trajectories, facts = collect_trajectories(run.config)
         run.store.write_trajectories(trajectories)
         return facts
@@ -116,6 +113,8 @@ def select(run: Run, methods: Iterable[Method]) -> None:
             scorer = _start_model(run)[0] if method == "perplexity" else None
 
             def work(method: Method = method, scorer: str | None = scorer) -> dict[str, Any]:
+                from atlas_ray.selection.run import select as select_steps
+
                 rows = select_steps(config, run.store, method, tuning, scorer_model=scorer)
                 return {"trajectories": len(rows), "error_rows": sum(row.error is not None for row in rows)}
 
@@ -152,11 +151,13 @@ def warm_up(run: Run) -> None:
         return
 
     def work() -> dict[str, Any]:
+        from atlas_ray.training.run import train as train_model
+
         warm, _ = warmup_split(config, run.store.read_trajectories())
         steps = {trajectory.trajectory_id: tuple(range(trajectory.n_steps)) for trajectory in warm}
         train_model(
             config, run.store, name="warmup", base=config.model, trajectories=warm, steps=steps,
-            options=warmup_options(config.train),
+            options=config.train.for_warmup(),
         )  # fmt: skip
         return {"trajectories": len(warm)}
 
@@ -165,7 +166,7 @@ def warm_up(run: Run) -> None:
 
 def _warmup_key(run: Run) -> str:
     config = run.config
-    recipe = _recipe(warmup_options(config.train))
+    recipe = _recipe(config.train.for_warmup())
     return content_hash(["warmup", config.seed, recipe, _required(run, "collect", "trajectories"), _base_key(config)])
 
 
@@ -176,6 +177,9 @@ def train(run: Run, selections: Iterable[Method]) -> None:
     for selection in selections:
 
         def work(selection: Method = selection) -> dict[str, Any]:
+            from atlas_ray.training.examples import choose
+            from atlas_ray.training.run import train as train_model
+
             chosen = choose(tuning, run.store.read_selections(selection))
             train_model(
                 config, run.store, name=selection, base=_start_model(run)[0], trajectories=chosen.trajectories,
@@ -264,6 +268,8 @@ def result_cards(run: Run) -> dict[str, Any]:
 # --- report ----------------------------------------------------------------------------------------------------------
 def report(run: Run) -> tuple[str, str]:
     """`report.md`, `report.html` and, once something was evaluated, `report.png`: made anew each time, it is cheap."""
+    from atlas_ray.report import picture, write_report
+
     if run.store.names("evaluation"):
         picture(run.store)
     return write_report(run.config, run.store, result_cards(run))

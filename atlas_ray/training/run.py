@@ -31,20 +31,6 @@ _NOT_CONTENT = {
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
-def warmup_options(options: TrainConfig) -> TrainConfig:
-    """The options of the warm-up: those of training, with its own epochs, learning rate and batch size.
-
-    Raises:
-        TrainingError: no warm-up is configured.
-    """
-    if options.warmup is None:
-        raise TrainingError("train.warmup is not set; give it in the configuration")
-    own = options.warmup
-    return options.model_copy(
-        update={"epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size}
-    )
-
-
 def train(
     config: PipelineConfig,
     store: Store,
@@ -67,7 +53,7 @@ def train(
         base: the base model, as `models.resolve` takes it.
         trajectories: what to train on.
         steps: critical steps by trajectory id (`examples.choose` makes them from selections).
-        options: None takes `config.train`; see `warmup_options`.
+        options: None takes `config.train`; see `TrainConfig.for_warmup`.
 
     Returns:
         The model directory: a path, or a URL when the run directory is one.

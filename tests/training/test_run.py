@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from atlas_ray.config import PipelineConfig, load
-from atlas_ray.errors import ClusterError, TrainingError
+from atlas_ray.errors import ClusterError, ConfigError
 from atlas_ray.store import Store
-from atlas_ray.training.run import train, warmup_options
+from atlas_ray.training.run import train
 from tests.tokenizers import tokenizer
 from tests.training.tiny import trajectory
 
@@ -156,7 +156,7 @@ def test_a_cluster_that_is_too_small_is_refused(llama: str, tmp_path: Path) -> N
 
 def test_warmup_options() -> None:
     chosen = load(None, {"train.warmup": {"epochs": 7, "batch_size": 2}, "train.max_length": 99})
-    options = warmup_options(chosen.train)
+    options = chosen.train.for_warmup()
     assert (options.epochs, options.batch_size, options.learning_rate, options.max_length) == (7, 2, 1e-4, 99)
-    with pytest.raises(TrainingError, match=r"train\.warmup"):
-        warmup_options(load(None).train)
+    with pytest.raises(ConfigError, match=r"train\.warmup"):
+        load(None).train.for_warmup()
