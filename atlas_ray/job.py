@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 import ray
 
-from atlas_ray.cluster import connect
+from atlas_ray.cluster import check_address, connect
 from atlas_ray.config import parse_args
 from atlas_ray.errors import AtlasError
 from atlas_ray.stages import Run, open_run
@@ -21,6 +22,7 @@ def run_job(description: str, body: Callable[[Run], None]) -> None:
     """
     try:
         config = parse_args(description)
+        check_address(os.environ.get("RAY_ADDRESS"))  # before anything is written
         run = open_run(config)
         connect()
         body(run)

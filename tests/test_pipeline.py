@@ -162,10 +162,11 @@ def test_a_model_without_tokenizer_is_refused(run, tiny_model, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_cluster_that_does_not_answer_is_one_line():
+def test_a_cluster_that_does_not_answer_is_one_line(tmp_path):
     done = subprocess.run(
-        command("collect", "--config", TINY), env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PYTHONPATH": str(ROOT)},
+        command("collect", "--config", TINY, "--run_dir", str(tmp_path / "run")), env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
     assert "RAY_ADDRESS=127.0.0.1:1: nothing answers there" in done.stderr
+    assert not (tmp_path / "run").exists()
