@@ -164,7 +164,8 @@ def test_a_model_without_tokenizer_is_refused(run, tiny_model, tmp_path):
 
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path):
     done = subprocess.run(
-        command("collect", "--config", TINY, "--run_dir", str(tmp_path / "run")), env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PYTHONPATH": str(ROOT)},
+        command("collect", "--config", TINY, "--run_dir", str(tmp_path / "run")),
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
