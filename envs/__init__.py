@@ -11,6 +11,7 @@ for _name, _class in {
     "maze": "MazeEnv",
     "pddl": "PDDLEnv",
     "textcraft": "TextCraftEnv",
+    "webshop": "WebShopEnv",
     "wordle": "WordleEnv",
 }.items():
     register(_name, f"envs.{_name}.env:{_class}")
