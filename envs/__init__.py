@@ -12,6 +12,7 @@ for _name, _class in {
     "pddl": "PDDLEnv",
     "textcraft": "TextCraftEnv",
     "webshop": "WebShopEnv",
+    "weather": "WeatherEnv",
     "wordle": "WordleEnv",
 }.items():
     register(_name, f"envs.{_name}.env:{_class}")

@@ -113,9 +113,9 @@ Play = Generator[Step, Any, None]
 """An expert's way through one task: it yields steps and is sent what each returned; the last is `finish`."""
 
 
-def use(thought: str, name: str, **arguments: Any) -> Step:
+def use(thought: str, tool: str, /, **arguments: Any) -> Step:
     """A step that calls a tool."""
-    return Step(thought, name, arguments)
+    return Step(thought, tool, arguments)
 
 
 def finish(thought: str, answer: Any) -> Step:

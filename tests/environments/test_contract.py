@@ -60,7 +60,7 @@ digest = hashlib.sha256()
 for name in names():
     env = make(name)
     for split in ("train", "test"):
-        for task in (0, 7, 23):
+        for task in (0, 7, 19):
             observation, _ = env.reset(seed=task, options={"task": task, "split": split})
             expert = env.expert()
             digest.update(observation.encode())

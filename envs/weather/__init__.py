@@ -1,0 +1,1 @@
+"""Weather: questions about places and days, answered with a weather service."""
