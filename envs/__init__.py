@@ -11,8 +11,8 @@ for _name, _class in {
     "maze": "MazeEnv",
     "pddl": "PDDLEnv",
     "textcraft": "TextCraftEnv",
-    "webshop": "WebShopEnv",
     "weather": "WeatherEnv",
+    "webshop": "WebShopEnv",
     "wordle": "WordleEnv",
 }.items():
     register(_name, f"envs.{_name}.env:{_class}")
