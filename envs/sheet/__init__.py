@@ -1,0 +1,1 @@
+"""Sheet: bring a worksheet into the state that a goal describes, by calling tools."""
