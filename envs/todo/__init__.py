@@ -1,0 +1,1 @@
+"""Todo: answer questions about a to-do list, or change it, by calling tools."""

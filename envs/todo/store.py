@@ -1,0 +1,192 @@
+"""The offline backend: projects and tasks in an SQLite database in memory, one for each episode.
+
+The actions and what they return follow upstream's toolkit on Todoist. Start states come from `Project` records, made
+by `worlds.py` or read from upstream's projects file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from envs.tools.backend import Refused
+from envs.tools.grammar import shorten
+
+COLOR = "charcoal"
+"""Todoist's default colour of a project."""
+
+_SCHEMA = """
+CREATE TABLE projects (id TEXT PRIMARY KEY, place INTEGER, name TEXT, color TEXT, is_favorite INTEGER);
+CREATE TABLE tasks (
+    id TEXT PRIMARY KEY, project_id TEXT REFERENCES projects (id), place INTEGER, content TEXT, description TEXT,
+    is_completed INTEGER, priority INTEGER, due_date TEXT, duration INTEGER, duration_unit TEXT
+);
+"""
+_TASK = "id, place, content, is_completed, priority, due_date"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A task of a start state."""
+
+    content: str
+    description: str
+    due_date: str
+    """YYYY-MM-DD."""
+    duration: int
+    duration_unit: str
+    """minute or day."""
+    priority: int
+    """1 (normal) to 4 (urgent), as Todoist counts."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project of a start state."""
+
+    name: str
+    items: tuple[Item, ...]
+    is_favorite: bool = False
+
+
+@dataclass(frozen=True)
+class World:
+    """A start state: projects in their order, and what the user tools tell."""
+
+    projects: tuple[Project, ...]
+    today: str
+    location: str
+    first_id: int = field(default=2_300_000_000)
+    """Ids count up from here, so that they differ between tasks."""
+
+
+class TodoStore:
+    """One episode's to-do list."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._today = self._location = ""
+
+    def begin(self, world: World) -> None:
+        """Start from a world."""
+        self._database.close()
+        self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._database.executescript(_SCHEMA)
+        self._set_user(world)
+        number = world.first_id
+        for place, project in enumerate(world.projects, 1):
+            project_id = str(number)
+            row = (project_id, place, project.name, COLOR, project.is_favorite)
+            self._database.execute("INSERT INTO projects VALUES (?, ?, ?, ?, ?)", row)
+            for n, item in enumerate(project.items, 1):
+                number += 7
+                task = (
+                    str(number), project_id, n, item.content, item.description,
+                    False, item.priority, item.due_date, item.duration, item.duration_unit,
+                )  # fmt: skip
+                self._database.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", task)
+            number += 7
+
+    def dump(self) -> bytes:
+        """The whole database."""
+        return self._database.serialize()
+
+    def take(self, world: World, data: bytes) -> None:
+        """Go on from a database of `dump` that began as `world`."""
+        self._set_user(world)
+        self._database.deserialize(data)
+
+    def _set_user(self, world: World) -> None:
+        self._today, self._location = world.today, world.location
+
+    def state(self) -> dict[str, list[dict[str, Any]]]:
+        """Projects and open tasks without their ids, as upstream compares them."""
+        projects = self.get_projects()
+        tasks = [task for project in projects for task in self.get_tasks(project["id"])]
+        return {"projects": _without_ids(projects), "tasks": _without_ids(tasks)}
+
+    # -- actions --------------------------------------------------------------------------------------------------
+
+    def get_user_current_date(self) -> str:
+        return self._today
+
+    def get_user_current_location(self) -> str:
+        return self._location
+
+    def get_projects(self) -> list[dict[str, Any]]:
+        return [_project(row) for row in self._all("SELECT id, place, color, name, is_favorite FROM projects ORDER BY place")]
+
+    def update_project(self, project_id: str, is_favorite: bool) -> dict[str, Any]:
+        self._project(project_id)
+        self._database.execute("UPDATE projects SET is_favorite = ? WHERE id = ?", (is_favorite, project_id))
+        return {"message": "Update the project successfully.", "project": self._project(project_id)}
+
+    def get_tasks(self, project_id: str) -> list[dict[str, Any]]:
+        self._project(project_id)
+        query = f"SELECT {_TASK} FROM tasks WHERE project_id = ? AND NOT is_completed ORDER BY place"
+        return [_task(row) for row in self._all(query, project_id)]
+
+    def get_task_description(self, task_id: str) -> dict[str, Any]:
+        self._task(task_id)
+        ((content, description),) = self._all("SELECT content, description FROM tasks WHERE id = ?", task_id)
+        return {"id": task_id, "content": content, "description": description}
+
+    def get_task_duration(self, task_id: str) -> dict[str, Any]:
+        self._task(task_id)
+        ((content, amount, unit),) = self._all("SELECT content, duration, duration_unit FROM tasks WHERE id = ?", task_id)
+        return {"id": task_id, "content": content, "duration": f"{amount}({unit})"}
+
+    def complete_task(self, task_id: str) -> dict[str, Any]:
+        task = self._task(task_id)
+        self._database.execute("UPDATE tasks SET is_completed = 1 WHERE id = ?", (task_id,))
+        del task["is_completed"]
+        return {"message": "Complete task successfully.", "task": task}
+
+    def update_task(self, task_id: str, due_date: date) -> dict[str, Any]:
+        self._task(task_id)
+        self._database.execute("UPDATE tasks SET due_date = ? WHERE id = ?", (due_date.isoformat(), task_id))
+        return {"message": "Update the task successfully", "task": self._task(task_id)}
+
+    def delete_task(self, task_id: str) -> dict[str, Any]:
+        task = self._task(task_id)
+        self._database.execute("DELETE FROM tasks WHERE id = ?", (task_id,))
+        return {"message": "Delete the task successfully.", "task": task}
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(self._database.execute(query, values)) as cursor:
+            return cursor.fetchall()
+
+    def _project(self, project_id: str) -> dict[str, Any]:
+        rows = self._all("SELECT id, place, color, name, is_favorite FROM projects WHERE id = ?", project_id)
+        if not rows:
+            raise Refused(f"Project {shorten(project_id)} does not exist; get_projects lists the ids.")
+        return _project(rows[0])
+
+    def _task(self, task_id: str) -> dict[str, Any]:
+        rows = self._all(f"SELECT {_TASK} FROM tasks WHERE id = ? AND NOT is_completed", task_id)
+        if not rows:
+            raise Refused(f"Task {shorten(task_id)} does not exist; get_tasks lists the ids of a project's open tasks.")
+        return _task(rows[0])
+
+
+def _project(row: Sequence[Any]) -> dict[str, Any]:
+    project_id, place, color, name, is_favorite = row
+    return {"id": project_id, "order": place, "color": color, "name": name, "is_favorite": bool(is_favorite)}
+
+
+def _task(row: Sequence[Any]) -> dict[str, Any]:
+    task_id, place, content, is_completed, priority, due_date = row
+    return {
+        "id": task_id, "order": place, "content": content, "is_completed": bool(is_completed),
+        "priority": priority, "due_date": due_date,
+    }  # fmt: skip
+
+
+def _without_ids(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "id"} for row in rows]
