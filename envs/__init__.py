@@ -11,6 +11,7 @@ for _name, _class in {
     "maze": "MazeEnv",
     "pddl": "PDDLEnv",
     "textcraft": "TextCraftEnv",
+    "todo": "TodoEnv",
     "weather": "WeatherEnv",
     "webshop": "WebShopEnv",
     "wordle": "WordleEnv",

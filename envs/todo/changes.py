@@ -9,7 +9,16 @@ import random
 from collections.abc import Callable
 
 from envs.todo.questions import (
-    NUMBER, Difficulty, days_after, drawn, find_project, pick, quoted, read_minutes, read_project, read_today,
+    NUMBER,
+    Difficulty,
+    days_after,
+    drawn,
+    find_project,
+    pick,
+    quoted,
+    read_minutes,
+    read_project,
+    read_today,
 )  # fmt: skip
 from envs.todo.worlds import final_state
 from envs.tools.tasks import Play, Task, Template, finish, use

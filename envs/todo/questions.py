@@ -7,16 +7,18 @@ are in `changes.py`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import date, timedelta
 from typing import Any, Literal, NamedTuple
 
 from envs.todo.store import Item, Project, World
 from envs.todo.worlds import final_state, world
-from envs.tools.tasks import Answer, Play, Task, Template, finish, use
+from envs.tools.tasks import Answer, Play, Step, Task, Template, finish, use
 
 Row = dict[str, Any]
 """A project or task as the tools show it."""
+Way = Generator[Step, Any, Any]
+"""Steps that plays share; it returns what they found out."""
 
 NAMES = "Please answer with a list of task names."
 NUMBER = "Please answer with a number."
@@ -76,7 +78,7 @@ def quoted(names: Sequence[str]) -> str:
 # -- ways that plays share --------------------------------------------------------------------------------------------
 
 
-def read_project(name: str, why: str) -> Iterator[Any]:
+def read_project(name: str, why: str) -> Way:
     """List the projects, then the tasks of one; gives the tasks."""
     projects = yield use(f"{why} First I list the projects to get the id of {name}.", "get_projects")
     project_id = next(row["id"] for row in projects if row["name"] == name)
@@ -84,7 +86,7 @@ def read_project(name: str, why: str) -> Iterator[Any]:
     return tasks
 
 
-def read_all(why: str) -> Iterator[Any]:
+def read_all(why: str) -> Way:
     """List the projects, then the tasks of each; gives (project, tasks) pairs."""
     projects = yield use(f"{why} I begin with the list of projects.", "get_projects")
     found = []
@@ -96,7 +98,7 @@ def read_all(why: str) -> Iterator[Any]:
     return found
 
 
-def read_today(why: str) -> Iterator[Any]:
+def read_today(why: str) -> Way:
     """Ask for the date."""
     today = yield use(f"{why} So I need today's date first.", "get_user_current_date")
     return today
@@ -166,7 +168,7 @@ def _play_place(task: Task) -> Play:
     yield finish(f"The description names the place: {place}.", place)
 
 
-def _read_place(row: Row) -> Iterator[Any]:
+def _read_place(row: Row) -> Way:
     thought = f'I read the description of "{row["content"]}" (id {row["id"]}) to find its place.'
     text = (yield use(thought, "get_task_description", task_id=row["id"]))["description"]
     return text.split("\n")[0].removeprefix("- Place: ")
@@ -185,12 +187,12 @@ def _play_duration(task: Task) -> Play:
     yield finish(f'"{name}" takes {duration}, in the form that is asked for.', duration)
 
 
-def _read_duration(row: Row) -> Iterator[Any]:
+def _read_duration(row: Row) -> Way:
     thought = f'I look up how long "{row["content"]}" (id {row["id"]}) takes.'
     return (yield use(thought, "get_task_duration", task_id=row["id"]))["duration"]
 
 
-def read_minutes(tasks: Sequence[Row]) -> Iterator[Any]:
+def read_minutes(tasks: Sequence[Row]) -> Way:
     """Ask for the duration of each task; gives minutes by name."""
     minutes = {}
     for row in tasks:
@@ -234,7 +236,7 @@ def _which_project(rng: random.Random) -> Task:
     )
 
 
-def find_project(name: str, why: str) -> Iterator[Any]:
+def find_project(name: str, why: str) -> Way:
     """Read the projects' tasks until one has the task; gives that project and the task."""
     projects = yield use(f"{why} I do not know its project, so I list all projects.", "get_projects")
     for row in projects:

@@ -7,7 +7,7 @@ by `worlds.py` or read from upstream's projects file.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,6 +15,7 @@ from typing import Any
 
 from envs.tools.backend import Refused
 from envs.tools.grammar import shorten
+from envs.tools.tasks import Task
 
 COLOR = "charcoal"
 """Todoist's default colour of a project."""
@@ -26,7 +27,13 @@ CREATE TABLE tasks (
     is_completed INTEGER, priority INTEGER, due_date TEXT, duration INTEGER, duration_unit TEXT
 );
 """
-_TASK = "id, place, content, is_completed, priority, due_date"
+_PROJECTS = "SELECT id, place, color, name, is_favorite FROM projects ORDER BY place"
+_PROJECT = "SELECT id, place, color, name, is_favorite FROM projects WHERE id = ?"
+_OPEN_TASKS = (
+    "SELECT id, place, content, is_completed, priority, due_date FROM tasks "
+    "WHERE project_id = ? AND NOT is_completed ORDER BY place"
+)
+_OPEN_TASK = "SELECT id, place, content, is_completed, priority, due_date FROM tasks WHERE id = ? AND NOT is_completed"
 
 
 @dataclass(frozen=True)
@@ -65,18 +72,24 @@ class World:
 
 
 class TodoStore:
-    """One episode's to-do list."""
+    """One episode's to-do list.
 
-    def __init__(self) -> None:
-        self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    Args:
+        world_of: The start state of a task.
+    """
+
+    def __init__(self, world_of: Callable[[Task], World]) -> None:
+        self._world_of = world_of
+        self._database = _database()
         self._today = self._location = ""
 
-    def begin(self, world: World) -> None:
-        """Start from a world."""
+    def open(self, task: Task) -> None:
+        """See `Backend`."""
+        world = self._world_of(task)
+        self._today, self._location = world.today, world.location
         self._database.close()
-        self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._database = _database()
         self._database.executescript(_SCHEMA)
-        self._set_user(world)
         number = world.first_id
         for place, project in enumerate(world.projects, 1):
             project_id = str(number)
@@ -84,30 +97,28 @@ class TodoStore:
             self._database.execute("INSERT INTO projects VALUES (?, ?, ?, ?, ?)", row)
             for n, item in enumerate(project.items, 1):
                 number += 7
-                task = (
+                values = (
                     str(number), project_id, n, item.content, item.description,
                     False, item.priority, item.due_date, item.duration, item.duration_unit,
                 )  # fmt: skip
-                self._database.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", task)
+                self._database.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             number += 7
 
-    def dump(self) -> bytes:
-        """The whole database."""
+    def save(self) -> bytes:
+        """See `Backend`: the whole database."""
         return self._database.serialize()
 
-    def take(self, world: World, data: bytes) -> None:
-        """Go on from a database of `dump` that began as `world`."""
-        self._set_user(world)
-        self._database.deserialize(data)
-
-    def _set_user(self, world: World) -> None:
+    def load(self, task: Task, saved: bytes) -> None:
+        """See `Backend`."""
+        world = self._world_of(task)
         self._today, self._location = world.today, world.location
+        self._database.deserialize(saved)
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """Projects and open tasks without their ids, as upstream compares them."""
         projects = self.get_projects()
         tasks = [task for project in projects for task in self.get_tasks(project["id"])]
-        return {"projects": _without_ids(projects), "tasks": _without_ids(tasks)}
+        return {"projects": without_ids(projects), "tasks": without_ids(tasks)}
 
     # -- actions --------------------------------------------------------------------------------------------------
 
@@ -118,7 +129,7 @@ class TodoStore:
         return self._location
 
     def get_projects(self) -> list[dict[str, Any]]:
-        return [_project(row) for row in self._all("SELECT id, place, color, name, is_favorite FROM projects ORDER BY place")]
+        return [_project(row) for row in self._all(_PROJECTS)]
 
     def update_project(self, project_id: str, is_favorite: bool) -> dict[str, Any]:
         self._project(project_id)
@@ -127,8 +138,7 @@ class TodoStore:
 
     def get_tasks(self, project_id: str) -> list[dict[str, Any]]:
         self._project(project_id)
-        query = f"SELECT {_TASK} FROM tasks WHERE project_id = ? AND NOT is_completed ORDER BY place"
-        return [_task(row) for row in self._all(query, project_id)]
+        return [_task(row) for row in self._all(_OPEN_TASKS, project_id)]
 
     def get_task_description(self, task_id: str) -> dict[str, Any]:
         self._task(task_id)
@@ -137,7 +147,9 @@ class TodoStore:
 
     def get_task_duration(self, task_id: str) -> dict[str, Any]:
         self._task(task_id)
-        ((content, amount, unit),) = self._all("SELECT content, duration, duration_unit FROM tasks WHERE id = ?", task_id)
+        ((content, amount, unit),) = self._all(
+            "SELECT content, duration, duration_unit FROM tasks WHERE id = ?", task_id
+        )
         return {"id": task_id, "content": content, "duration": f"{amount}({unit})"}
 
     def complete_task(self, task_id: str) -> dict[str, Any]:
@@ -146,9 +158,10 @@ class TodoStore:
         del task["is_completed"]
         return {"message": "Complete task successfully.", "task": task}
 
-    def update_task(self, task_id: str, due_date: date) -> dict[str, Any]:
+    def update_task(self, task_id: str, due_date: str) -> dict[str, Any]:
         self._task(task_id)
-        self._database.execute("UPDATE tasks SET due_date = ? WHERE id = ?", (due_date.isoformat(), task_id))
+        check_date(due_date)
+        self._database.execute("UPDATE tasks SET due_date = ? WHERE id = ?", (due_date, task_id))
         return {"message": "Update the task successfully", "task": self._task(task_id)}
 
     def delete_task(self, task_id: str) -> dict[str, Any]:
@@ -163,16 +176,34 @@ class TodoStore:
             return cursor.fetchall()
 
     def _project(self, project_id: str) -> dict[str, Any]:
-        rows = self._all("SELECT id, place, color, name, is_favorite FROM projects WHERE id = ?", project_id)
+        rows = self._all(_PROJECT, project_id)
         if not rows:
             raise Refused(f"Project {shorten(project_id)} does not exist; get_projects lists the ids.")
         return _project(rows[0])
 
     def _task(self, task_id: str) -> dict[str, Any]:
-        rows = self._all(f"SELECT {_TASK} FROM tasks WHERE id = ? AND NOT is_completed", task_id)
+        rows = self._all(_OPEN_TASK, task_id)
         if not rows:
             raise Refused(f"Task {shorten(task_id)} does not exist; get_tasks lists the ids of a project's open tasks.")
         return _task(rows[0])
+
+
+def check_date(text: str) -> None:
+    """Refuse what is not a date as YYYY-MM-DD.
+
+    Raises:
+        Refused: It is none.
+    """
+    try:
+        if date.fromisoformat(text).isoformat() == text:
+            return
+    except ValueError:
+        pass
+    raise Refused(f"due_date {shorten(text)!r} is no date; give one as YYYY-MM-DD.")
+
+
+def _database() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
 def _project(row: Sequence[Any]) -> dict[str, Any]:
@@ -188,5 +219,6 @@ def _task(row: Sequence[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _without_ids(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_ids(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Projects or tasks as they are compared: ids differ from account to account."""
     return [{name: value for name, value in row.items() if name != "id"} for row in rows]

@@ -8,6 +8,7 @@ failed to give.
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
@@ -112,6 +113,10 @@ class ToolEnv(TextEnv):
         answer = self.task.answer
         return float(finished and answer is not None and answer.accepts(given))
 
+    def _solved(self, score: float) -> bool:
+        """Whether the task is solved, given the episode's score."""
+        return score >= 1.0
+
     def _play_file(self, task: Task) -> Play:
         """The way through a task that came from a file, where upstream's files have one.
 
@@ -142,11 +147,11 @@ class ToolEnv(TextEnv):
             arguments = self.toolbox.check(call.name, parse_arguments(call.arguments))
         except ArgumentError as error:
             return self._answer(observation_text(f"ERROR | {INVALID_INPUT} {error}"))
-        if call.name == "finish":
-            return self._finish(arguments["answer"])
         if call.name == "check_valid_actions":
             return self._answer(observation_text(f"You can use following valid actions: {self.toolbox.names}"))
         try:
+            if call.name == "finish":
+                return self._finish(arguments)
             value = getattr(self.backend, call.name)(**arguments)
         except Refused as error:
             return self._answer(observation_text(error))
@@ -155,13 +160,15 @@ class ToolEnv(TextEnv):
             return self._answer(observation_text(error))
         self._log = (*self._log, LoggedCall(call.name, arguments, value))
         score = max(self._score, self._judge(False, None))
-        return Outcome(observation_text(value), score, score >= 1.0)
+        return Outcome(observation_text(value), score, self._solved(score))
 
-    def _finish(self, answer: Any) -> Outcome:
+    def _finish(self, arguments: Mapping[str, Any]) -> Outcome:
+        """End the episode; a `Fault` while it is judged lets it go on instead."""
+        answer = arguments["answer"]
         if isinstance(answer, list) and (all(isinstance(x, str) for x in answer) or not any(map(_unordered, answer))):
             answer = sorted(answer)
         score = max(self._score, self._judge(True, answer))
-        return Outcome(observation_text(answer), score, score >= 1.0, done=True)
+        return Outcome(observation_text(answer), score, self._solved(score), done=True)
 
     def _answer(self, observation: str) -> Outcome:
         return Outcome(observation, self._score, self._success)

@@ -64,13 +64,21 @@ def parse_arguments(text: str) -> dict[str, Any]:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         try:
-            value = ast.literal_eval(text)
+            value = ast.literal_eval(_QuotePatterns().visit(ast.parse(text.strip(), mode="eval")))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise ArgumentError('it is no JSON object such as {"name": "value"}') from None
     if not isinstance(value, dict):
         raise ArgumentError(f'it is a {type(value).__name__}, not an object such as {{"name": "value"}}')
     plain: dict[str, Any] = _plain(value, 0)
     return plain
+
+
+class _QuotePatterns(ast.NodeTransformer):
+    """Makes `re.compile('...')`, which upstream's Sheet takes as a value, a text with these words."""
+
+    def visit_Call(self, node: ast.Call) -> ast.Call | ast.Constant:
+        """Replace a call of `re.compile`; any other stays, and is no literal."""
+        return ast.Constant(ast.unparse(node)) if ast.unparse(node.func) == "re.compile" else node
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -82,10 +82,11 @@ def _signature(tool: Tool) -> type[_Arguments]:
 
 
 class Toolbox:
-    """The tools of one environment, `check_valid_actions` and `finish` among them."""
+    """The tools of one environment, `check_valid_actions` and `finish` among them (its own ones, if it has any)."""
 
     def __init__(self, tools: Iterable[Tool]) -> None:
-        self._tools = {tool.name: tool for tool in (*tools, CHECK_VALID_ACTIONS, FINISH)}
+        own = {tool.name: tool for tool in tools}
+        self._tools = own | {tool.name: tool for tool in (CHECK_VALID_ACTIONS, FINISH) if tool.name not in own}
         self._models = {name: _signature(tool) for name, tool in self._tools.items()}
 
     @property

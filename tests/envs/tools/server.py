@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Reply(NamedTuple):
@@ -19,6 +19,17 @@ class Reply(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+class Request(NamedTuple):
+    """What the server was asked."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Mapping[str, str]
+    body: Any
+    """Parsed JSON, None if there is none."""
+
+
 Answer = Callable[[str, dict[str, str], Mapping[str, str]], Reply]
 
 
@@ -27,18 +38,38 @@ def serve(answer: Answer) -> Iterator[tuple[str, list[str]]]:
     """A server whose replies are `answer(path, query, headers)`; gives its URL and the requests it saw."""
     seen: list[str] = []
 
+    def reply(request: Request, target: str) -> Reply:
+        seen.append(target)
+        return answer(request.path, request.query, request.headers)
+
+    with _serve(reply) as url:
+        yield url, seen
+
+
+@contextmanager
+def serve_requests(answer: Callable[[Request], Reply]) -> Iterator[str]:
+    """A server for any method; gives its URL."""
+    with _serve(lambda request, target: answer(request)) as url:
+        yield url
+
+
+@contextmanager
+def _serve(answer: Callable[[Request, str], Reply]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.path)
+        def _reply(self) -> None:
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            reply = answer(parts.path, query, self.headers)
-            body = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            request = Request(self.command, unquote(parts.path), query, self.headers, json.loads(body or "null"))
+            reply = answer(request, self.path)
+            text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body.encode())
+            self.wfile.write(text.encode())
+
+        do_GET = do_POST = do_PUT = do_DELETE = _reply
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -46,7 +77,7 @@ def serve(answer: Answer) -> Iterator[tuple[str, list[str]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
