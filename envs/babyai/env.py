@@ -29,7 +29,7 @@ Reach the goal by the available actions. Answer each observation with a thought 
 Thought: your reasoning
 Action: one of turn left, turn right, move forward, go to [object] [id], pickup [object] [id], drop, toggle, \
 go through [door] [id], toggle and go through [door] [id]
-toggle opens the door right in front of you, a locked one with the key of its color."""
+toggle opens the door or box right in front of you, a locked door with the key of its color."""
 
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9, ]+")
 

@@ -20,6 +20,7 @@ from envs.babyai.grid import (
     code,
     colour,
     door_state,
+    hidden_key,
     kind,
     look,
     name,
@@ -226,6 +227,12 @@ def _fetch_key(draft: _Draft, door: int) -> None:
     if draft.world.carrying == key:
         return
     keys = frozenset(place for place, cell in enumerate(draft.world.cells) if cell == key)
+    boxes = frozenset(place for place, cell in enumerate(draft.world.cells) if hidden_key(cell) == key)
+    if boxes and not keys:
+        because = f"The {shade} door is locked and there is no {shade} key about, so I look into the box."
+        _reach(draft, Aim("toggle", boxes), "box", because)
+        keys = frozenset({draft.world.ahead})
+        draft.things[draft.world.ahead] = draft.things[draft.world.ahead].contains
     if not keys or door in draft.unlocking:
         raise _StuckError  # no key, or only behind the door itself
     draft.unlocking.add(door)

@@ -53,6 +53,13 @@ def door_state(cell: int) -> int:
 
 
 @cache
+def hidden_key(cell: int) -> int:
+    """The key that lies in a box, or EMPTY."""
+    inside = cell >> 1 & 7
+    return code("key", _COLOURS[inside - 1]) if kind(cell) == "box" and inside else EMPTY
+
+
+@cache
 def name(cell: int) -> str:
     """What the text calls it, such as "red ball" or "grey closed door"."""
     state = f"{_DOOR_STATES[door_state(cell)]} " if kind(cell) == "door" else ""
@@ -135,6 +142,8 @@ class World:
             elif primitive == DROP:
                 if self.carrying != EMPTY and cell == EMPTY:
                     self.cells[front], self.carrying = self.carrying, EMPTY
+            elif primitive == TOGGLE and hidden_key(cell):
+                self.cells[front] = hidden_key(cell)
             elif primitive == TOGGLE and is_door:
                 state = door_state(cell)
                 if state != LOCKED or self.carrying == code("key", colour(cell)):
@@ -145,6 +154,8 @@ def encode(thing: Any) -> int:
     """The code of a minigrid object, or of an empty cell (None)."""
     if thing is None:
         return EMPTY
+    if thing.type == "box" and thing.contains is not None:
+        return code("box", thing.color, 1 + _COLOURS.index(thing.contains.color))
     if thing.type != "door":
         return code(thing.type, thing.color)
     return code("door", thing.color, OPEN if thing.is_open else LOCKED if thing.is_locked else CLOSED)

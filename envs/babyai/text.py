@@ -25,6 +25,7 @@ from envs.babyai.grid import (
     blocks,
     colour,
     door_state,
+    hidden_key,
     kind,
     name,
     view_offsets,
@@ -157,6 +158,9 @@ def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
     else:
         actions["drop"] = (DROP,)
     for sight in reading.sights:
+        if hidden_key(sight.cell) and facing_paths.get(sight.place) == ():
+            actions["toggle"] = (TOGGLE,)
+            targets["toggle"] = sight
         if kind(sight.cell) != "door":
             continue
         state, through = door_state(sight.cell), f"toggle and go through {sight.label}"
