@@ -1,23 +1,26 @@
 """Steps per second and the cost of snapshot and restore, environment by environment.
 
 Experts' actions are recorded first and then replayed, so that the rules alone are timed: CPU time of this process,
-median of five rounds.
+median of five rounds. Needs `make engines`.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
 
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import TextEnv
+from benchmarks import alfworld
 from benchmarks.result import Result, publish
 
 ROUNDS = 5
 EPISODES = 20
 SNAPSHOTS = 50
 GOALS = {
+    "alfworld": (5_000, 1.0),
     "babyai": (1_000, 8.0),
     "maze": (20_000, 1.0),
     "textcraft": (20_000, 1.0),
@@ -29,7 +32,14 @@ GOALS = {
 
 def main() -> None:
     """Measure every environment and publish."""
-    results = []
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--alfworld-all", action="store_true", help="compare all official ALFWorld games instead")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="how long; the next run goes on from there")
+    options = parser.parse_args()
+    if options.alfworld_all:
+        publish("alfworld", [alfworld.all_games(options.seconds)])
+        return
+    results = [alfworld.speed()]
     for name, (steps_goal, snapshot_goal) in GOALS.items():
         env = registry.make(name)
         episodes = [_expert_actions(env, task) for task in range(EPISODES)]

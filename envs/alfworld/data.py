@@ -34,6 +34,7 @@ class Game:
         goal: The task in words, without a full stop.
         problem: The PDDL problem.
         where: Where it was read, for errors.
+        walkthrough: Commands of alfworld 0.4 that win, where the source has them.
     """
 
     split: Split
@@ -42,6 +43,7 @@ class Game:
     goal: str
     problem: str
     where: str
+    walkthrough: tuple[str, ...] = ()
 
 
 class Games(Protocol):
@@ -164,7 +166,8 @@ class FolderGames:
         goal = _TASK.search(grammar)
         if goal is None:
             raise DataError(f"{path}: field grammar does not say 'Your task is to: ...'")
-        return Game(split, path.parent.parent.name, path.parent.name, goal[1].strip(), problem, str(path))
+        name, trial = path.parent.parent.name, path.parent.name
+        return Game(split, name, trial, goal[1].strip(), problem, str(path), _walkthrough(row))
 
     def find(self, task: str, trial: str) -> tuple[Split, int] | None:
         """See `Games`."""
@@ -203,7 +206,7 @@ class FileGames:
         goal = _text(row, "goal", where).strip().removesuffix(".")
         name, trial = str(row.get("task", f"row-{task + 1}")), str(row.get("trial", ""))
         its: Split = "train" if row.get("split", split) == "train" else "test"
-        return Game(its, name, trial, goal, _text(row, "pddl_problem", where), where)
+        return Game(its, name, trial, goal, _text(row, "pddl_problem", where), where, _walkthrough(row))
 
     def find(self, task: str, trial: str) -> tuple[Split, int] | None:
         """See `Games`; the split is the row's own."""
@@ -243,6 +246,11 @@ def _object(text: bytes, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: a game is a JSON object, not {type(row).__name__}")
     return row
+
+
+def _walkthrough(row: dict[str, Any]) -> tuple[str, ...]:
+    commands = row.get("walkthrough")
+    return tuple(map(str, commands)) if isinstance(commands, list) else ()
 
 
 def _text(row: dict[str, Any], field: str, where: str) -> str:

@@ -1,18 +1,20 @@
 """ALFWorld: find a thing in a text house, clean, heat, cool or light it, and put it where it belongs (AgentGym).
 
 The rules are in `rules.py`, games in `generate.py` (generated) and `data.py` (official), the searcher in
-`expert.py`.
+`expert.py`. `engine.py` has the TextWorld engine, which can play in place of the rules.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.environments.process import EngineFailure, EngineProcess
 from atlas_ray.errors import ConfigError, EnvironmentError
 from envs.alfworld.data import Game, Games, locate, open_games
+from envs.alfworld.engine import EngineHouse, check_installed
 from envs.alfworld.expert import HouseExpert
 from envs.alfworld.generate import N_TEST, N_TRAIN, generate
 from envs.alfworld.problem import Problem, read_problem
@@ -35,6 +37,8 @@ class ALFWorldEnv(TextEnv):
         data: Official games instead of generated ones: an ALFWORLD_DATA directory, or a .jsonl or .jsonl.xz file with
             the fields split, task, trial, goal and pddl_problem, of which task i is row i whatever the split.
         verbs: "put" for the texts of alfworld 0.3, which AgentGym and AgentTraj-L have; "move" for those of 0.4.
+        backend: "python" for our own rules, "textworld" for the TextWorld engine in a process of its own (slow; needs
+            `make engines`); a snapshot of it is restored by playing again.
         max_rounds: Rounds before truncation, the paper's 30 unless given.
 
     `valid_actions` are the engine's admissible commands. Nothing in a task is random, so `seed` changes nothing.
@@ -45,12 +49,18 @@ class ALFWorldEnv(TextEnv):
         *,
         data: str | Path | None = None,
         verbs: Verbs = "put",
+        backend: Literal["python", "textworld"] = "python",
         max_rounds: int | None = None,
     ) -> None:
         if verbs not in get_args(Verbs):
             raise ConfigError(f"alfworld: verbs is {verbs!r}; choose 'put' or 'move'")
+        if backend not in ("python", "textworld"):
+            raise ConfigError(f"alfworld: backend is {backend!r}; choose 'python' or 'textworld'")
+        if backend == "textworld":
+            check_installed()
         self._games: Games | None = None if data is None else open_games(data)
         self._verbs = verbs
+        self._engine = EngineProcess("envs.alfworld.engine:Engine") if backend == "textworld" else None
         card = EnvironmentCard(
             name="alfworld",
             held_in=True,
@@ -60,10 +70,12 @@ class ALFWorldEnv(TextEnv):
             n_train=self._games.count("train") if self._games else N_TRAIN,
             n_test=self._games.count("test") if self._games else N_TEST,
             source="ALFWorld (MIT) as in AgentGym; games of our own in its rooms, official ones by path",
+            snapshot="native" if self._engine is None else "replay",
+            isolated=self._engine is not None,
             action_rule="last",
         )
         super().__init__(card, max_rounds=max_rounds)
-        self._house: Household
+        self._house: Household | EngineHouse
         self._playing: tuple[Split, int] | None = None
 
     @property
@@ -80,18 +92,30 @@ class ALFWorldEnv(TextEnv):
         return locate(self._games, item_id)
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
-        self._enter(split, task)
+        try:
+            self._enter(split, task)
+        except EngineFailure as failure:
+            raise self._engine_failed(failure) from None
         return f"{self._opening}\nAVAILABLE ACTIONS: {','.join(sorted(self._house.commands()))}"
 
     def _enter(self, split: Split, task: int) -> None:
         """Be at the beginning of a game."""
         game = generate(split, task) if self._games is None else self._games.game(split, task)
-        self._house = Household(_problem(game), self._verbs)
+        self._playing = None
+        if self._engine is None:
+            self._house = Household(_problem(game), self._verbs)
+        else:
+            self._engine.start()
+            self._house = EngineHouse(self._engine, game.problem, self._verbs)
         self._opening = f"{self._house.opening()}\nYour task is to: {game.goal}."
         self._playing = (split, task)
 
     def _act(self, action: str) -> Outcome:
-        observation = self._house.act(action)
+        try:
+            observation = self._house.act(action)
+        except EngineFailure as failure:
+            self._playing = None
+            raise self._engine_failed(failure) from None
         if observation == NOTHING and not action.strip().startswith(_VERBS):
             return Outcome(self._explain_format(), 0.0)
         won = self._house.won
@@ -116,9 +140,13 @@ class ALFWorldEnv(TextEnv):
 
     def _load(self, inner: tuple[Split, int, Any]) -> None:
         split, task, state = inner
-        if self._playing != (split, task):
-            self._enter(split, task)
-        self._house.load(state)
+        try:
+            if self._playing != (split, task):
+                self._enter(split, task)
+            self._house.load(state)
+        except EngineFailure as failure:
+            self._playing = None
+            raise self._engine_failed(failure) from None
 
 
 @lru_cache(maxsize=256)

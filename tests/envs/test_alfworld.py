@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ import pytest
 
 from atlas_ray.environments import check_env
 from atlas_ray.errors import AtlasError, ConfigError, DataError, EnvironmentError
-from envs.alfworld.data import FileGames
+from benchmarks.alfworld import differences, engines, random_walk, walkthrough
+from envs.alfworld import engine as engine_module
+from envs.alfworld.data import FileGames, open_games
 from envs.alfworld.env import ALFWorldEnv
 from envs.alfworld.generate import N_TEST, N_TRAIN, TASK_TYPES, generate
 from envs.alfworld.problem import read_problem
@@ -258,3 +264,82 @@ def test_walkthroughs_of_official_games_win(path: str, tmp_path: Path) -> None:
             assert command in env.valid_actions()
             info = env.step(command)[4]
         assert info["success"], task
+
+
+# -- the TextWorld engine ------------------------------------------------------------------------------------------
+
+needs_engine = pytest.mark.skipif(
+    find_spec("textworld") is None or find_spec("fast_downward") is None,
+    reason="the TextWorld engine is not installed (make engines)",
+)
+
+
+@needs_engine
+@reference("alfworld/games.jsonl.xz")
+def test_official_games_read_as_in_the_engine(path: str) -> None:
+    games = open_games(path)
+    tasks = range(0, games.count("train"), games.count("train") // 60)
+    pool = engines(2)
+
+    def play(number: int) -> tuple[int, list[str]]:
+        game = games.game("train", tasks[number % len(tasks)])
+        choose = walkthrough(game) if number < len(tasks) else random_walk(game, 15)
+        engine = pool.get()
+        engine.start()
+        try:
+            return differences(engine, game, choose)
+        finally:
+            pool.put(engine)
+
+    with ThreadPoolExecutor(2) as threads:
+        played = list(threads.map(play, range(len(tasks) + 4)))
+    assert len(tasks) >= 60
+    assert [found for _, found in played if found] == []
+    assert sum(commands for commands, _ in played) > 250
+
+
+@needs_engine
+@pytest.mark.parametrize("verbs", ["put", "move"])
+def test_the_engine_plays_generated_games_in_our_stead(verbs: Any) -> None:
+    ours, theirs = ALFWorldEnv(verbs=verbs), ALFWorldEnv(verbs=verbs, backend="textworld")
+    assert (theirs.card.snapshot, theirs.card.isolated) == ("replay", True)
+    observation, _ = ours.reset(options={"task": 5, "split": "test"})
+    assert theirs.reset(options={"task": 5, "split": "test"})[0] == observation
+    expert, states = ours.expert(), []
+    for command in ("help", "dance", "look"):
+        assert ours.step(command) == theirs.step(command)
+    while ours.running:
+        states.append((ours.snapshot(), theirs.snapshot()))
+        command = expert.next_action(observation)[1]
+        event = ours.step(command)
+        assert theirs.step(command) == event
+        assert theirs.valid_actions() == ours.valid_actions()
+        observation = event[0]
+    assert event[4]["success"]
+    for env, state in zip((ours, theirs), states[-1]):
+        env.restore(state)
+    assert theirs.valid_actions() == ours.valid_actions()
+    assert theirs.step(command) == ours.step(command) == event
+
+
+@needs_engine
+def test_an_engine_that_dies_is_an_error_and_the_next_reset_works() -> None:
+    env = ALFWorldEnv(backend="textworld")
+    first, _ = env.reset(options={"task": 1})
+    state = env.snapshot()
+    env.step("look")
+    assert env._engine is not None
+    os.kill(env._engine.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    with pytest.raises(EnvironmentError, match=r"alfworld: task 1 \(train\), step 1: .*SIGKILL.* next reset"):
+        env.step("look")
+    env.restore(state)
+    assert env.step("look")[0].endswith("you see nothing.")
+    assert env.reset(options={"task": 1})[0] == first
+
+
+def test_a_missing_engine_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs the package textworld; run: make engines"):
+        ALFWorldEnv(backend="textworld")
+    with pytest.raises(ConfigError, match="backend is 'thor'"):
+        ALFWorldEnv(backend="thor")  # type: ignore[arg-type]
