@@ -33,7 +33,7 @@ lint: install  ## ruff, mypy and import-linter
 test: lint engines  ## the whole test suite
 	$(PY) -m pytest $(ARGS)
 
-bench: install  ## every benchmark: each ratio beside its goal
+bench: engines  ## every benchmark: each ratio beside its goal
 	@for file in $$(ls benchmarks/[a-z]*.py | grep -v result.py); do $(PY) -m benchmarks.$$(basename $$file .py) || exit $$?; done
 
 clean:  ## remove what was installed and built, not the runs

@@ -1,7 +1,7 @@
 """Steps per second and the cost of snapshot and restore, environment by environment.
 
 Experts' actions are recorded first and then replayed, so that the rules alone are timed: CPU time of this process,
-median of five rounds. Needs `make engines`.
+median of five rounds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import TextEnv
+from atlas_ray.errors import ConfigError
 from benchmarks import alfworld
 from benchmarks.result import Result, publish
 
@@ -39,7 +40,11 @@ def main() -> None:
     if options.alfworld_all:
         publish("alfworld", [alfworld.all_games(options.seconds)])
         return
-    results = [alfworld.speed()]
+    results = []
+    try:
+        results.append(alfworld.speed())
+    except ConfigError as error:
+        print(f"{error}; left out here")
     for name, (steps_goal, snapshot_goal) in GOALS.items():
         env = registry.make(name)
         episodes = [_expert_actions(env, task) for task in range(EPISODES)]
