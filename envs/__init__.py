@@ -10,6 +10,7 @@ for _name, _class in {
     "babyai": "BabyAIEnv",
     "maze": "MazeEnv",
     "pddl": "PDDLEnv",
+    "sheet": "SheetEnv",
     "textcraft": "TextCraftEnv",
     "todo": "TodoEnv",
     "weather": "WeatherEnv",

@@ -12,16 +12,15 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
+from envs.tools.backend import Refused
+from envs.tools.grammar import shorten
+
 MAX_ROW, MAX_COL = 9_999_999, 18_278
 """The last row and column that A1 notation names here: seven digits and ZZZ."""
 
 _A1 = re.compile(r"\$?([A-Za-z]{1,3})\$?([1-9][0-9]{0,6})")
 _FORMAT = re.compile(r"(?P<currency>\$?)(?P<group>#,##)?0(?:\.(?P<places>0+))?(?P<percent>%?)")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
-
-
-class SheetError(Exception):
-    """What an action asked cannot be done; the text tells the agent why, and nothing has changed."""
 
 
 class CellError(NamedTuple):
@@ -92,11 +91,11 @@ def parse_address(text: str) -> tuple[int, int]:
     """C2 -> (2, 3).
 
     Raises:
-        SheetError: It is not the A1 notation of one cell.
+        Refused: It is not the A1 notation of one cell.
     """
     match = _A1.fullmatch(text.strip())
     if match is None:
-        raise SheetError(f"{short(text)} is not a cell in A1 notation, such as B2 (get_A1_annotation helps)")
+        raise Refused(f"{shorten(text)!r} is not a cell in A1 notation, such as B2 (get_A1_annotation helps)")
     return int(match[2]), column_number(match[1])
 
 
@@ -104,7 +103,7 @@ def parse_box(start: str, end: str) -> Box:
     """The rectangle between two opposite corners, in A1 notation.
 
     Raises:
-        SheetError: A corner is not the A1 notation of one cell.
+        Refused: A corner is not the A1 notation of one cell.
     """
     (row, col), (other_row, other_col) = parse_address(start), parse_address(end)
     return Box(min(row, other_row), min(col, other_col), max(row, other_row), max(col, other_col))
@@ -183,8 +182,3 @@ def _general(value: float) -> str:
     places = max(0, 9 - exact.adjusted())
     text = f"{exact.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def short(text: str) -> str:
-    """A text as an error message repeats it: quoted, 40 characters at most."""
-    return repr(text if len(text) <= 40 else f"{text[:37]}...")

@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from envs.sheet.cells import SheetError, short
+from envs.tools.backend import Refused
+from envs.tools.grammar import shorten
 
 MAX_CHARS = 500
 MAX_STATES = 2_000
@@ -37,11 +38,11 @@ def matcher(query: str) -> Match:
     """Which of some texts a query is found in; like upstream, a plain text is a regular expression, too.
 
     Raises:
-        SheetError: The query is too long, no regular expression, or of a kind that cannot be run safely. The function
+        Refused: The query is too long, no regular expression, or of a kind that cannot be run safely. The function
             that is returned raises it when the budget is used up.
     """
     if len(query) > MAX_CHARS:
-        raise SheetError(f"The query has {len(query)} characters; {MAX_CHARS} at most are searched for")
+        raise Refused(f"The query has {len(query)} characters; {MAX_CHARS} at most are searched for")
     pattern, flags = _compiled(query) if query.lstrip().startswith("re.compile(") else (query, 0)
     if not set(pattern) & set(r".^$*+?{}[]\|()") and not flags:
         return lambda texts: [pattern in text for text in texts]
@@ -52,13 +53,13 @@ def matcher(query: str) -> Match:
             search = re.compile(pattern, flags).search
             return lambda texts: [search(text) is not None for text in texts]
     except (re.error, RecursionError, OverflowError, ValueError) as error:
-        raise SheetError(f"{short(pattern)} is no regular expression: {error}") from None
+        raise Refused(f"{shorten(pattern)!r} is no regular expression: {error}") from None
     return automaton.search
 
 
 def _compiled(query: str) -> tuple[str, int]:
     """Pattern and flags of `re.compile('...', re.IGNORECASE)`."""
-    wrong = SheetError(f"{short(query)} is not of the form re.compile('pattern')")
+    wrong = Refused(f"{shorten(query)!r} is not of the form re.compile('pattern')")
     try:
         call = ast.parse(query.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -100,7 +101,7 @@ class _Automaton:
                 present = self._closure({*present, self._first}, text, at)
                 steps += len(present)
                 if steps > MAX_STEPS:
-                    raise SheetError("The query takes too long to match; use a simpler pattern")
+                    raise Refused("The query takes too long to match; use a simpler pattern")
                 if self._final in present:
                     hit = True
                     break
@@ -140,7 +141,7 @@ class _Automaton:
 
     def _state(self, following: tuple[int, ...] = (), test: _Test | None = None, condition: str = "") -> int:
         if len(self._next) >= MAX_STATES:
-            raise SheetError(f"The pattern is too large (more than {MAX_STATES} states); use a simpler one")
+            raise Refused(f"The pattern is too large (more than {MAX_STATES} states); use a simpler one")
         self._next.append(list(following))
         self._tests.append(test)
         self._conditions.append(condition)
@@ -165,7 +166,7 @@ class _Automaton:
             return self._repeat(least, most, body, following)
         if code == "AT":
             return self._state((following,), condition=str(argument))
-        raise SheetError(f"The pattern uses {code.lower().replace('_', ' ')}, which is not supported")
+        raise Refused(f"The pattern uses {code.lower().replace('_', ' ')}, which is not supported")
 
     def _repeat(self, least: int, most: Any, body: Any, following: int) -> int:
         if str(most) == "MAXREPEAT":

@@ -13,8 +13,10 @@ from openpyxl.comments import Comment
 from openpyxl.worksheet.worksheet import Worksheet
 
 from atlas_ray.errors import DataError
-from envs.sheet.cells import EMPTY, Box, Cell, Formula, SheetError, Value, address, parse_address, short
+from envs.sheet.cells import EMPTY, Box, Cell, Formula, Value, address, parse_address
 from envs.sheet.worksheet import Sheet
+from envs.tools.backend import Refused
+from envs.tools.grammar import shorten
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class Workbook:
         """A worksheet by its name.
 
         Raises:
-            SheetError: There is none of that name.
+            Refused: There is none of that name.
         """
         for sheet in self.sheets:
             if sheet.name == name:
                 return sheet
         names = ", ".join(sheet.name for sheet in self.sheets)
-        raise SheetError(f"There is no sheet {short(name)}; there are {names}")
+        raise Refused(f"There is no sheet {shorten(name)!r}; there are {names}")
 
     def open(self, name: str) -> Workbook:
         """With another sheet open."""
@@ -45,10 +47,10 @@ class Workbook:
         """The open sheet.
 
         Raises:
-            SheetError: None is open.
+            Refused: None is open.
         """
         if self.current is None:
-            raise SheetError("Please open a sheet before operating it")
+            raise Refused("Please open a sheet before operating it")
         return self.sheet(self.current)
 
     def changed(self, sheet: Sheet) -> Workbook:
@@ -59,7 +61,7 @@ class Workbook:
         """With a sheet deleted."""
         gone = self.sheet(name)
         if len(self.sheets) == 1:
-            raise SheetError("You can't remove all the sheets in a document.")
+            raise Refused("You can't remove all the sheets in a document.")
         kept = tuple(sheet for sheet in self.sheets if sheet is not gone)
         return Workbook(kept, None if self.current == gone.name else self.current)
 

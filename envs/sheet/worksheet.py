@@ -15,7 +15,8 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 from envs.sheet import formula, references
-from envs.sheet.cells import EMPTY, Box, Cell, Formula, SheetError, Value, address, show
+from envs.sheet.cells import EMPTY, Box, Cell, Formula, Value, address, show
+from envs.tools.backend import Refused
 
 Axis = Literal["row", "col"]
 Row = tuple[Cell, ...]
@@ -59,28 +60,28 @@ class Sheet:
         return formula.evaluate_all([[cell.content for cell in row] for row in self.rows])
 
     @cached_property
-    def shown(self) -> Table:
-        """The texts of all cells up to the last row and column with content; [[]] where there is none.
-
-        Every cell of a merged rectangle shows its upper left cell's text.
-        """
+    def plain(self) -> Table:
+        """The texts of all cells up to the last row and column with content; [[]] where there is none."""
         table = [
             [show(value, self._format(cell)) for cell, value in zip(row, values)]
             for row, values in zip(self.rows, self.values)
         ]
         height = max((n for n, row in enumerate(table, 1) if any(row)), default=0)
         width = max((n for row in table for n, text in enumerate(row, 1) if text), default=0)
-        table = [row[:width] for row in table[:height]] or [[]]
-        for box in self.merges:
-            for row in table[box.top - 1 : box.bottom]:
-                row[box.left - 1 : box.right] = [table[box.top - 1][box.left - 1]] * len(row[box.left - 1 : box.right])
-        return table
+        return [row[:width] for row in table[:height]] or [[]]
 
-    def text(self, row: int, col: int) -> str:
-        """The text that one cell shows by itself; the covered cells of a merged rectangle are empty."""
-        if row > len(self.rows) or col > len(self.rows[0]):
-            return ""
-        return show(self.values[row - 1][col - 1], self._format(self.cell(row, col)))
+    @cached_property
+    def shown(self) -> Table:
+        """The same with the text of the upper left cell in all cells of a merged rectangle."""
+        if not self.merges:
+            return self.plain
+        table = [list(row) for row in self.plain]
+        for box in self.merges:
+            if box.top <= len(table) and box.left <= len(table[0]):
+                text = table[box.top - 1][box.left - 1]
+                for row in table[box.top - 1 : box.bottom]:
+                    row[box.left - 1 : box.right] = [text] * len(row[box.left - 1 : box.right])
+        return table
 
     def calculate(self, text: str) -> str:
         """What a formula would show in an unformatted cell of this sheet."""
@@ -125,7 +126,7 @@ class Sheet:
         length = max(size[1], *map(len, lines))
         self.require(*_by_axis(axis, max(size[0], at - 1) + len(lines), length), grown=True)
         if length > (self.n_cols if axis == "row" else self.n_rows):
-            raise SheetError(f"Each {axis} may have {self.n_cols if axis == 'row' else self.n_rows} values at most")
+            raise Refused(f"Each {axis} may have {self.n_cols if axis == 'row' else self.n_rows} values at most")
         old = _lines(_padded(self.rows, *_by_axis(axis, at - 1, length)), axis)
         model_at = at - 2 if inherit else at - 1
         model = old[model_at] if 0 <= model_at < len(old) else ()
@@ -144,7 +145,7 @@ class Sheet:
         for number in chosen:
             self._require_number(axis, number, n_lines)
         if len(chosen) >= n_lines:
-            raise SheetError(f"You can't delete all the {axis}s on the sheet.")
+            raise Refused(f"You can't delete all the {axis}s on the sheet.")
         sheet = self
         for number in chosen:
             sheet = sheet._without(axis, number)
@@ -169,7 +170,7 @@ class Sheet:
         """Sort all rows below the frozen ones by one column; the order of equals stays, empty cells come last."""
         self._require_number("col", col, self.n_cols)
         if any(box.bottom > self.frozen_rows for box in self.merges):
-            raise SheetError("You can't sort a range that contains merged cells.")
+            raise Refused("You can't sort a range that contains merged cells.")
         first = self.frozen_rows
         present = range(first, len(self.rows))
         keyed = [(number, self.values[number][col - 1] if col <= len(self.rows[0]) else None) for number in present]
@@ -187,12 +188,12 @@ class Sheet:
         """Merge a rectangle into one cell that keeps the upper left cell's value."""
         self.require(box.bottom, box.right)
         if box.top == box.bottom and box.left == box.right:
-            raise SheetError("A merge needs at least two cells.")
+            raise Refused("A merge needs at least two cells.")
         within = [old for old in self.merges if _overlap(old, box)]
         if any(not (box.holds(old.top, old.left) and box.holds(old.bottom, old.right)) for old in within):
-            raise SheetError("You must select all cells in a merged range to merge or unmerge them.")
+            raise Refused("You must select all cells in a merged range to merge or unmerge them.")
         if (box.top <= self.frozen_rows < box.bottom) or (box.left <= self.frozen_cols < box.right):
-            raise SheetError("You can't merge frozen and non-frozen rows or columns.")
+            raise Refused("You can't merge frozen and non-frozen rows or columns.")
         rows = tuple(
             tuple(
                 cell._replace(content=None)
@@ -210,9 +211,9 @@ class Sheet:
         rows = self.frozen_rows if rows is None else rows
         cols = self.frozen_cols if cols is None else cols
         if not (0 <= rows < self.n_rows and 0 <= cols < self.n_cols):
-            raise SheetError("You can't freeze all visible rows or columns on the sheet.")
+            raise Refused("You can't freeze all visible rows or columns on the sheet.")
         if any(box.top <= rows < box.bottom or box.left <= cols < box.right for box in self.merges):
-            raise SheetError("You can't freeze rows or columns which contain only part of a merged cell.")
+            raise Refused("You can't freeze rows or columns which contain only part of a merged cell.")
         return replace(self, frozen_rows=rows, frozen_cols=cols)
 
     # -- inside ---------------------------------------------------------------------------------------------------
@@ -220,17 +221,17 @@ class Sheet:
     def require(self, row: int, col: int, *, grown: bool = False) -> None:
         """Refuse a position beyond the grid (which is about to grow, where `grown`) and a sheet of too many cells."""
         if not grown and (row > self.n_rows or col > self.n_cols):
-            raise SheetError(
+            raise Refused(
                 f"Range ({self.name}!{address(row, col)}) exceeds grid limits. "
                 f"Max rows: {self.n_rows}, max columns: {self.n_cols}"
             )
         if max(row, len(self.rows)) * max(col, len(self.rows[0]) if self.rows else 0) > MAX_CELLS:
-            raise SheetError(f"The sheet would reach {address(row, col)}; it may hold {MAX_CELLS} cells at most")
+            raise Refused(f"The sheet would reach {address(row, col)}; it may hold {MAX_CELLS} cells at most")
 
     def _require_number(self, axis: Axis, number: int, last: int) -> None:
         if not 1 <= number <= last:
             name = "row" if axis == "row" else "column"
-            raise SheetError(f"There is no {name} {number}: {name}s are numbered 1 to {last}")
+            raise Refused(f"There is no {name} {number}: {name}s are numbered 1 to {last}")
 
     def _size(self, axis: Axis) -> tuple[tuple[int, int], int]:
         """Lines and their length in `rows`, and the lines of the grid."""
@@ -241,6 +242,20 @@ class Sheet:
         if axis == "row":
             return replace(self, rows=rows, merges=merges, n_rows=self.n_rows + by)
         return replace(self, rows=rows, merges=merges, n_cols=self.n_cols + by)
+
+
+def agreement(table: Table, gold: Table) -> float:
+    """Upstream's score: equal cells by cells in both tables' common rows and columns.
+
+    Both tables are rectangular, from A1; 0 where they have no cell in common.
+    """
+    height, width = min(len(table), len(gold)), min(len(table[0]), len(gold[0])) if table and gold else 0
+    same = sum(
+        one == other
+        for row, right in zip(table[:height], gold[:height])
+        for one, other in zip(row[:width], right[:width])
+    )
+    return same / (height * width) if height * width else 0.0
 
 
 def _by_axis(axis: Axis, line: int, place: int) -> tuple[int, int]:

@@ -60,6 +60,14 @@ def parse_arguments(text: str) -> dict[str, Any]:
     Raises:
         ArgumentError: It is neither, is no object, is nested too deeply, or holds a number that is not finite.
     """
+    value = parse_value(text)
+    if not isinstance(value, dict):
+        raise ArgumentError(f'it is a {type(value).__name__}, not an object such as {{"name": "value"}}')
+    return value
+
+
+def parse_value(text: str) -> Any:
+    """Read one JSON value, or else a Python literal of the same types; raises as `parse_arguments`."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -67,10 +75,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
             value = ast.literal_eval(_QuotePatterns().visit(ast.parse(text.strip(), mode="eval")))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise ArgumentError('it is no JSON object such as {"name": "value"}') from None
-    if not isinstance(value, dict):
-        raise ArgumentError(f'it is a {type(value).__name__}, not an object such as {{"name": "value"}}')
-    plain: dict[str, Any] = _plain(value, 0)
-    return plain
+    return _plain(value, 0)
 
 
 class _QuotePatterns(ast.NodeTransformer):

@@ -1,0 +1,148 @@
+"""Sheet: bring a worksheet into the state that a goal describes (AgentGym's sheet, on Google Sheets upstream).
+
+The score is upstream's: the share of cells that agree with the right table, over what both tables have, at its best
+so far. The workbook is in `worksheet.py` and `store.py`, tasks come from `edits.py` and `arrangements.py` or from
+upstream's files.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from atlas_ray.environments.contract import EnvironmentCard, Outcome
+from atlas_ray.errors import ConfigError, DataError, EnvironmentError
+from envs.sheet.actions import EXAMPLE, HINT, TOOLBOX
+from envs.sheet.arrangements import ARRANGEMENTS
+from envs.sheet.edits import EDITS
+from envs.sheet.store import SheetStore
+from envs.sheet.workbook import Workbook, read_xlsx
+from envs.sheet.worksheet import Table, agreement
+from envs.tools.backend import check_kind
+from envs.tools.env import ToolEnv
+from envs.tools.files import read_tasks
+from envs.tools.grammar import observation_text
+from envs.tools.tasks import Play, Task, TaskSet, generate, use
+
+TEMPLATES = (*EDITS, *ARRANGEMENTS)
+WORKBOOKS = ("sheets.xlsx", "Test Sheet-For Copy.xlsx")
+"""What upstream's workbook is called if it is not named: as here, as upstream."""
+
+_STEP = re.compile(r"Action \d+: (\w+) with Action Input: (\{.*\})")
+
+
+class SheetEnv(ToolEnv):
+    """Tasks on a workbook; `info["score"]` is the best agreement of the open sheet with the right table.
+
+    Args:
+        data: A task file in upstream's format instead of the generated tasks.
+        workbook: The .xlsx file with the start sheets of those tasks; the file beside `data` unless given.
+        backend: "offline", or "live" for a Google account; see `live.py`.
+        max_rounds: Rounds before truncation, the paper's 15 unless given.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: str | Path | None = None,
+        workbook: str | Path | None = None,
+        backend: str = "offline",
+        max_rounds: int | None = None,
+    ) -> None:
+        if workbook is not None and data is None:
+            raise ConfigError("sheet: workbook=PATH is the start state of data=PATH; give both")
+        kind = check_kind("sheet", backend)
+        tasks = generated() if data is None else _read(data, workbook)
+        if kind == "live":
+            raise ConfigError("sheet: the live backend is not there yet; use backend 'offline'")
+        self._store = SheetStore(_workbook)
+        card = EnvironmentCard(
+            name="sheet",
+            held_in=False,
+            metric="mean_reward",
+            max_rounds=15,
+            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
+            n_train=len(tasks.train),
+            n_test=len(tasks.test),
+            source="AgentGym agentenv-sheet (AgentBoard heritage); own workbooks and tasks",
+            action_rule="last",
+        )
+        super().__init__(
+            card,
+            toolbox=TOOLBOX,
+            backend=self._store,
+            tasks=tasks,
+            templates=TEMPLATES if data is None else (),
+            max_rounds=max_rounds,
+        )
+
+    def _judge(self, finished: bool, given: Any) -> float:
+        table = self._store.table()
+        return 0.0 if table is None else agreement(table, self.task.final)
+
+    def _solved(self, score: float) -> bool:
+        # Parts of a sheet can agree fully; solved is a table that is right as a whole.
+        return self._success or self._store.table() == self.task.final
+
+    def _finish(self, arguments: Mapping[str, Any]) -> Outcome:
+        table = self._store.finish()
+        score = max(self._score, self._judge(True, None))
+        return Outcome(observation_text(table), score, self._solved(score), done=True)
+
+    def _play_file(self, task: Task) -> Play:
+        steps = _STEP.findall(str(task.parameters.get("reference", "")))
+        name = sheet_of(task)
+        if not steps or name is None:
+            raise EnvironmentError(f"sheet: {task.origin} has no reference solution, so there is no expert for it")
+        yield use(f'The goal is about the sheet "{name}", so I open it first.', "open_sheet", name=name)
+        for n, (action, arguments) in enumerate(steps, 1):
+            thought = f"Step {n} of the {len(steps)} of the reference solution is {action}."
+            yield use(thought, action, **ast.literal_eval(arguments))
+        yield use("All steps of the reference solution are taken, so I finish.", "finish")
+
+
+def sheet_of(task: Task) -> str | None:
+    """The sheet that a goal of upstream names: the first "Sheet" with a number, in quotes."""
+    match = re.search(r'"(Sheet\d{1,2})"', task.goal)
+    return match[1] if match else None
+
+
+@cache
+def generated() -> TaskSet:
+    """The generated tasks, 200 for training and 20 for tests."""
+    return generate("sheet", TEMPLATES)
+
+
+def _workbook(task: Task) -> Workbook:
+    workbook: Workbook = task.setting["workbook"]
+    return workbook
+
+
+def _read(data: str | Path, workbook: str | Path | None) -> TaskSet:
+    """Upstream's tasks; sheets called "Answer" with a number are what a task must lead to, and are left out."""
+    if workbook is None:
+        present = [Path(data).parent / name for name in WORKBOOKS if (Path(data).parent / name).is_file()]
+        if not present:
+            raise DataError(f"{Path(data).parent}: holds no {WORKBOOKS[0]}; give the start sheets as workbook=PATH")
+        workbook = present[0]
+    book = read_xlsx(workbook, lambda name: not re.fullmatch(r"Answer\d*", name))
+    tasks = read_tasks(data, "sheet")
+    return TaskSet((), tuple(replace(task, setting={"workbook": book}, final=_table(task)) for task in tasks.test))
+
+
+def _table(task: Task) -> Table:
+    try:
+        text = task.final if isinstance(task.final, str) else json.dumps(task.final)
+        return TypeAdapter(list[list[str]]).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{task.origin}: field additional_info.answer.{where}: {first['msg']}") from None
