@@ -23,6 +23,7 @@ from atlas_ray.errors import ConfigError, DataError, EnvironmentError
 from envs.sheet.actions import EXAMPLE, HINT, TOOLBOX
 from envs.sheet.arrangements import ARRANGEMENTS
 from envs.sheet.edits import EDITS
+from envs.sheet.live import GoogleSheets
 from envs.sheet.store import SheetStore
 from envs.sheet.workbook import Workbook, read_xlsx
 from envs.sheet.worksheet import Table, agreement
@@ -61,9 +62,7 @@ class SheetEnv(ToolEnv):
             raise ConfigError("sheet: workbook=PATH is the start state of data=PATH; give both")
         kind = check_kind("sheet", backend)
         tasks = generated() if data is None else _read(data, workbook)
-        if kind == "live":
-            raise ConfigError("sheet: the live backend is not there yet; use backend 'offline'")
-        self._store = SheetStore(_workbook)
+        self._store = (GoogleSheets if kind == "live" else SheetStore)(_workbook)
         card = EnvironmentCard(
             name="sheet",
             held_in=False,

@@ -66,22 +66,12 @@ class Sheet:
             [show(value, self._format(cell)) for cell, value in zip(row, values)]
             for row, values in zip(self.rows, self.values)
         ]
-        height = max((n for n, row in enumerate(table, 1) if any(row)), default=0)
-        width = max((n for row in table for n, text in enumerate(row, 1) if text), default=0)
-        return [row[:width] for row in table[:height]] or [[]]
+        return trimmed(table)
 
     @cached_property
     def shown(self) -> Table:
         """The same with the text of the upper left cell in all cells of a merged rectangle."""
-        if not self.merges:
-            return self.plain
-        table = [list(row) for row in self.plain]
-        for box in self.merges:
-            if box.top <= len(table) and box.left <= len(table[0]):
-                text = table[box.top - 1][box.left - 1]
-                for row in table[box.top - 1 : box.bottom]:
-                    row[box.left - 1 : box.right] = [text] * len(row[box.left - 1 : box.right])
-        return table
+        return spread(self.plain, self.merges)
 
     def calculate(self, text: str) -> str:
         """What a formula would show in an unformatted cell of this sheet."""
@@ -242,6 +232,24 @@ class Sheet:
         if axis == "row":
             return replace(self, rows=rows, merges=merges, n_rows=self.n_rows + by)
         return replace(self, rows=rows, merges=merges, n_cols=self.n_cols + by)
+
+
+def trimmed(table: Table) -> Table:
+    """A rectangular table up to its last row and column with a text; [[]] if it has none."""
+    height = max((n for n, row in enumerate(table, 1) if any(row)), default=0)
+    width = max((n for row in table for n, text in enumerate(row, 1) if text), default=0)
+    return [row[:width] for row in table[:height]] or [[]]
+
+
+def spread(table: Table, merges: Iterable[Box]) -> Table:
+    """The table with the text of the upper left cell in all cells of each merged rectangle."""
+    spread_out = [list(row) for row in table]
+    for box in merges:
+        if box.top <= len(table) and box.left <= len(table[0]):
+            text = table[box.top - 1][box.left - 1]
+            for row in spread_out[box.top - 1 : box.bottom]:
+                row[box.left - 1 : box.right] = [text] * len(row[box.left - 1 : box.right])
+    return spread_out
 
 
 def agreement(table: Table, gold: Table) -> float:
