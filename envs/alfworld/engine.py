@@ -106,15 +106,17 @@ def _logic(verbs: Verbs) -> tuple[str, str]:
 
 
 def _remember() -> None:
-    """Let the engine's two pure but slow functions keep their results.
+    """Let the engine's three pure but slow functions keep their results.
 
     The engine translates each problem a second time for its planner, which nobody asks here; it gets the first again.
     """
     import fast_downward
     from textworld.envs.pddl import textgen
+    from textworld.logic import Rule
 
     translate = lru_cache(maxsize=2)(fast_downward.pddl2sas)
     fast_downward.pddl2sas = lambda domain, problem, **options: translate(domain, problem)
+    Rule.parse_conjunctive_query = cache(Rule.parse_conjunctive_query)
     parse = cache(textgen._parse_and_convert)
     textgen._parse_and_convert = lambda *text, **options: deepcopy(parse(*text, **options))
 

@@ -78,7 +78,7 @@ def read_problem(text: str, where: str) -> Problem:
         _check_arity(predicate, arguments, where)
         unknown = next((argument for argument in arguments if argument not in types), None)
         if unknown is not None:
-            raise DataError(f"{where}: field pddl_problem: {unknown!r} of init ({match[1].strip()}) is not declared")
+            raise DataError(f"{where}: field pddl_problem: {unknown!r} of init ({predicate} ...) is not declared")
         if predicate in FLUENTS:
             first.add((predicate, *arguments))
         else:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from atlas_ray.environments import check_env
 from atlas_ray.errors import AtlasError, ConfigError, DataError, EnvironmentError
@@ -217,6 +219,26 @@ def test_a_bad_row_is_an_error_of_its_own(tmp_path: Path, row: Any, complaint: s
         env.reset(options={"task": 1, "split": "test"})
     env.reset(options={"task": 0, "split": "test"})
     assert env.step("go to shelf 1")[0].startswith("On the shelf 1, you see a apple 1")
+
+
+_pieces = st.sampled_from(["", "(", ")", "exists", "and", "not", "=", "?o", "mug_bar_1", "- object", "(:goal"])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, len(HOUSE)), st.integers(0, 60), _pieces), min_size=1, max_size=3))
+def test_a_damaged_problem_is_read_or_refused(damage: list[tuple[int, int, str]]) -> None:
+    text = HOUSE
+    for start, length, piece in damage:
+        text = text[:start] + piece + text[start + length :]
+    try:
+        house = Household(read_problem(text, "here"), "put")
+    except DataError as error:
+        complaint = str(error)
+        assert complaint == " ".join(complaint.split())
+        return
+    for command in sorted(house.commands()):
+        assert house.act(command)
+        assert isinstance(house.won, bool)
 
 
 def test_bad_paths_are_refused(tmp_path: Path) -> None:
