@@ -20,6 +20,8 @@ from envs.sheet.references import place
 
 MAX_TOKENS = 300
 """A longer formula is #ERROR!, which bounds how deep its tree is."""
+MAX_CHARS = 50_000
+"""A cell holds no longer text, as in Google Sheets; joining to more is #VALUE!."""
 
 AGGREGATES = ("SUM", "AVERAGE", "COUNT", "MAX", "MIN", "MINUS", "PRODUCT")
 
@@ -241,7 +243,8 @@ def _binary(sign: str, left: Value, right: Value) -> Value:
     if sign in _COMPARE:
         return _COMPARE[sign](sort_key(left), sort_key(right))
     if sign == "&":
-        return _text(left) + _text(right)
+        text = _text(left) + _text(right)
+        return text if len(text) <= MAX_CHARS else VALUE
     a, b = _number(left), _number(right)
     if isinstance(a, CellError):
         return a

@@ -22,7 +22,7 @@ Axis = Literal["row", "col"]
 Row = tuple[Cell, ...]
 Table = list[list[str]]
 
-MAX_CELLS = 20_000
+MAX_CELLS = 10_000
 """Cells that a sheet may hold; a write beyond that is refused."""
 
 
