@@ -11,8 +11,9 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -171,12 +172,16 @@ class FolderGames:
 
     def find(self, task: str, trial: str) -> tuple[Split, int] | None:
         """See `Games`."""
-        splits: tuple[Split, Split] = ("train", "test")
-        for split in splits:
-            for number, path in enumerate(self._files[split]):
-                if path.parent.name == trial and path.parent.parent.name == task:
-                    return split, number
-        return None
+        return self._index.get((task, trial))
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], tuple[Split, int]]:
+        splits: tuple[Split, Split] = ("test", "train")
+        return {
+            (path.parent.parent.name, path.parent.name): (split, number)
+            for split in splits
+            for number, path in enumerate(self._files[split])
+        }
 
 
 def _game_files(folder: Path) -> list[Path]:
@@ -210,14 +215,16 @@ class FileGames:
 
     def find(self, task: str, trial: str) -> tuple[Split, int] | None:
         """See `Games`; the split is the row's own."""
-        needles = (json.dumps(task).encode(), json.dumps(trial).encode())
-        for number, packed in enumerate(self._rows):
-            line = zlib.decompress(packed)
-            if all(needle in line for needle in needles):
+        return self._index.get((task, trial))
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], tuple[Split, int]]:
+        places: dict[tuple[str, str], tuple[Split, int]] = {}
+        for number in range(len(self._rows)):
+            with suppress(DataError):  # a bad row is an error when it is played, not when another is looked for
                 game = self.game("train", number)
-                if (game.task, game.trial) == (task, trial):
-                    return game.split, number
-        return None
+                places[game.task, game.trial] = (game.split, number)
+        return places
 
 
 @lru_cache(maxsize=4)
