@@ -9,6 +9,7 @@ for _name, _class in {
     "alfworld": "ALFWorldEnv",
     "babyai": "BabyAIEnv",
     "maze": "MazeEnv",
+    "movie": "MovieEnv",
     "pddl": "PDDLEnv",
     "sheet": "SheetEnv",
     "textcraft": "TextCraftEnv",

@@ -8,7 +8,7 @@ failed to give.
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
@@ -57,7 +57,7 @@ class ToolEnv(TextEnv):
         card: With `n_train` and `n_test` of `tasks`.
         toolbox: The tools.
         backend: Carries them out; this environment has it for itself.
-        tasks: What there is to do.
+        tasks: What there is to do, or what makes it, called when the first episode begins.
         templates: Those that `tasks` were made from; empty where they came from a file.
         max_rounds: As in `TextEnv`.
     """
@@ -72,7 +72,7 @@ class ToolEnv(TextEnv):
         *,
         toolbox: Toolbox,
         backend: Backend,
-        tasks: TaskSet,
+        tasks: TaskSet | Callable[[], TaskSet],
         templates: tuple[Template, ...] = (),
         max_rounds: int | None = None,
     ) -> None:
@@ -131,6 +131,8 @@ class ToolEnv(TextEnv):
     # -- the environment contract ---------------------------------------------------------------------------------
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
+        if not isinstance(self._tasks, TaskSet):
+            self._tasks = self._tasks()
         self._current = self._tasks.of(split)[task]
         self._log, self._faults = (), 0
         self.backend.open(self._current)
@@ -202,7 +204,7 @@ class ToolEnv(TextEnv):
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """The line of the task file, counted from 0; see `TextEnv.locate`."""
         number = str(item_id).removeprefix(f"{self.card.name}_")
-        if self._tasks.test and not self._templates and number.isdecimal() and int(number) < len(self._tasks.test):
+        if not self._templates and number.isdecimal() and int(number) < self.card.n_test:
             return "test", int(number)
         return super().locate(item_id)
 

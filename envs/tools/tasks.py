@@ -16,6 +16,9 @@ from atlas_ray.environments.contract import Split
 
 Difficulty = Literal["easy", "hard"]
 
+N_TRAIN, N_TEST = 200, 20
+"""Tasks that are generated for each environment."""
+
 _QUOTES = "'\"`“”‘’"
 
 
@@ -152,7 +155,7 @@ class TaskSet(NamedTuple):
         return self.train if split == "train" else self.test
 
 
-def generate(name: str, templates: Sequence[Template], *, n_train: int = 200, n_test: int = 20) -> TaskSet:
+def generate(name: str, templates: Sequence[Template], *, n_train: int = N_TRAIN, n_test: int = N_TEST) -> TaskSet:
     """Make an environment's tasks: every template in turn, no two tasks the same, then shuffled.
 
     The first n tasks of a split are a fair sample of the templates. The same in any process.

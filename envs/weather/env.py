@@ -11,6 +11,7 @@ from atlas_ray.environments.contract import EnvironmentCard
 from envs.tools.backend import BackendKind, check_kind
 from envs.tools.env import ToolEnv, need_file_for_live
 from envs.tools.files import read_tasks
+from envs.tools.tasks import N_TEST, N_TRAIN
 from envs.weather.backend import OfflineWeather, WeatherBackend, setting_of
 from envs.weather.live import LiveWeather
 from envs.weather.tasks import TEMPLATES, tasks
@@ -37,8 +38,8 @@ class WeatherEnv(ToolEnv):
     ) -> None:
         kind = check_kind("weather", backend)
         need_file_for_live("weather", kind, data)
-        chosen = tasks() if data is None else read_tasks(data, "weather")
-        for task in chosen.test:
+        chosen = None if data is None else read_tasks(data, "weather")
+        for task in () if chosen is None else chosen.test:
             setting_of(task)
         card = EnvironmentCard(
             name="weather",
@@ -46,8 +47,8 @@ class WeatherEnv(ToolEnv):
             metric="success_rate",
             max_rounds=10,
             instruction=TOOLBOX.instruction(HINT, EXAMPLE),
-            n_train=len(chosen.train),
-            n_test=len(chosen.test),
+            n_train=N_TRAIN if chosen is None else len(chosen.train),
+            n_test=N_TEST if chosen is None else len(chosen.test),
             source="AgentGym's Weather tools (AgentBoard); generated tasks on a deterministic climate",
             action_rule="last",
         )
@@ -55,8 +56,8 @@ class WeatherEnv(ToolEnv):
             card,
             toolbox=TOOLBOX,
             backend=backend if isinstance(backend, WeatherBackend) else _backend(kind),
-            tasks=chosen,
-            templates=TEMPLATES if data is None else (),
+            tasks=chosen or tasks,
+            templates=TEMPLATES if chosen is None else (),
             max_rounds=max_rounds,
         )
 
