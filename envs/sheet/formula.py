@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol, cast
 from envs.sheet.cells import Box, CellError, Formula, Value
 from envs.sheet.references import place
 
-MAX_TOKENS = 300
-"""A longer formula is #ERROR!, which bounds how deep its tree is."""
+MAX_SIGNS = 200
+"""Operators and parentheses of a formula; more are #ERROR!, which bounds how deep its tree is."""
 MAX_CHARS = 50_000
 """A cell holds no longer text, as in Google Sheets; joining to more is #VALUE!."""
 
@@ -129,7 +129,7 @@ class _Parser:
                 raise _SyntaxError
             self._tokens.append((match.lastgroup, match[match.lastgroup]))
             at = match.end()
-        if len(self._tokens) > MAX_TOKENS:
+        if sum(kind == "sign" and lexeme not in ",;:" for kind, lexeme in self._tokens) > MAX_SIGNS:
             raise _SyntaxError
         self._at = 0
 

@@ -119,7 +119,8 @@ class TodoistBackend:
         return {"message": "Update the project successfully.", "project": _project(project)}
 
     def get_tasks(self, project_id: str) -> list[dict[str, Any]]:
-        pages = self._call(lambda: list(self._api.get_tasks(project_id=_checked(project_id))))
+        project_id = _checked(project_id)
+        pages = self._call(lambda: list(self._api.get_tasks(project_id=project_id)))
         return [_task(task) for task in sorted((t for page in pages for t in page), key=lambda t: t.order)]
 
     def get_task_description(self, task_id: str) -> dict[str, Any]:

@@ -212,7 +212,9 @@ def test_live_failures_are_observations_and_counted_faults(live_env: tuple[TodoE
     assert ("is_favorite" in observation, info["faults"]) == (True, 6)
     observation, *_, info = env.step(format_call("delete_task", {"task_id": "nosuch"}))
     assert ("answers 404: Task not found" in observation, info["faults"]) == (True, 6)
-    assert "is no id" in _call(env, "delete_task", task_id="../projects/6X0002")
+    for tool, name in (("delete_task", "task_id"), ("get_tasks", "project_id")):
+        observation, *_, info = env.step(format_call(tool, {name: "../projects/6X0002"}))
+        assert ("is no id" in observation, info["faults"]) == (True, 6)
     todoist.failures = [Reply("down", 501)]
     observation, _, terminated, _, info = env.step(format_call("finish", {"answer": env.task.answer.value}))
     assert ("answers 501" in observation, terminated, info["faults"]) == (True, False, 7), "no zero score"

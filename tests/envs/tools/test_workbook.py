@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from envs.sheet.patterns import _Automaton, _parser, matcher
 from envs.sheet.workbook import Workbook, read_xlsx, write_xlsx
 from envs.sheet.worksheet import Axis, Sheet
 from envs.tools.backend import Refused
+from tests.reference import reference
 
 
 def _sheet(*rows: list[Any], **options: Any) -> Sheet:
@@ -55,6 +57,7 @@ def test_values_are_shown_as_google_sheets_shows_them(value: Value, number_forma
         ("=0^-1", "#DIV/0!"),
         ("=" + "(" * 100 + "1" + ")" * 100, "1"), ("=" + "(" * 400 + "1" + ")" * 400, "#ERROR!"),
         ("=" + "+".join(["1"] * 140), "140"),
+        ("=SUM(" + ",".join(["A1"] * 500) + ")", "1000"),
     ],
 )  # fmt: skip
 def test_formulas(text: str, shown: str) -> None:
@@ -239,3 +242,11 @@ def test_queries_that_cannot_be_run_are_refused(query: str, said: str) -> None:
 def test_no_query_takes_exponential_time() -> None:
     for query in ("(a+)+$", "(a|aa)+$", "(.*)*x", "(?:a?){50}a{50}b", "^(\\w+\\s?)*$", ".*.*.*.*.*="):
         assert matcher(query)(["a" * 200 + "!"]) == [False], query
+
+
+@reference("tools/sheets.xlsx")
+def test_upstreams_right_tables_are_shown_as_google_showed_them(path: str) -> None:
+    book = read_xlsx(path, lambda name: name.startswith("Answer"))
+    for line in Path(path).with_name("sheet.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert book.sheet(f"Answer{row['id'] + 1}").shown == json.loads(row["additional_info"]["answer"])
