@@ -27,7 +27,7 @@ Action: one of the available actions, such as go to [place], open [place], take 
 What you need may be in any place, behind doors too. "Nothing happens." means that the action is not available."""
 
 _WORDS = {"put": "put [thing] in/on [place]", "move": "move [thing] to [place]"}
-_VERBS = tuple("go open close take put move examine use heat clean cool slice look inventory help".split())
+_VERBS = tuple("go open close take put move examine use heat clean cool slice look inventory".split())
 
 
 class ALFWorldEnv(TextEnv):
@@ -36,7 +36,7 @@ class ALFWorldEnv(TextEnv):
     Args:
         data: Official games instead of generated ones: an ALFWORLD_DATA directory, or a .jsonl or .jsonl.xz file with
             the fields split, task, trial, goal and pddl_problem, of which task i is row i whatever the split.
-        verbs: "put" for the texts of alfworld 0.3, which AgentGym and AgentTraj-L have; "move" for those of 0.4.
+        verbs: "put" for the words of alfworld 0.3, which AgentGym and AgentTraj-L have; "move" for those of 0.4.
         backend: "python" for our own rules, "textworld" for the TextWorld engine in a process of its own (slow; needs
             `make engines`); a snapshot of it is restored by playing again.
         max_rounds: Rounds before truncation, the paper's 30 unless given.
@@ -125,7 +125,7 @@ class ALFWorldEnv(TextEnv):
         return (
             f"{NOTHING} An action is one line: go to, open, close or examine [place], examine or use [thing], "
             f"take [thing] from [place], {_WORDS[self._verbs]}, clean, heat or cool [thing] with [place], "
-            "slice [thing] with [thing], look, inventory or help."
+            "slice [thing] with [thing], look or inventory."
         )
 
     def valid_actions(self) -> list[str]:

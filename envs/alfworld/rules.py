@@ -47,7 +47,6 @@ _RESULTS = {"clean": "clean", "heat": "hot", "cool": "cool"}
 _CHANGEABLE = ("isclean", "iscool", "ishot", "issliced", "istoggled")
 _PUT = {"put": "put {} in/on {}", "move": "move {} to {}"}
 _PUT_DONE = {"put": "You put the {} in/on the {}.", "move": "You move the {} to the {}."}
-_PUT_HELP = {"put": "put (object) in/on (receptacle):  ", "move": "move (object) to (receptacle):  "}
 
 _HELP = """\
 Available commands:
@@ -57,7 +56,7 @@ Available commands:
   open (receptacle):                open a receptacle
   close (receptacle):               close a receptacle
   take (object) from (receptacle):  take an object from a receptacle
-  {put}place an object in or on a receptacle
+  move (object) to (receptacle):  place an object in or on a receptacle
   examine (something):              examine a receptacle or an object
   use (object):                     use an object
   heat (object) with (receptacle):  heat an object using a receptacle
@@ -81,8 +80,8 @@ class Household:
 
     Args:
         problem: The household and its goal.
-        verbs: "move" for the texts of alfworld 0.4 ("move X to Y", "You arrive at Y."); "put" for those of alfworld
-            0.3, which AgentGym plays ("put X in/on Y", no sentence on the arrival).
+        verbs: "move" for the texts of alfworld 0.4 ("move X to Y", "You arrive at Y.", help); "put" for those of
+            alfworld 0.3, which AgentGym plays ("put X in/on Y", no sentence on the arrival, no help).
     """
 
     def __init__(self, problem: Problem, verbs: Verbs) -> None:
@@ -133,7 +132,9 @@ class Household:
     def _list_commands(self) -> dict[str, Fact]:
         facts, place, held, name = self._facts, self._place, self._held, self._name
         found: dict[str, Fact] = {text: action for text, action in self._goto.items() if action[1] != place}
-        found |= {"look": ("look",), "inventory": ("inventory",), "help": ("help",)}
+        found |= {"look": ("look",), "inventory": ("inventory",)}
+        if self._verbs == "move":
+            found["help"] = ("help",)
         for receptacle in self._at[place]:
             where = name[receptacle]
             found[f"examine {where}"] = ("examine receptacle", receptacle)
@@ -178,7 +179,7 @@ class Household:
         if verb == "inventory":
             return self._inventory()
         if verb == "help":
-            return self._help()
+            return _HELP
         if verb == "examine":
             return self._examine(arguments[0])
         if verb == "examine receptacle":
@@ -268,9 +269,6 @@ class Household:
             return f"This is a normal {name}. In it, you see {_listed([f'a {self._name[one]}' for one in inner])}."
         has = traits | {trait for trait in _CHANGEABLE if (trait, thing) in self._facts}
         return next(sentence for properties, sentence in _SENTENCES if properties <= has).format(name)
-
-    def _help(self) -> str:
-        return _HELP.format(put=_PUT_HELP[self._verbs])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -106,6 +106,7 @@ def test_the_two_sets_of_verbs() -> None:
     new.act("go to fridge 1")
     assert new.act("go to shelf 1").startswith("You arrive at shelf 1. On the shelf 1, you see a apple 1, ")
     assert "move (object) to (receptacle)" in new.act("help")
+    assert old.act("help") == "Nothing happens."
     with pytest.raises(ConfigError, match="verbs is 'drop'"):
         ALFWorldEnv(verbs="drop")  # type: ignore[arg-type]
 
