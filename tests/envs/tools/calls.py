@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -51,10 +55,35 @@ def calls(env: ToolEnv, plausible: st.SearchStrategy[object]) -> st.SearchStrate
     return st.sampled_from([*names, "drop_all", "__init__", "save"]).flatmap(arguments)
 
 
+_FORBIDDEN = ("exec", "os.system", "os.exec", "subprocess.Popen", "socket.connect", "open", "pickle.find_class")
+_events: list[str] | None = None
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _events is not None and event in _FORBIDDEN:
+        _events.append(f"{event} {arguments}")
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def nothing_executed() -> Iterator[None]:
+    """No code is run, no process started, no file or connection opened meanwhile, as the interpreter itself reports."""
+    global _events
+    _events = []
+    try:
+        yield
+        assert _events == []
+    finally:
+        _events = None
+
+
 def assert_answered(env: TextEnv, action: str, changing: tuple[str, ...]) -> None:
     """Play one action: it is answered in words, and only a change that succeeded may change the state."""
     before = env.snapshot()
-    observation, reward, terminated, _, info = env.step(action)
+    with nothing_executed():
+        observation, reward, terminated, _, info = env.step(action)
     assert 0 < len(observation) < 20_000
     assert env.observation_space.contains(observation)
     assert 0 <= info["score"] <= 1

@@ -19,7 +19,7 @@ from envs.sheet.workbook import Workbook
 from envs.sheet.worksheet import Sheet, agreement
 from envs.tools.grammar import format_call
 from envs.tools.tasks import Task
-from tests.envs.tools.calls import assert_answered, calls
+from tests.envs.tools.calls import assert_answered, calls, nothing_executed
 from tests.reference import reference
 
 
@@ -135,6 +135,8 @@ def test_any_call_is_answered() -> None:
             assert env.snapshot().inner[:2] == (env.task, env.log)
 
     run()
+    with pytest.raises(AssertionError), nothing_executed():
+        eval("1 + 1")
     long = "y" * 1_000_000
     for action in (
         long,
