@@ -6,6 +6,7 @@
 from atlas_ray.environments.registry import register
 
 for _name, _class in {
+    "academia": "AcademiaEnv",
     "alfworld": "ALFWorldEnv",
     "babyai": "BabyAIEnv",
     "maze": "MazeEnv",

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from envs.movie import words
+from envs.tools import names
 
 N_FILMS = 2_400
 N_PEOPLE = 2_000
@@ -106,9 +107,9 @@ def _titles(rng: random.Random) -> list[str]:
 
 
 def _people(rng: random.Random) -> list[tuple[Any, ...]]:
-    names = rng.sample([f"{first} {last}" for first in words.FIRST_NAMES for last in words.LAST_NAMES], N_PEOPLE)
+    chosen = rng.sample([f"{first} {last}" for first in names.FIRST for last in names.LAST], N_PEOPLE)
     people = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(chosen):
         born = date(1930, 1, 1) + timedelta(rng.randrange(365 * 70))
         place = rng.choice(words.BIRTHPLACES)
         trade = "director" if i < N_DIRECTORS else "film-maker" if i < N_DIRECTORS + N_CREW else "actor"
@@ -159,7 +160,7 @@ def _cast(rng: random.Random, movie: int) -> list[tuple[Any, ...]]:
     people = rng.sample(range(start, N_PEOPLE), rng.randint(5, 9))
     if rng.random() < 0.1:
         people.append(rng.randrange(N_DIRECTORS))
-    first, last = rng.sample(words.FIRST_NAMES, len(people)), rng.sample(words.LAST_NAMES, len(people))
+    first, last = rng.sample(names.FIRST, len(people)), rng.sample(names.LAST, len(people))
     return [(movie, _FIRST_PERSON + who, f"{first[i]} {last[i]}", i) for i, who in enumerate(people)]
 
 

@@ -40,18 +40,6 @@ lost letter|magic|mountain climbing|murder|mutiny|new beginning|orphan|parallel 
 prophecy|rebellion|revenge|road trip|robot|secret society|shipwreck|siblings|small town|space station|sports|spy|
 storm|submarine|survival|time travel|train|treasure hunt|twins|undercover|village|voyage|wedding|winter|
 witness protection|working class""".replace("\n", "").split("|")
-FIRST_NAMES = """Ada Adrian Agnes Alma Amara Anders Anton Aria Basil Beatriz Bruno Callum Camille Cecilia Chidi Clara
-Dalia Damian Dario Edith Elena Elias Emeka Enzo Esther Farah Felix Fiona Gabriel Greta Hana Hugo Ines Irene Ivan Jana
-Jasper Joaquin Julia Kaito Karim Katya Keiko Lars Laura Leila Leonie Lorenzo Lucia Magnus Maia Marek Mei Mila Nadia
-Naomi Niko Nora Odette Olga Omar Oscar Paula Petra Priya Rafael Renata Rosa Ruben Sanjay Selma Silas Sofia Tariq Tess
-Theo Tomas Uma Vera Viktor Wanda Xavier Yara Yusuf Zelda""".split()
-LAST_NAMES = """Abara Achterberg Almeida Andrade Ashworth Baranov Bellweather Bergstrom Blackwood Brandt Calloway
-Castellan Chowdhury Corrigan Dahl Delacroix Demir Drummond Eklund Escobar Fairbairn Farrow Ferrante Fontaine Galloway
-Grimaldi Haldane Hashimoto Hawthorne Holloway Ibarra Ilves Jankowski Jorgensen Kaplan Kessler Kovac Kurosaki Lachance
-Lindqvist Lombardi Macready Mahler Marchetti Mbeki Mendoza Merriweather Mori Nakagawa Navarro Nightingale Nilsson
-Obuya Okafor Oyelaran Pemberton Petrov Quintero Radcliff Ramanujan Reyes Rosenthal Rutherford Salazar Sandoval
-Sinclair Sorensen Stavros Takeda Thorne Ulrich Valdez Vandermeer Villareal Wakefield Whitlock Winslow Yamashiro
-Zamora Zielinski""".split()
 BIRTHPLACES = """Accra, Ghana|Adelaide, South Australia, Australia|Antwerp, Belgium|Bergen, Norway|
 Boise, Idaho, USA|Bologna, Italy|Brno, Czech Republic|Busan, South Korea|Cardiff, Wales, UK|Cartagena, Colombia|
 Chennai, Tamil Nadu, India|Cork, Ireland|Dakar, Senegal|Dresden, Germany|Durban, South Africa|Edinburgh, Scotland, UK|

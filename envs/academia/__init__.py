@@ -1,0 +1,1 @@
+"""Academia: questions about papers and their authors, answered with a citation network."""
