@@ -11,7 +11,7 @@ import glob
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,11 @@ def read(pattern: str) -> list[Trajectory]:
     seen: Counter[str] = Counter()
     trajectories = []
     for path, number, row in rows:
-        trajectory = _trajectory(path, number, row)
-        seen[trajectory.item_id] += 1
-        if seen[trajectory.item_id] > 1:  # Wordle's items repeat
-            again = f"{trajectory.trajectory_id}#{seen[trajectory.item_id]}"
-            trajectory = trajectory.model_copy(update={"trajectory_id": again})
-        trajectories.append(trajectory)
+        found = trajectory(path, number, row)
+        seen[found.item_id] += 1
+        if seen[found.item_id] > 1:  # Wordle's items repeat
+            found = found.model_copy(update={"trajectory_id": f"{found.trajectory_id}#{seen[found.item_id]}"})
+        trajectories.append(found)
     return trajectories
 
 
@@ -66,13 +65,14 @@ def write(path: str, trajectories: Sequence[Trajectory], steps: Mapping[str, Seq
         trajectories: what to write.
         steps: chosen steps by trajectory id; a trajectory without an entry has none.
     """
-    rows = [_row(trajectory, set(steps.get(trajectory.trajectory_id, ()))) for trajectory in trajectories]
+    rows = [to_row(trajectory, set(steps.get(trajectory.trajectory_id, ()))) for trajectory in trajectories]
     scratch = Path(f"{path}.tmp")
     scratch.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     scratch.replace(path)
 
 
-def _row(trajectory: Trajectory, chosen: set[int]) -> dict[str, Any]:
+def to_row(trajectory: Trajectory, chosen: Collection[int]) -> dict[str, Any]:
+    """One item of a file, with `loss` true at the chosen steps."""
     turns = []
     for message in trajectory.messages:
         human = message.role != "assistant"
@@ -95,7 +95,18 @@ def _load(path: str) -> list[Any]:
     return rows
 
 
-def _trajectory(path: str, number: int, row: Any) -> Trajectory:
+def trajectory(path: str, number: int, row: Any) -> Trajectory:
+    """One item of a file.
+
+    Args:
+        path: of the file, for the source and for errors.
+        number: of the item in it.
+        row: the item as JSON gave it.
+
+    Raises:
+        DataError: it is malformed; the text names file, row and field.
+    """
+
     def bad(field: str, expected: str, found: Any) -> DataError:
         return DataError(f"{path}: row {number}: field {field}: expected {expected}, found {json.dumps(found)[:80]}")
 

@@ -1,4 +1,4 @@
-"""Collect trajectories: experts play training tasks on Ray, or an AgentTraj-L import.
+"""Collect trajectories: experts play training tasks on Ray, or an import of files (`formats/files.py`).
 
 Expert episodes run through the same servers and loop as evaluation. Unsuccessful episodes and those with an
 error are dropped; how many and why stands in the manifest.
@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from atlas_ray import agenttraj
 from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError, DataError
+from atlas_ray.formats import files
 from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.episode import EpisodeSpec
 from atlas_ray.rollout.server import Player, run_episodes
 from atlas_ray.store import content_hash
 from atlas_ray.trajectory import Episode, Trajectory
+
+_SHOWN = 10
+"""Malformed rows of an import that are named; all are counted."""
 
 
 def collect(config: PipelineConfig) -> tuple[list[Trajectory], dict[str, Any]]:
@@ -25,7 +28,7 @@ def collect(config: PipelineConfig) -> tuple[list[Trajectory], dict[str, Any]]:
 
     Raises:
         ConfigError: an unknown environment, or more tasks than it has.
-        DataError: an import is malformed, or nothing is left.
+        DataError: an import cannot be read, or nothing is left.
     """
     trajectories, dropped = _from_experts(config) if config.collect.source == "expert" else _from_files(config)
     if not trajectories:
@@ -81,8 +84,12 @@ def _from_files(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str]]
     limits = config.collect.trajectories
     kept: Counter[str] = Counter()
     trajectories, dropped = [], Counter[str]()
-    for trajectory in agenttraj.read(config.collect.source):
-        if limits and trajectory.env not in limits:
+    for trajectory in files.read(config.collect.source):
+        if isinstance(trajectory, files.BadRow):
+            dropped["malformed row"] += 1
+            if dropped["malformed row"] <= _SHOWN:
+                say(f"  collect: {trajectory}")
+        elif limits and trajectory.env not in limits:
             dropped[f"{trajectory.env}: not in collect.trajectories"] += 1
         elif limits and kept[trajectory.env] >= limits[trajectory.env]:
             dropped[f"{trajectory.env}: more than {limits[trajectory.env]}"] += 1

@@ -7,6 +7,7 @@ variables. What is left out on purpose: logging and Ray's own settings (use Ray'
 from __future__ import annotations
 
 import argparse
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from atlas_ray.errors import ConfigError
 
-Method = Literal["llm", "perplexity", "random", "non_critical", "all"]
+Method = Literal["llm", "perplexity", "random", "non_critical", "all", "hybrid"]
 
 
 class Section(BaseModel):
@@ -51,7 +52,8 @@ class CollectConfig(Section):
     """Where the expert trajectories come from."""
 
     source: str = "expert"
-    """`expert` lets each environment's expert play training tasks; else a path or glob of AgentTraj-L JSON files."""
+    """`expert` lets each environment's expert play training tasks; else a path or glob of files: AgentTraj-L, chat
+    messages (OpenAI's or ShareGPT's shape) or the Agent Data Protocol, as a JSON list or JSON Lines."""
     trajectories: dict[str, int] = Field(default_factory=dict)
     """Number of training tasks per environment; with an import, at most so many (none named: all)."""
     min_score: float | None = Field(None, ge=0, le=1)
@@ -75,14 +77,41 @@ class LlmSelectorConfig(Section):
     """Requests under way at a time, over the whole cluster."""
     requests_per_minute: int | None = Field(None, gt=0)
     """Cluster-wide limit; None leaves it to the endpoint's 429 answers."""
+    tokens_per_minute: int | None = Field(None, gt=0)
+    """Cluster-wide limit of prompt tokens (estimated) and `max_tokens` together; None: none."""
+    budget_usd: float | None = Field(None, gt=0)
+    """Nothing is asked that could bring what this run directory has paid above it; the answers so far are kept."""
     timeout_s: float = Field(120.0, gt=0)
     """Seconds until a request is given up and tried again."""
-    max_retries: int = Field(8, ge=0)
+    max_retries: int = Field(10, ge=0)
     """Tries after the first for 429, 5xx, timeouts and broken connections; Retry-After is honoured."""
     max_prompt_chars: int = Field(400_000, gt=0)
     """Longer trajectories have the middle of their observations elided, never a step dropped."""
-    price_per_million: tuple[float, float] = (2.5, 10.0)
-    """USD per million prompt and completion tokens, for the cost report (gpt-4o's list price)."""
+    prices: dict[str, tuple[float, float]] = {"gpt-4o": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6)}
+    """USD per million prompt and completion tokens by model, or by the beginning of its name; list prices by default,
+    which change: check them before a large run."""
+
+
+class PerplexityConfig(Section):
+    """Method `perplexity` (paper Appendix B.2)."""
+
+    reference_model: str | None = None
+    """None: the score is the perplexity under the base model. A model, as `model` takes it (a tuned checkpoint's
+    directory): the score is the mean negative log-likelihood under the base model minus that under this one."""
+
+
+class HybridConfig(Section):
+    """Method `hybrid`: ranks of other selections, fused (section 7 of the paper asks for combinations)."""
+
+    weights: dict[Method, float] = {"llm": 1.0, "perplexity": 1.0}
+    """Weight of each selection, above 0; they are run first."""
+
+    @field_validator("weights")
+    @classmethod
+    def _usable(cls, weights: dict[Method, float]) -> dict[Method, float]:
+        if not weights or "hybrid" in weights or not all(0 < weight < math.inf for weight in weights.values()):
+            raise ValueError("name one or more other methods, each with a weight above 0")
+        return weights
 
 
 class SelectConfig(Section):
@@ -93,6 +122,8 @@ class SelectConfig(Section):
     ratio: float = Field(0.3, gt=0, le=1)
     """At most this share of a trajectory's steps, at least one (paper section 4.2)."""
     llm: LlmSelectorConfig = LlmSelectorConfig()
+    perplexity: PerplexityConfig = PerplexityConfig()
+    hybrid: HybridConfig = HybridConfig()
     complement_of: Method = "llm"
     """The selection whose complement `non_critical` draws from (paper section 4.5.1)."""
 

@@ -35,6 +35,10 @@ class EndpointError(AtlasError):
     """An OpenAI-compatible endpoint refused for good (wrong key, unknown model, out of reach)."""
 
 
+class BudgetError(AtlasError):
+    """What may be paid is spent; every answer so far is kept."""
+
+
 class EngineError(AtlasError):
     """An inference engine did not start or died."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import NoReturn
 
 import ray
 
 from atlas_ray.cluster import check_address, connect
-from atlas_ray.config import parse_args
+from atlas_ray.config import parse_args_with, parser_for
 from atlas_ray.errors import AtlasError
 from atlas_ray.stages import Run, open_run
 
@@ -20,12 +21,23 @@ def run_job(description: str, body: Callable[[Run], None]) -> None:
 
     Exits with code 2 and one line on any `AtlasError`, wherever in the cluster it was raised.
     """
+    run_job_with(parser_for(description), lambda run, _: body(run))
+
+
+def run_job_with(
+    parser: ArgumentParser,
+    body: Callable[[Run, Namespace], None],
+    needs_ray: Callable[[Namespace], bool] = lambda _: True,
+) -> None:
+    """As `run_job`, for a parser (from `config.parser_for`) with options of its own, which `body` gets too."""
     try:
-        config = parse_args(description)
-        check_address(os.environ.get("RAY_ADDRESS"))  # before anything is written
+        config, options = parse_args_with(parser)
+        if needs_ray(options):
+            check_address(os.environ.get("RAY_ADDRESS"))  # before anything is written
         run = open_run(config)
-        connect()
-        body(run)
+        if needs_ray(options):
+            connect()
+        body(run, options)
     except AtlasError as error:
         _stop(error)
     except ray.exceptions.RayError as error:

@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from atlas_ray import agenttraj, models
+from atlas_ray import models
 from atlas_ray.config import Method, PipelineConfig, TrainConfig
 from atlas_ray.errors import ConfigError, StoreError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
+from atlas_ray.formats import files
 from atlas_ray.progress import say
 from atlas_ray.rollout.server import REFERENCE_POLICIES
+from atlas_ray.selection.export import Format
+from atlas_ray.selection.export import export as export_selection
 from atlas_ray.store import Store, content_hash
 from atlas_ray.trajectory import Trajectory
 
@@ -84,41 +87,120 @@ def collect(run: Run) -> list[Trajectory]:
 def _collect_key(run: Run) -> str:
     config = run.config
     source = config.collect.source
-    files = [] if source == "expert" else [t.model_dump(mode="json") for t in agenttraj.read(source)]
-    return content_hash(["collect", config.seed, config.environments, config.collect.model_dump(mode="json"), files])
+    imported = [] if source == "expert" else files.fingerprint(source)
+    return content_hash(["collect", config.seed, config.environments, config.collect.model_dump(mode="json"), imported])
 
 
 def warmup_split(
     config: PipelineConfig, trajectories: Sequence[Trajectory]
 ) -> tuple[list[Trajectory], list[Trajectory]]:
     """Trajectories for the warm-up and for tuning: disjoint by id, drawn per environment by the seed."""
-    if config.train.warmup is None:
-        return [], list(trajectories)
-    chosen: set[str] = set()
-    for name in sorted({trajectory.env for trajectory in trajectories}):
-        ids = [trajectory.trajectory_id for trajectory in trajectories if trajectory.env == name]
-        ids.sort(key=lambda identity: content_hash([config.seed, "warmup", identity]))
-        chosen.update(ids[: round(config.train.warmup.fraction * len(ids))])
+    chosen = _warmup_ids(config, [(trajectory.env, trajectory.trajectory_id) for trajectory in trajectories])
     warm = [trajectory for trajectory in trajectories if trajectory.trajectory_id in chosen]
     return warm, [trajectory for trajectory in trajectories if trajectory.trajectory_id not in chosen]
 
 
+def _warmup_ids(config: PipelineConfig, trajectories: Sequence[tuple[str, str]]) -> set[str]:
+    """The ids for the warm-up among (environment, id)."""
+    if config.train.warmup is None:
+        return set()
+    chosen: set[str] = set()
+    for name in sorted({env for env, _ in trajectories}):
+        ids = [identity for env, identity in trajectories if env == name]
+        ids.sort(key=lambda identity: content_hash([config.seed, "warmup", identity]))
+        chosen.update(ids[: round(config.train.warmup.fraction * len(ids))])
+    return chosen
+
+
+def tuning_ids(run: Run) -> list[str]:
+    """Ids of the stored trajectories that are not the warm-up's; reads no texts."""
+    found = run.store.trajectory_ids()
+    warm = _warmup_ids(run.config, found)
+    return [identity for _, identity in found if identity not in warm]
+
+
 # --- select ----------------------------------------------------------------------------------------------------------
 def select(run: Run, methods: Iterable[Method]) -> None:
-    """`selections/<method>/`: the critical steps of the tuning set by each method."""
-    config = run.config
-    _, tuning = warmup_split(config, run.store.read_trajectories())
-    for method in METHODS:  # `non_critical` needs the selection that it complements
-        if method in methods or (method == config.select.complement_of and "non_critical" in methods):
-            scorer = _start_model(run)[0] if method == "perplexity" else None
+    """`selections/<method>/`: the critical steps of the tuning set by each method, and by those that it is made of.
 
-            def work(method: Method = method, scorer: str | None = scorer) -> dict[str, Any]:
-                from atlas_ray.selection.run import select as select_steps
+    Raises:
+        ConfigError: a method is made of itself.
+    """
+    config, ids = run.config, tuning_ids(run)
+    for method in selection_order(config, methods):
+        scorer = _start_model(run)[0] if method == "perplexity" else None
 
-                rows = select_steps(config, run.store, method, tuning, scorer_model=scorer)
-                return {"trajectories": len(rows), "error_rows": sum(row.error is not None for row in rows)}
+        def work(method: Method = method, scorer: str | None = scorer) -> dict[str, Any]:
+            from atlas_ray.selection.run import select as select_steps
 
-            _once(run, "select", method, _select_key(run, method), work)
+            return select_steps(config, run.store, method, ids, scorer_model=scorer)
+
+        _once(run, "select", method, _select_key(run, method), work)
+
+
+def estimate_selector(run: Run) -> str:
+    """What the `llm` method would ask and cost, in a few lines; nothing is asked."""
+    from atlas_ray.selection.estimate import estimate
+
+    return estimate(run.config, run.store, tuning_ids(run)).text()
+
+
+def compare_selections(run: Run) -> tuple[str, str]:
+    """`compare/`: every stored selection beside the others, per environment.
+
+    Returns:
+        The table in Markdown, and the path of the plot.
+
+    Raises:
+        SelectionError: there is none, or one was made for other trajectories.
+    """
+    from atlas_ray.report import selections
+    from atlas_ray.selection.compare import compare
+
+    tokenizer = models.load_tokenizer(models.resolve(run.config.model))
+    figures = compare(run.store, run.store.names("selections"), tokenizer, tuning_ids(run))
+    run.store.write_json(figures, "compare", "figures.json")
+    text = selections.table(figures)
+    run.store.write_text(text, "compare", "table.md")
+    return text, run.store.write_bytes(selections.plot(figures), "compare", "plot.png")
+
+
+def export(run: Run, method: str, form: Format, path: str) -> str:
+    """A selection as another trainer's data; returns what was done, in a line."""
+    written, left_out = export_selection(run.store, method, form, path, tuning_ids(run))
+    rest = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    return f"{path}: {written} trajectories with the steps of {method!r}" + (f"; left out: {rest}" if rest else "")
+
+
+def _made_of(config: PipelineConfig, method: Method) -> list[Method]:
+    """The selections that a method reads."""
+    if method == "non_critical":
+        return [config.select.complement_of]
+    return sorted(config.select.hybrid.weights) if method == "hybrid" else []
+
+
+def selection_order(config: PipelineConfig, methods: Iterable[Method]) -> list[Method]:
+    """The methods and all that they are made of, each after its parts.
+
+    Raises:
+        ConfigError: a method is made of itself.
+    """
+    ordered: list[Method] = []
+
+    def visit(method: Method, above: tuple[Method, ...]) -> None:
+        if method in above:
+            raise ConfigError(
+                f"select: {' <- '.join([*above, method])} goes in a circle; change select.complement_of or "
+                "select.hybrid.weights"
+            )
+        for part in _made_of(config, method):
+            visit(part, (*above, method))
+        if method not in ordered:
+            ordered.append(method)
+
+    for method in methods:
+        visit(method, ())
+    return ordered
 
 
 def _select_key(run: Run, method: Method) -> str:
@@ -131,8 +213,12 @@ def _select_key(run: Run, method: Method) -> str:
         parts += [config.select.llm.model_dump(mode="json", include=answers), _selector_identity(config)]
     elif method == "perplexity":
         parts.append(_start_model(run)[1])
-    elif method == "non_critical":
-        parts.append(_select_key(run, config.select.complement_of))
+        reference = config.select.perplexity.reference_model
+        if reference is not None:
+            parts.append(_base_key(config.model_copy(update={"model": reference})))
+    elif method == "hybrid":
+        parts.append(config.select.hybrid.weights)
+    parts += [_select_key(run, part) for part in _made_of(config, method)]
     return content_hash(parts)
 
 

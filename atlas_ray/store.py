@@ -12,7 +12,8 @@ import json
 import os
 import posixpath
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import fsspec
@@ -34,6 +35,8 @@ from atlas_ray.trajectory import (
 
 IDENTITY = ("seed", "model", "environments")
 """Top-level config fields that make two run directories different experiments."""
+GROUP_ROWS = 64
+"""Rows of a Parquet row group: what a worker reads at a time."""
 
 
 def content_hash(value: Any) -> str:
@@ -125,17 +128,49 @@ class Store:
             raise StoreError(f"{self.path(*parts)} is not JSON ({error}); delete it and run its stage again") from error
 
     # --- tables --------------------------------------------------------------------------------------------------
-    def write_table(self, table: pa.Table, *parts: str) -> str:
-        """Write one Parquet file atomically."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        return self.write_bytes(sink.getvalue().to_pybytes(), *parts)
+    @contextmanager
+    def table_writer(self, schema: pa.Schema, *parts: str) -> Iterator[Callable[[pa.Table], None]]:
+        """Write one Parquet file piece by piece, atomically: it is there when the block ends without an error.
 
-    def read_table(self, schema: pa.Schema, *parts: str) -> pa.Table:
-        """All Parquet files of a folder in the order of their names.
+        The bytes depend on the rows alone, not on how they were cut into pieces.
 
         Raises:
-            StoreError: the folder holds none, or one has other columns.
+            StoreError: the disk is full or the place cannot be written.
+        """
+        target = self.path(*parts)
+        scratch = self.path(f".{'-'.join(parts)}.{os.getpid()}.tmp")
+        try:
+            self.fs.makedirs(self.root, exist_ok=True)
+            try:
+                with self.fs.open(scratch, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+                    waiting = schema.empty_table()
+
+                    def write(piece: pa.Table) -> None:
+                        nonlocal waiting
+                        waiting = pa.concat_tables([waiting, piece])
+                        whole = waiting.num_rows // GROUP_ROWS * GROUP_ROWS
+                        if whole:
+                            writer.write_table(waiting.slice(0, whole).combine_chunks(), GROUP_ROWS)
+                            waiting = waiting.slice(whole)
+
+                    yield write
+                    if waiting.num_rows:
+                        writer.write_table(waiting.combine_chunks())
+                self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
+                self.fs.mv(scratch, target) if not self.is_local else os.replace(scratch, target)
+            finally:
+                if self.fs.exists(scratch):
+                    self.fs.rm(scratch)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {target}: {error.strerror or error}; free space or fix the rights"
+            ) from error
+
+    def read_table(self, schema: pa.Schema, *parts: str) -> pa.Table:
+        """The schema's columns of all Parquet files of a folder, in the order of their names.
+
+        Raises:
+            StoreError: the folder holds none, or one lacks a column.
         """
         names = [name for name in self.names(*parts) if name.endswith(".parquet")]
         if not names:
@@ -143,33 +178,57 @@ class Store:
         tables = []
         for name in names:
             with self.fs.open(self.path(*parts, name), "rb") as file:
-                table = pq.read_table(file)
-            if set(table.column_names) != set(schema.names):
-                raise StoreError(
-                    f"{self.path(*parts, name)}: columns {sorted(table.column_names)}, expected {sorted(schema.names)}"
-                )
+                found = pq.read_schema(file).names
+                if not set(schema.names) <= set(found):
+                    raise StoreError(
+                        f"{self.path(*parts, name)}: columns {sorted(found)}, expected {sorted(schema.names)}"
+                    )
+                table = pq.read_table(file, columns=schema.names)
             tables.append(table.select(schema.names).cast(schema))
         return pa.concat_tables(tables)
 
     def write_trajectories(self, trajectories: Sequence[Trajectory]) -> str:
         """Replace `trajectories/`; all rows in one file, sorted by id."""
         rows = sorted(trajectories, key=lambda trajectory: trajectory.trajectory_id)
-        return self.write_table(trajectories_to_table(rows), "trajectories", "part-0.parquet")
+        with self.table_writer(TRAJECTORY_SCHEMA, "trajectories", "part-0.parquet") as write:
+            write(trajectories_to_table(rows))
+        return self.path("trajectories", "part-0.parquet")
 
     def read_trajectories(self) -> list[Trajectory]:
         """All trajectories of the run, sorted by id."""
         rows = self.read_table(TRAJECTORY_SCHEMA, "trajectories").to_pylist()
         return sorted((trajectory_from_row(row) for row in rows), key=lambda trajectory: trajectory.trajectory_id)
 
+    def trajectory_ids(self) -> list[tuple[str, str]]:
+        """Environment and id of every stored trajectory, sorted by id; reads nothing else of them.
+
+        Raises:
+            StoreError: there are none.
+        """
+        table = self.read_table(
+            pa.schema([TRAJECTORY_SCHEMA.field(n) for n in ("env", "trajectory_id")]), "trajectories"
+        )
+        pairs = zip(table["env"].to_pylist(), table["trajectory_id"].to_pylist(), strict=True)
+        return sorted(pairs, key=lambda pair: pair[1])
+
     def write_selections(self, method: str, selections: Sequence[Selection]) -> str:
         """Replace `selections/<method>/`; all rows in one file, sorted by trajectory id."""
         rows = sorted(selections, key=lambda selection: selection.trajectory_id)
-        return self.write_table(selections_to_table(rows), "selections", method, "part-0.parquet")
+        with self.table_writer(SELECTION_SCHEMA, "selections", method, "part-0.parquet") as write:
+            write(selections_to_table(rows))
+        return self.path("selections", method, "part-0.parquet")
 
     def read_selections(self, method: str) -> list[Selection]:
         """All selections of a method, sorted by trajectory id."""
         rows = self.read_table(SELECTION_SCHEMA, "selections", method).to_pylist()
         return sorted((selection_from_row(row) for row in rows), key=lambda selection: selection.trajectory_id)
+
+    def iter_selections(self, method: str) -> Iterator[Selection]:
+        """All selections of a method in the files' order, a row group at a time."""
+        for name in self.names("selections", method):
+            with self.fs.open(self.path("selections", method, name), "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(GROUP_ROWS):
+                    yield from (selection_from_row(row) for row in batch.to_pylist())
 
     # --- journals ------------------------------------------------------------------------------------------------
     def append(self, rows: Iterable[dict[str, Any]], *parts: str) -> None:

@@ -147,8 +147,20 @@ class _TooLargeError(openai.OpenAIError):
     """A body beyond the limit; not tried again."""
 
 
-_tries: ContextVar[list[int]] = ContextVar("tries")
-"""Tries of the call under way in this task, as a one-item list."""
+CHARS_PER_TOKEN = 3
+"""For estimates before a question is sent; English has more, so that the estimate is on the safe side."""
+
+
+@dataclass
+class _Call:
+    """The call under way in a task."""
+
+    tokens: int
+    """Prompt tokens (estimated) and the answer's maximum together."""
+    tries: int = 0
+
+
+_call: ContextVar[_Call] = ContextVar("call")
 
 
 class _Http(openai.DefaultAioHttpClient):
@@ -157,14 +169,14 @@ class _Http(openai.DefaultAioHttpClient):
     On aiohttp, which comes with Ray: a call costs half of the processor time it costs on httpcore.
     """
 
-    pace: Callable[[], Awaitable[None]] | None = None
+    pace: Callable[[int], Awaitable[None]] | None = None
     deadline_s: float = 600.0
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx2; always returns a response whose body has been read."""
         if self.pace is not None:
-            await self.pace()
-        _tries.get()[0] += 1
+            await self.pace(_call.get().tokens)
+        _call.get().tries += 1
         try:
             async with asyncio.timeout(self.deadline_s):
                 response = await super().send(request, **(options | {"stream": True}))
@@ -208,7 +220,7 @@ class Client:
         timeout_s: seconds for one try.
         max_retries: tries after the first.
         concurrency: questions under way at a time.
-        pace: awaited before every try.
+        pace: awaited before every try, with the tokens it may take.
     """
 
     def __init__(
@@ -218,7 +230,7 @@ class Client:
         timeout_s: float,
         max_retries: int,
         concurrency: int,
-        pace: Callable[[], Awaitable[None]] | None = None,
+        pace: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._http = _Http(
@@ -244,11 +256,13 @@ class Client:
         max_tokens: int,
         schema: dict[str, Any] | None = None,
         regex: str | None = None,
+        without_schema: Sequence[Mapping[str, str]] | None = None,
     ) -> Reply:
         """The answer to a conversation.
 
         Args:
             messages: role and content each.
+            without_schema: the conversation to send instead where the endpoint supports no schema.
             temperature: 0 is greedy.
             max_tokens: length of the answer.
             schema: JSON schema that the answer shall have, where the endpoint supports it.
@@ -264,29 +278,32 @@ class Client:
                 raise self._refused
             while True:
                 sampling = self._sampling(temperature, max_tokens, schema if regex is None else None)
-                tries = [0]
-                _tries.set(tries)
+                asked = messages
+                if without_schema is not None and "response_format" in self._unsupported:
+                    asked = without_schema
+                call = _Call(max_tokens + estimated_tokens(asked))
+                _call.set(call)
                 start = time.monotonic()
                 try:
                     # not `chat.completions.create`, whose typed parameters take longer to transform than to send
                     response = await self._sdk.post(
                         "/chat/completions",
-                        body={"model": self.endpoint.model, "messages": list(messages), **sampling, **constraint},
+                        body={"model": self.endpoint.model, "messages": list(asked), **sampling, **constraint},
                         cast_to=httpx2.Response,
                         options={"security": {"bearer_auth": True}},
                     )
                 except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                     dropped = _objection(error) & sampling.keys()
                     if not dropped:
-                        raise self._failure(error, tries[0] - 1) from None
+                        raise self._failure(error, call.tries - 1) from None
                     self._unsupported |= dropped
                     continue
                 except openai.OpenAIError as error:
-                    raise self._failure(error, tries[0] - 1) from None
+                    raise self._failure(error, call.tries - 1) from None
                 self._reached = True
                 if regex is not None:
                     sampling["regex"] = regex
-                return _reply(response.json(), sampling, time.monotonic() - start, tries[0] - 1)
+                return _reply(response.json(), sampling, time.monotonic() - start, call.tries - 1)
 
     async def close(self) -> None:
         """Close connections."""
@@ -341,6 +358,17 @@ class Client:
                 return f"it does not answer: {line}; start it or check the URL"
             case _:
                 return None
+
+
+def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
+    """Prompt tokens of a conversation, estimated from its characters."""
+    return sum(len(message["content"]) for message in messages) // CHARS_PER_TOKEN + 4 * len(messages)
+
+
+def price_of(prices: Mapping[str, tuple[float, float]], model: str) -> tuple[float, float] | None:
+    """USD per million prompt and completion tokens of a model: by its name, or the longest beginning of it listed."""
+    listed = [name for name in prices if model.startswith(name)]
+    return prices[max(listed, key=len)] if listed else None
 
 
 def _is_unconnected(error: BaseException | None) -> bool:

@@ -111,19 +111,25 @@ class Engine:
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(disable_log_stats=True, **arguments))
         except Exception as error:  # vLLM raises many kinds; all mean that there is no engine
             raise EngineError(f"vLLM could not load {model}: {type(error).__name__}: {error}") from error
-        self._requests: queue.SimpleQueue[tuple[list[int], SamplingParams, Future[Any]] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[list[tuple[list[int], SamplingParams, Future[Any]]] | None]
+        self._requests = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
 
     def submit(self, ids: list[int], params: SamplingParams) -> Future[RequestOutput]:
         """Queue a request; the future holds vLLM's RequestOutput, or an EngineError."""
-        future: Future[RequestOutput] = Future()
+        return self._submit([ids], params)[0]
+
+    def _submit(self, sequences: list[list[int]], params: SamplingParams) -> list[Future[Any]]:
+        """Queue requests that enter the engine together, so that it batches them alike every time."""
+        futures: list[Future[Any]] = [Future() for _ in sequences]
         if not self._thread.is_alive():
-            future.set_exception(EngineError("the engine has stopped"))
+            for future in futures:
+                future.set_exception(EngineError("the engine has stopped"))
         else:
-            self._requests.put((ids, params, future))
-        return future
+            self._requests.put([(ids, params, future) for ids, future in zip(sequences, futures, strict=True)])
+        return futures
 
     async def generate(
         self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
@@ -174,11 +180,13 @@ class Engine:
         params = SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )
-        outputs = [future.result() for future in [self.submit(ids, params) for ids in sequences]]
-        scores = []
-        for ids, output in zip(sequences, outputs, strict=True):
-            positions = (output.prompt_logprobs or [])[1:]
-            scores.append([float(at[token].logprob) for at, token in zip(positions, ids[1:], strict=True)])
+        longest_first = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
+        futures = self._submit([sequences[place] for place in longest_first], params)
+        scores: list[list[float]] = [[] for _ in sequences]
+        for place, future in zip(longest_first, futures, strict=True):
+            positions = (future.result().prompt_logprobs or [])[1:]
+            ids = sequences[place][1:]
+            scores[place] = [float(at[token].logprob) for at, token in zip(positions, ids, strict=True)]
         return scores
 
     def close(self) -> None:
@@ -191,16 +199,16 @@ class Engine:
         try:
             while True:
                 while not waiting or not self._requests.empty():
-                    request = self._requests.get()
-                    if request is None:
+                    together = self._requests.get()
+                    if together is None:
                         return
-                    ids, params, future = request
-                    name = str(next(self._numbers))
-                    try:
-                        self._engine.add_request(name, {"prompt_token_ids": ids}, params)
-                        waiting[name] = future
-                    except ValueError as error:  # a bad request fails alone
-                        future.set_exception(EngineError(str(error)))
+                    for ids, params, future in together:
+                        name = str(next(self._numbers))
+                        try:
+                            self._engine.add_request(name, {"prompt_token_ids": ids}, params)
+                            waiting[name] = future
+                        except ValueError as error:  # a bad request fails alone
+                            future.set_exception(EngineError(str(error)))
                 for output in self._engine.step():
                     if output.finished:
                         waiting.pop(output.request_id).set_result(output)

@@ -8,14 +8,14 @@ another method, a killed run, and a move of the server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from math import fsum
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from atlas_ray.inference.client import CallError, Client, Reply
+from atlas_ray.inference.client import CallError, Client, Reply, estimated_tokens
 from atlas_ray.selection.llm import Ask
-from atlas_ray.selection.prompt import ChatMessage
+from atlas_ray.selection.prompt import Question
 from atlas_ray.selection.summary import Calls
 from atlas_ray.store import Store, content_hash
 
@@ -31,13 +31,40 @@ class Journal:
         place = self._place(key)
         return Reply(**self._store.read_json(*place)["reply"]) if self._store.exists(*place) else None
 
-    def write(self, key: str, reply: Reply) -> None:
-        """Keep an answer."""
-        self._store.write_json({"reply": asdict(reply)}, *self._place(key))
+    def has(self, key: str) -> bool:
+        """Whether there is an answer under `key`."""
+        return self._store.exists(*self._place(key))
+
+    def write(self, key: str, reply: Reply, cost_usd: float) -> None:
+        """Keep an answer, and what was paid for it."""
+        self._store.write_json({"reply": asdict(reply), "cost_usd": cost_usd}, *self._place(key))
+
+    def spent_usd(self) -> float:
+        """What all answers that are kept were paid with."""
+        folders = self._store.names("select", "journal")
+        files = ((folder, name) for folder in folders for name in self._store.names("select", "journal", folder))
+        paid = (self._store.read_json("select", "journal", *file) for file in files if file[1].endswith(".json"))
+        return fsum(answer.get("cost_usd", 0.0) for answer in paid)
 
     @staticmethod
     def _place(key: str) -> tuple[str, ...]:
         return ("select", "journal", key[:2], f"{key}.json")
+
+
+class Purse(Protocol):
+    """Grants money for questions; see `limits.Limits`."""
+
+    async def reserve(self, usd: float) -> None:
+        """Wait until so much may be spent.
+
+        Raises:
+            BudgetError: it never may.
+        """
+        ...
+
+    async def settle(self, reserved: float, paid: float) -> None:
+        """Give back what was reserved and count what was paid."""
+        ...
 
 
 class JournaledClient:
@@ -49,40 +76,65 @@ class JournaledClient:
         identity: what names the model's content, whatever the endpoint calls it.
         sampling: `temperature` and `max_tokens`.
         schema: JSON schema of the answer, for endpoints that can be held to one.
+        price: USD per million prompt and completion tokens.
+        purse: grants every question; None where there is no budget.
     """
 
     def __init__(
-        self, client: Client, journal: Journal, identity: str, sampling: dict[str, Any], schema: dict[str, Any] | None
-    ) -> None:
+        self, client: Client, journal: Journal, identity: str, sampling: dict[str, Any], schema: dict[str, Any] | None,
+        price: tuple[float, float], purse: Purse | None,
+    ) -> None:  # fmt: skip
         self._client, self._journal, self._identity = client, journal, identity
-        self._sampling, self._schema = sampling, schema
+        self._sampling, self._schema, self._price, self._purse = sampling, schema, price, purse
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def asker(self, calls: Calls) -> Ask:
         """An `Ask` that counts into `calls`."""
 
-        async def ask(messages: Sequence[ChatMessage], *, regex: str | None) -> Reply:
-            return await self._ask(messages, regex, calls)
+        async def ask(question: Question) -> Reply:
+            return await self._ask(question, calls)
 
         return ask
 
-    async def _ask(self, messages: Sequence[ChatMessage], regex: str | None, calls: Calls) -> Reply:
-        key = content_hash(
-            {"model": self._identity, "messages": list(messages), "sampling": self._sampling | {"regex": regex}}
-        )
+    async def _ask(self, question: Question, calls: Calls) -> Reply:
+        key = question_key(self._identity, question, self._sampling)
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:  # the same question twice at a time is asked once
             kept = await asyncio.to_thread(self._journal.read, key)
             if kept is not None:
                 calls.hits += 1
                 return kept
+            most = cost_usd(estimated_tokens(question.messages), self._sampling["max_tokens"], self._price)
+            if self._purse is not None:
+                await self._purse.reserve(most)
+            paid = 0.0
             calls.made += 1
             try:
-                reply = await self._client.complete(messages, schema=self._schema, regex=regex, **self._sampling)
+                reply = await self._client.complete(
+                    question.messages, schema=self._schema, regex=question.regex,
+                    without_schema=question.without_schema, **self._sampling,
+                )  # fmt: skip
+                paid = cost_usd(reply.prompt_tokens, reply.completion_tokens, self._price)
+                await asyncio.to_thread(self._journal.write, key, reply, paid)
             except CallError as error:
                 calls.retries += error.retries
                 raise
-            await asyncio.to_thread(self._journal.write, key, reply)
+            finally:
+                if self._purse is not None:
+                    await self._purse.settle(most, paid)
         calls.retries += reply.retries
         calls.latencies_s.append(reply.latency_s)
+        calls.paid_usd += paid
         return reply
+
+
+def question_key(identity: str, question: Question, sampling: dict[str, Any]) -> str:
+    """Under which the answer to a question is kept: the same whichever form an endpoint makes it take."""
+    return content_hash(
+        {"model": identity, "messages": question.messages, "sampling": sampling | {"regex": question.regex}}
+    )
+
+
+def cost_usd(prompt_tokens: int, completion_tokens: int, price: tuple[float, float]) -> float:
+    """USD at a price per million prompt and completion tokens."""
+    return (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from atlas_ray.inference.client import CallError, Reply
 from atlas_ray.selection.answer import Answer, AnswerError, parse
 from atlas_ray.selection.budget import budget
-from atlas_ray.selection.prompt import WORDING, ChatMessage, Prompt, PromptTooLongError, build, build_short, repair
+from atlas_ray.selection.prompt import WORDING, Prompt, PromptTooLongError, Question, build, build_short, repair
 from atlas_ray.trajectory import Selection, Trajectory, Usage
 
 STAND_IN_NOTE = "chosen by the run's own base model in place of a capable selector; not to be trusted"
@@ -21,16 +21,12 @@ STAND_IN_NOTE = "chosen by the run's own base model in place of a capable select
 class Ask(Protocol):
     """Puts a question to the selector model."""
 
-    async def __call__(self, messages: Sequence[ChatMessage], *, regex: str | None) -> Reply:
+    async def __call__(self, question: Question) -> Reply:
         """The answer.
-
-        Args:
-            messages: the conversation.
-            regex: what the answer must match, for endpoints that can be held to it.
 
         Raises:
             CallError: this question got no answer.
-            EndpointError: no question will get one.
+            AtlasError: no question will get one: the endpoint refused for good, or the budget is spent.
         """
         ...
 
@@ -59,7 +55,7 @@ async def select(
         stand_in: use the short, constrained prompt of the model on board, and say so.
 
     Raises:
-        EndpointError: the endpoint refused for good.
+        AtlasError: no question will be answered any more.
     """
     del seed
     limit = budget(trajectory.n_steps, ratio)
@@ -69,7 +65,7 @@ async def select(
     if not limit:
         return _row(trajectory, ratio, provenance)
     try:
-        prompt = build_short(trajectory, limit) if stand_in else build(trajectory, limit, max_prompt_chars)
+        prompt = ask_for(trajectory, limit, max_prompt_chars, stand_in=stand_in)
     except PromptTooLongError as error:
         return _row(trajectory, ratio, provenance, error=f"prompt_too_long: {error}")
     if prompt.elided:
@@ -87,19 +83,28 @@ async def select(
     return _row(trajectory, ratio, provenance, answer=answer, error=failure, usage=usage)
 
 
+def ask_for(trajectory: Trajectory, limit: int, max_prompt_chars: int, *, stand_in: bool) -> Prompt:
+    """The first question about a trajectory.
+
+    Raises:
+        PromptTooLongError: see `prompt.build`.
+    """
+    return build_short(trajectory, limit) if stand_in else build(trajectory, limit, max_prompt_chars)
+
+
 async def _answer(
     n_steps: int, limit: int, ask: Ask, prompt: Prompt, replies: list[Reply]
 ) -> tuple[Answer | None, str | None]:
     """A valid answer, or what was wrong with the second one; every reply is appended to `replies`."""
-    messages, failure = prompt.messages, ""
+    question, failure = prompt.question, ""
     for _ in range(2):
-        reply = await ask(messages, regex=prompt.regex)
+        reply = await ask(question)
         replies.append(reply)
         try:
             return _read(reply, n_steps, limit), None
         except AnswerError as error:
             failure = str(error)
-            messages = repair(prompt.messages, reply.text, error.detail, n_steps, limit)
+            question = repair(prompt.question, reply.text, error.detail, n_steps, limit)
     return None, failure
 
 

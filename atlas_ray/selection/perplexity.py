@@ -7,7 +7,7 @@ overlapping windows. Computing log-probabilities is the engine's business (`infe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, fsum
+from math import exp, fsum, log
 from typing import Any
 
 from atlas_ray.selection.budget import budget
@@ -53,6 +53,18 @@ def perplexities(logprobs: Sequence[float], spans: Sequence[tuple[int, int]]) ->
     return tuple(exp(-fsum(logprobs[start - 1 : end - 1]) / (end - start)) for start, end in spans)
 
 
+def differences(base: Sequence[float], reference: Sequence[float]) -> tuple[float, ...]:
+    """Mean negative log-likelihood of each step under a base model minus that under a reference (tuned) model.
+
+    High where the reference model has learnt what the base model could not foresee.
+
+    Args:
+        base: perplexities under the base model.
+        reference: perplexities under the reference model, step by step.
+    """
+    return tuple(log(one) - log(other) for one, other in zip(base, reference, strict=True))
+
+
 def select(
     trajectory: Trajectory,
     ratio: float,
@@ -60,13 +72,13 @@ def select(
     scores: Sequence[float],
     provenance: dict[str, Any] | None = None,
 ) -> Selection:
-    """The budget's number of steps with the highest perplexity; of equal ones the earlier.
+    """The budget's number of steps with the highest score; of equal ones the earlier.
 
     Args:
         trajectory: what was scored.
         ratio: share of the steps.
         seed: not used.
-        scores: one perplexity a step.
+        scores: one perplexity (or difference, see `differences`) a step.
         provenance: which model scored, and how.
     """
     del seed

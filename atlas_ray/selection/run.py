@@ -1,14 +1,17 @@
-"""Run a selection method over trajectories with Ray Data: the driver's part.
+"""Run a selection method over the stored trajectories with Ray Data: the driver's part.
 
-Results are written once, sorted, and are the same bytes whatever the parallelism; what differs from run to run (time,
-retries, answers from the journal) goes to `metrics/select.jsonl`. The stages themselves are in `graph.py`.
+Only row numbers go out and selections come in; they are written as they come, in the order of the trajectories' ids, so
+the driver's memory does not grow with the number of trajectories, and the bytes are the same whatever the parallelism.
+What differs from run to run (time, retries, answers from the journal) goes to `metrics/select.jsonl`. The stages
+themselves are in `graph.py`, `scorer.py` and `selector.py`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from math import ceil
 from typing import Any
@@ -19,21 +22,25 @@ import ray.data
 
 from atlas_ray import models
 from atlas_ray.config import LlmSelectorConfig, PipelineConfig
-from atlas_ray.errors import EndpointError, EngineError, ModelError, SelectionError, StoreError
-from atlas_ray.inference.client import Endpoint, resolve
+from atlas_ray.errors import AtlasError, BudgetError, EndpointError, EngineError, ModelError, SelectionError
+from atlas_ray.inference.client import Endpoint, price_of, resolve
 from atlas_ray.inference.endpoint import SERVED_NAME, LocalEndpoint
 from atlas_ray.inference.engine import engine_environment, engine_resources
 from atlas_ray.progress import Progress, say
 from atlas_ray.selection import graph
-from atlas_ray.selection.summary import Calls, line, step_tokens, summarise
+from atlas_ray.selection.journal import Journal
+from atlas_ray.selection.limits import Limits
+from atlas_ray.selection.source import Plan, plan, read
+from atlas_ray.selection.summary import Calls, Tally, line, share_of_tokens, step_tokens
 from atlas_ray.store import Store
-from atlas_ray.trajectory import Selection, Trajectory
+from atlas_ray.trajectory import SELECTION_SCHEMA, selection_from_row
 
-SCORING_BATCH = 16
-"""Trajectories per call of a scoring engine; fixed, because a batch's company moves the last digits of its scores."""
+SCORING_ROWS = 32
+"""Trajectories that a scoring engine gets at a time; fixed, because their company moves the last digits of scores."""
 SLOTS_PER_ACTOR = 64
 """Requests that one process of the `llm` method keeps under way."""
-_RULE_BATCH = 1024
+_RULE_ROWS = 1024
+_LLM_ROWS = 16
 _STAND_IN_CONCURRENCY = 8
 _STAND_IN_TIMEOUT_S = 600.0
 
@@ -42,113 +49,149 @@ def select(
     config: PipelineConfig,
     store: Store,
     method: str,
-    trajectories: list[Trajectory],
+    ids: Collection[str] | None = None,
     *,
     scorer_model: str | None = None,
-) -> list[Selection]:
-    """Run one method over the trajectories and write `selections/<method>/`.
+) -> dict[str, Any]:
+    """Run one method over stored trajectories and write `selections/<method>/`, one row a trajectory, sorted by id.
 
     Args:
         config: of the run; `select`, `seed` and `engine` count here.
-        store: the run directory. `non_critical` reads the selection it complements from it.
-        method: `llm`, `perplexity`, `random`, `non_critical` or `all`.
-        trajectories: what to judge; their ids must be distinct.
+        store: the run directory. `non_critical` and `hybrid` read the selections they are made of from it.
+        method: `llm`, `perplexity`, `random`, `non_critical`, `all` or `hybrid`.
+        ids: the trajectories to judge; None: all of them.
         scorer_model: whose perplexity counts, as `models.resolve` takes it; None: `config.model`.
 
     Returns:
-        One selection a trajectory, sorted by trajectory id.
+        How many `trajectories` and how many `error_rows` among them.
 
     Raises:
-        SelectionError: the method is unknown, ids repeat, or the complemented selection is missing.
+        SelectionError: the method is unknown, or a selection that it needs is missing.
         EndpointError: the selector endpoint refused for good; every answer so far is kept.
+        BudgetError: the budget is spent; every answer is kept.
         EngineError: a scoring engine or the local endpoint did not start.
         ModelError: the scoring model cannot be used.
     """
     start = time.monotonic()
-    if len({trajectory.trajectory_id for trajectory in trajectories}) < len(trajectories):
-        raise SelectionError("two trajectories have the same trajectory_id; give each its own")
-    selections: list[Selection] = []
-    calls = Calls()
-    if trajectories:
-        with ExitStack() as stack:
-            dataset = _graph(config, store, method, trajectories, scorer_model or config.model, stack)
-            selections, calls = _collect(dataset, f"select {method}", len(trajectories))
-    selections.sort(key=lambda selection: selection.trajectory_id)
-    store.write_selections(method, selections)
-    tokens = _tokens(config, trajectories)
-    summary = summarise(method, trajectories, selections, calls, tokens, time.monotonic() - start)
+    if method not in _GRAPHS:
+        raise SelectionError(f"unknown selection method {method!r}; choose one of {', '.join(_GRAPHS)}")
+    tally = Tally(method)
+    with ExitStack() as stack:
+        write = stack.enter_context(store.table_writer(SELECTION_SCHEMA, "selections", method, "part-0.parquet"))
+        rows = {"llm": _LLM_ROWS, "perplexity": SCORING_ROWS}.get(method, _RULE_ROWS)
+        work = plan(store, ids, rows)
+        if work.chunks:
+            dataset = _GRAPHS[method](config, store, work, scorer_model or config.model, stack)
+            _collect(dataset, tally, work.n_trajectories, write)
+    shares = _share_of_tokens(config, store, method, work)
+    summary = tally.summary(shares, time.monotonic() - start)
     store.append([summary], "metrics", "select.jsonl")
     say(f"  select {method}: {line(summary)}")
-    return selections
+    return {"trajectories": tally.rows, "error_rows": tally.error_rows}
 
 
-def _graph(
-    config: PipelineConfig, store: Store, method: str, trajectories: list[Trajectory], scorer: str, stack: ExitStack
+def _rule(stage: Any, **options: Any) -> Callable[..., ray.data.Dataset]:
+    """The graph of a method that asks nobody; an option that is a function is called with the config."""
+
+    def build(config: PipelineConfig, store: Store, work: Plan, scorer: str, stack: ExitStack) -> ray.data.Dataset:
+        del scorer, stack
+        given = {name: value(config) for name, value in options.items()}
+        _must_exist(store, given.get("weights") or [name for name in (given.get("complement_of"),) if name])
+        common = {"run_dir": store.url, "ratio": config.select.ratio, "seed": config.seed}
+        per_task = max(1, min(_RULE_ROWS // 64, ceil(len(work.chunks) / _cpus())))
+        return _dataset(work, per_task).map_batches(
+            stage, batch_format="pyarrow", batch_size=None, fn_kwargs=common | given, num_cpus=1
+        )
+
+    return build
+
+
+def _must_exist(store: Store, methods: Collection[str]) -> None:
+    for name in methods:
+        if not any(file.endswith(".parquet") for file in store.names("selections", name)):
+            raise SelectionError(f"the selection {name!r} has not been made; run it over the same trajectories first")
+
+
+def _perplexity(config: PipelineConfig, store: Store, work: Plan, scorer: str, stack: ExitStack) -> ray.data.Dataset:
+    del stack
+    dataset = _scored(config, store, work, _dataset(work, 1), scorer)
+    reference = config.select.perplexity.reference_model
+    if reference is not None:  # one model after the other, so that both need not fit beside each other
+        dataset = _scored(config, store, work, dataset.materialize(), reference)
+    options = {"run_dir": store.url, "ratio": config.select.ratio, "seed": config.seed}
+    return dataset.map_batches(
+        graph.select_perplexity, batch_format="pyarrow", batch_size=None, fn_kwargs=options, num_cpus=0.5
+    )
+
+
+def _scored(
+    config: PipelineConfig, store: Store, work: Plan, dataset: ray.data.Dataset, model: str
 ) -> ray.data.Dataset:
-    options = {"ratio": config.select.ratio, "seed": config.seed}
-    if method == "all":
-        return _rule(graph.select_all, graph.input_table(trajectories), options)
-    if method == "random":
-        return _rule(graph.select_random, graph.input_table(trajectories), options)
-    if method == "non_critical":
-        critical = _complemented(config.select.complement_of, store, trajectories)
-        return _rule(graph.select_non_critical, graph.input_table(trajectories, critical), options)
-    if method == "perplexity":
-        return _perplexity(config, store, trajectories, scorer)
-    if method == "llm":
-        return _llm(config, store, trajectories, stack)
-    raise SelectionError(f"unknown selection method {method!r}; choose llm, perplexity, random, non_critical or all")
+    from atlas_ray.selection.scorer import Scorer
 
-
-def _rule(stage: Any, table: pa.Table, options: dict[str, Any]) -> ray.data.Dataset:
-    rows = min(_RULE_BATCH, ceil(table.num_rows / _cpus()))
-    return _dataset(table, rows).map_batches(stage, batch_format="pyarrow", fn_kwargs=options, num_cpus=1)
-
-
-def _perplexity(config: PipelineConfig, store: Store, trajectories: list[Trajectory], scorer: str) -> ray.data.Dataset:
-    path = models.resolve(scorer, trust_remote_code=config.trust_remote_code)
+    path = models.resolve(model, trust_remote_code=config.trust_remote_code)
     models.load_tokenizer(path)  # a model that cannot be used fails here, with one line
-    by_length = sorted(
-        trajectories, key=lambda t: (-sum(len(message.content) for message in t.messages), t.trajectory_id)
-    )
-    engine, resources = config.engine, engine_resources(config.engine)
-    name = scorer.removeprefix(store.root + "/")  # the same in a run directory that was moved
-    return _dataset(graph.input_table(by_length), SCORING_BATCH).map_batches(
-        graph.PerplexityScorer,
-        fn_constructor_args=(scorer, name, engine, config.select.ratio, config.seed, config.trust_remote_code),
-        batch_size=SCORING_BATCH,
+    engine = config.engine
+    name = model.removeprefix(store.root + "/")  # the same in a run directory that was moved
+    return dataset.map_batches(
+        Scorer,
+        fn_constructor_args=(model, name, engine, store.url, config.trust_remote_code),
+        batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(engine.replicas, ceil(len(trajectories) / SCORING_BATCH))),
+        compute=ray.data.ActorPoolStrategy(size=min(engine.replicas, len(work.chunks))),
         runtime_env={"env_vars": engine_environment(engine)},
-        **resources,
+        **engine_resources(engine),
     )
 
 
-def _llm(config: PipelineConfig, store: Store, trajectories: list[Trajectory], stack: ExitStack) -> ray.data.Dataset:
-    selector = config.select.llm
+def _llm(config: PipelineConfig, store: Store, work: Plan, scorer: str, stack: ExitStack) -> ray.data.Dataset:
+    from atlas_ray.selection.selector import LlmSelector
+
+    del scorer
+    selector, price = config.select.llm, (0.0, 0.0)
     endpoint = resolve(selector, os.environ)
     stand_in = endpoint is None
     if endpoint is None:
         endpoint, identity, selector = _stand_in(config, stack)
     else:
         identity = endpoint.model
+        price = price_for(selector, identity)
     say(f"  select llm: asking {identity} at {endpoint.base_url}" + (", a stand-in not to be trusted" * stand_in))
-    bucket = None
-    if selector.requests_per_minute is not None:
-        bucket = ray.remote(num_cpus=0)(graph.TokenBucket).remote(selector.requests_per_minute)
+    limits = None
+    if selector.requests_per_minute or selector.tokens_per_minute or selector.budget_usd:
+        spent = Journal(store).spent_usd() if selector.budget_usd else 0.0
+        limits = ray.remote(num_cpus=0)(Limits).remote(
+            selector.requests_per_minute, selector.tokens_per_minute, selector.budget_usd, spent
+        )
     actors = max(1, min(ceil(selector.concurrency / SLOTS_PER_ACTOR), _cpus()))
     slots = max(1, selector.concurrency // actors)
-    rows = max(1, min(16, ceil(len(trajectories) / (8 * actors))))
-    return _dataset(graph.input_table(trajectories), rows).map_batches(
-        graph.LlmSelector,
+    return _dataset(work, 1).map_batches(
+        LlmSelector,
         fn_constructor_args=(
-            endpoint, identity, selector, stand_in, slots, config.select.ratio, config.seed, store.url, bucket
+            endpoint, identity, selector, price, stand_in, slots, config.select.ratio, config.seed, store.url, limits
         ),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=ceil(2 * slots / rows)),
+        compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=ceil(2 * slots / _LLM_ROWS) + 1),
         num_cpus=0.5,
     )  # fmt: skip
+
+
+def price_for(selector: LlmSelectorConfig, model: str) -> tuple[float, float]:
+    """The price of the selector's model; (0, 0) for one that is not in the table, which is said.
+
+    Raises:
+        SelectionError: it is not in the table, but there is a budget to keep.
+    """
+    price = price_of(selector.prices, model)
+    if price is None:
+        if selector.budget_usd is not None:
+            raise SelectionError(
+                f"select.llm.budget_usd needs the price of {model!r}; add it to select.llm.prices: "
+                f"{{{model}: [USD per million prompt tokens, USD per million completion tokens]}}"
+            )
+        say(f"  select llm: no price for {model!r} in select.llm.prices; its cost counts as 0")
+    return price or (0.0, 0.0)
 
 
 def _stand_in(config: PipelineConfig, stack: ExitStack) -> tuple[Endpoint, str, LlmSelectorConfig]:
@@ -166,59 +209,74 @@ def _stand_in(config: PipelineConfig, stack: ExitStack) -> tuple[Endpoint, str, 
     slower = {
         "concurrency": min(selector.concurrency, _STAND_IN_CONCURRENCY),
         "timeout_s": max(selector.timeout_s, _STAND_IN_TIMEOUT_S),
+        "budget_usd": None,
     }
     return Endpoint(base_url=url, model=SERVED_NAME), identity, selector.model_copy(update=slower)
 
 
-def _complemented(method: str, store: Store, trajectories: Sequence[Trajectory]) -> dict[str, Selection]:
-    try:
-        critical = {selection.trajectory_id: selection for selection in store.read_selections(method)}
-    except StoreError as error:
-        raise SelectionError(f"non_critical needs the selection {method!r}: {error}") from error
-    missing = [t.trajectory_id for t in trajectories if t.trajectory_id not in critical]
-    if missing:
-        raise SelectionError(
-            f"the selection {method!r} has no row for {len(missing)} trajectories (the first is {missing[0]!r}); "
-            f"run {method} over the same trajectories first"
-        )
-    return critical
+_GRAPHS: Mapping[str, Callable[[PipelineConfig, Store, Plan, str, ExitStack], ray.data.Dataset]] = {
+    "llm": _llm,
+    "perplexity": _perplexity,
+    "random": _rule(graph.select_random),
+    "non_critical": _rule(graph.select_non_critical, complement_of=lambda config: config.select.complement_of),
+    "all": _rule(graph.select_all),
+    "hybrid": _rule(graph.select_hybrid, weights=lambda config: dict(config.select.hybrid.weights)),
+}
 
 
-def _dataset(table: pa.Table, rows_per_block: int) -> ray.data.Dataset:
-    """The table in blocks of so many rows, in order: Ray Data would make one block of a small input."""
-    blocks = [table.slice(start, rows_per_block) for start in range(0, table.num_rows, rows_per_block)]
+def _dataset(work: Plan, chunks_per_task: int) -> ray.data.Dataset:
+    """The chunks in blocks of so many, in order: Ray Data would make one block of a small input."""
+    table = graph.chunk_table(work.chunks)
+    blocks = [table.slice(start, chunks_per_task) for start in range(0, table.num_rows, chunks_per_task)]
     dataset = ray.data.from_arrow(blocks)
+    dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False  # `Progress` prints lines, which read better in a job's log
     dataset.context.print_on_execution_start = False
     return dataset
 
 
-def _collect(dataset: ray.data.Dataset, label: str, total: int) -> tuple[list[Selection], Calls]:
-    selections: list[Selection] = []
-    calls = Calls()
-    progress = Progress(label, total, "trajectories")
-
-    def error_rows() -> str:
-        return f"{sum(row.error is not None for row in selections)} error rows"
-
+def _collect(dataset: ray.data.Dataset, tally: Tally, total: int, write: Callable[[pa.Table], None]) -> None:
+    progress = Progress(f"select {tally.method}", total, "trajectories")
+    spent: AtlasError | None = None
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            rows, taken = graph.read_output(batch)
-            selections += rows
-            calls.add(taken)
-            progress.add(len(rows), error_rows)
+            error = graph.stopped(batch)
+            if isinstance(error, BudgetError):
+                spent = error  # questions under way are paid for: their answers are waited for
+            elif error is not None:
+                raise error
+            if spent is not None:
+                continue
+            rows = batch.drop_columns(list(graph.EXTRA))
+            taken = zip(batch["n_steps"].to_pylist(), batch["calls"].to_pylist(), strict=True)
+            for row, (n_steps, calls) in zip(rows.to_pylist(), taken, strict=True):
+                tally.add(selection_from_row(row), n_steps, Calls(**json.loads(calls)))
+            write(rows.select(SELECTION_SCHEMA.names).cast(SELECTION_SCHEMA))
+            progress.add(batch.num_rows, lambda: f"{tally.error_rows} error rows")
     except ray.exceptions.RayActorError as error:
-        raise EngineError(f"a worker of `{label}` died: {' '.join(str(error).split())[:400]}") from error
-    return selections, calls
+        raise EngineError(f"a worker of `select {tally.method}` died: {' '.join(str(error).split())[:400]}") from error
+    if spent is not None:
+        raise spent
 
 
-def _tokens(config: PipelineConfig, trajectories: Sequence[Trajectory]) -> dict[str, list[int]] | None:
+def _share_of_tokens(config: PipelineConfig, store: Store, method: str, work: Plan) -> float | None:
+    """Mean share of the steps' tokens that was selected; reads the trajectories once more, chunk by chunk."""
     try:
-        path = models.resolve(config.model, trust_remote_code=config.trust_remote_code)
-        return step_tokens(trajectories, models.load_tokenizer(path))
+        tokenizer = models.load_tokenizer(models.resolve(config.model, trust_remote_code=config.trust_remote_code))
     except ModelError as error:
         say(f"  share of tokens is unknown: {error}")
         return None
+    total, count = 0.0, 0
+    selections = iter(store.iter_selections(method))
+    for chunk in work.chunks:
+        trajectories = read(store, chunk)
+        tokens = step_tokens(trajectories, tokenizer)
+        for trajectory in trajectories:
+            selection = next(selections)
+            if selection.error is None and trajectory.n_steps:
+                total += share_of_tokens(selection.steps, tokens[trajectory.trajectory_id])
+                count += 1
+    return round(total / count, 6) if count else None
 
 
 def _cpus() -> int:

@@ -23,6 +23,8 @@ class Calls:
     retries: int = 0
     latencies_s: list[float] = field(default_factory=list)
     """Of the calls that were answered, retries included."""
+    paid_usd: float = 0.0
+    """For the calls made; the rest of a selection's cost was paid before."""
 
     def add(self, other: Calls) -> None:
         """Count `other`'s calls too."""
@@ -30,6 +32,7 @@ class Calls:
         self.hits += other.hits
         self.retries += other.retries
         self.latencies_s += other.latencies_s
+        self.paid_usd += other.paid_usd
 
 
 def step_tokens(trajectories: Iterable[Trajectory], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
@@ -46,51 +49,67 @@ def step_tokens(trajectories: Iterable[Trajectory], tokenizer: PreTrainedTokeniz
     return counts
 
 
-def summarise(
-    method: str,
-    trajectories: Sequence[Trajectory],
-    selections: Sequence[Selection],
-    calls: Calls,
-    tokens: dict[str, list[int]] | None,
-    seconds: float,
-) -> dict[str, Any]:
-    """The figures of a run.
+class Tally:
+    """Adds up a run's selections as they come, so that none has to be kept.
 
     Args:
         method: the selection method.
-        trajectories: what was judged.
-        selections: one for each.
-        calls: what the questions took.
-        tokens: from `step_tokens`; None when no tokenizer is at hand.
-        seconds: wall-clock time.
-
-    Returns:
-        Counts, cost, latencies, error rows by kind, and the mean shares of steps and of step tokens over the
-        trajectories that have steps and a selection.
     """
-    n_steps = {trajectory.trajectory_id: trajectory.n_steps for trajectory in trajectories}
-    chosen = [s for s in selections if s.error is None and n_steps[s.trajectory_id]]
-    shares = [len(s.steps) / n_steps[s.trajectory_id] for s in chosen]
-    token_shares = None if tokens is None else [_share(s.steps, tokens[s.trajectory_id]) for s in chosen]
-    errors = Counter(s.error.partition(":")[0] for s in selections if s.error is not None)
-    return {
-        "method": method,
-        "trajectories": len(selections),
-        "critical_steps": sum(len(s.steps) for s in selections),
-        "share_of_steps": _mean(shares),
-        "share_of_tokens": None if token_shares is None else _mean(token_shares),
-        "errors": dict(sorted(errors.items())),
-        "calls": calls.made,
-        "retries": calls.retries,
-        "cache_hits": calls.hits,
-        "prompt_tokens": sum(s.usage.prompt_tokens for s in selections),
-        "completion_tokens": sum(s.usage.completion_tokens for s in selections),
-        "cost_usd": round(sum(s.usage.cost_usd for s in selections), 6),
-        "latency_p50_s": _quantile(calls.latencies_s, 0.5),
-        "latency_p95_s": _quantile(calls.latencies_s, 0.95),
-        "elided": sum("elided" in s.provenance for s in selections),
-        "seconds": round(seconds, 3),
-    }
+
+    def __init__(self, method: str) -> None:
+        self.method, self.calls, self.errors = method, Calls(), Counter[str]()
+        self.rows = self.error_rows = 0
+        self._steps = self._elided = self._windowed = self._prompt = self._completion = 0
+        self._cost = 0.0
+        self._shares: list[float] = []
+
+    def add(self, selection: Selection, n_steps: int, calls: Calls) -> None:
+        """Count a selection in a trajectory of `n_steps`, and what its calls took."""
+        self.calls.add(calls)
+        self.rows += 1
+        self._steps += len(selection.steps)
+        self._elided += "elided" in selection.provenance
+        self._windowed += "windows" in selection.provenance
+        self._prompt += selection.usage.prompt_tokens
+        self._completion += selection.usage.completion_tokens
+        self._cost += selection.usage.cost_usd
+        if selection.error is not None:
+            self.error_rows += 1
+            self.errors[selection.error.partition(":")[0]] += 1
+        elif n_steps:
+            self._shares.append(len(selection.steps) / n_steps)
+
+    def summary(self, share_of_tokens: float | None, seconds: float) -> dict[str, Any]:
+        """The figures of the run.
+
+        Args:
+            share_of_tokens: mean share of the steps' tokens in the steps selected; None where it is not known.
+            seconds: wall-clock time.
+
+        Returns:
+            Counts, cost, latencies, error rows by kind, and the mean share of steps over the trajectories that have
+            steps and a selection.
+        """
+        return {
+            "method": self.method,
+            "trajectories": self.rows,
+            "critical_steps": self._steps,
+            "share_of_steps": _mean(self._shares),
+            "share_of_tokens": share_of_tokens,
+            "errors": dict(sorted(self.errors.items())),
+            "calls": self.calls.made,
+            "retries": self.calls.retries,
+            "cache_hits": self.calls.hits,
+            "prompt_tokens": self._prompt,
+            "completion_tokens": self._completion,
+            "cost_usd": round(self._cost, 6),
+            "paid_usd": round(self.calls.paid_usd, 6),
+            "latency_p50_s": _quantile(self.calls.latencies_s, 0.5),
+            "latency_p95_s": _quantile(self.calls.latencies_s, 0.95),
+            "elided": self._elided,
+            "windowed": self._windowed,
+            "seconds": round(seconds, 3),
+        }
 
 
 def line(summary: dict[str, Any]) -> str:
@@ -110,7 +129,8 @@ def line(summary: dict[str, Any]) -> str:
     return text
 
 
-def _share(steps: Sequence[int], tokens: Sequence[int]) -> float:
+def share_of_tokens(steps: Sequence[int], tokens: Sequence[int]) -> float:
+    """Share of a trajectory's step tokens that its selected steps hold."""
     return sum(tokens[step] for step in steps) / sum(tokens)
 
 

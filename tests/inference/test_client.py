@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from atlas_ray.config import LlmSelectorConfig
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference import client as client_module
-from atlas_ray.inference.client import CallError, Client, Endpoint, Reply, endpoint_identity, resolve
+from atlas_ray.inference.client import CallError, Client, Endpoint, Reply, endpoint_identity, price_of, resolve
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, steps_answer
 
 KEY = "sk-secret-0123456789"
@@ -159,6 +159,26 @@ def test_an_unsupported_schema_is_dropped_for_the_run() -> None:
         assert ["response_format" in request for request in server.requests] == [True, False, False]
 
 
+def test_where_no_schema_is_supported_the_other_conversation_is_sent() -> None:
+    def play(body: dict[str, Any]) -> Any:
+        if "response_format" in body:
+            return Status(400, {"message": "response_format is not supported"})
+        return Answer(body["messages"][0]["content"])
+
+    with EndpointServer(play) as server:
+        plain = [{"role": "user", "content": "plain"}]
+        assert ask(server, schema={"type": "object"}, without_schema=plain).text == "plain"
+    with EndpointServer(lambda body: Answer(body["messages"][0]["content"])) as server:
+        assert ask(server, schema={"type": "object"}, without_schema=plain).text == "hello"
+
+
+def test_a_price_is_that_of_the_longest_name_that_fits() -> None:
+    prices = {"gpt-4o": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6)}
+    assert price_of(prices, "gpt-4o-mini-2024-07-18") == (0.15, 0.6)
+    assert price_of(prices, "gpt-4o-2024-08-06") == (2.5, 10.0)
+    assert price_of(prices, "llama") is None
+
+
 def test_options_that_reasoning_models_refuse_are_replaced() -> None:
     def reasoning(body: dict[str, Any]) -> Any:
         if "max_tokens" in body:
@@ -185,11 +205,10 @@ def test_half_characters_do_not_get_through() -> None:
 
 
 def test_concurrency_is_bounded_and_every_try_is_paced(quick_backoff: None) -> None:
-    paced = 0
+    paced: list[int] = []
 
-    async def pace() -> None:
-        nonlocal paced
-        paced += 1
+    async def pace(tokens: int) -> None:
+        paced.append(tokens)
 
     async def run(server: EndpointServer) -> None:
         endpoint = Endpoint(base_url=server.url, model="m")
@@ -200,7 +219,7 @@ def test_concurrency_is_bounded_and_every_try_is_paced(quick_backoff: None) -> N
     with EndpointServer(Answer("hi", delay_s=0.02)) as server:
         server.play(Status(500), Status(500))
         asyncio.run(run(server))
-        assert (server.most_under_way, server.calls, paced) == (3, 14, 14)
+        assert (server.most_under_way, server.calls, paced) == (3, 14, [5] * 14)
 
 
 @pytest.fixture(scope="module")

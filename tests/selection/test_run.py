@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from atlas_ray.config import EngineConfig, LlmSelectorConfig, PipelineConfig, SelectConfig
-from atlas_ray.errors import EndpointError, SelectionError
-from atlas_ray.selection.graph import TokenBucket
-from atlas_ray.selection.run import select
+from atlas_ray.errors import DataError, EndpointError, SelectionError
+from atlas_ray.selection import run
 from atlas_ray.store import Store
-from atlas_ray.trajectory import Selection
+from atlas_ray.trajectory import Selection, Trajectory
 from tests.endpoint_server import Answer, EndpointServer, Play, Raw, Reset, Status, first_step, steps_answer
 from tests.selection.data import trajectory
 
@@ -37,6 +36,15 @@ def configured(tiny_model: Path, url: str | None = None, *, ratio: float = 0.3, 
     defaults: dict[str, Any] = {"max_retries": 2, "model": "selector" if url else None}
     selector = LlmSelectorConfig(base_url=url, **(defaults | llm))
     return PipelineConfig(model=str(tiny_model), select=SelectConfig(llm=selector, ratio=ratio))
+
+
+def select(config: PipelineConfig, store: Store, method: str, subjects: list[Trajectory]) -> list[Selection]:
+    """Store the trajectories, run the method, read what it wrote."""
+    store.write_trajectories(subjects)
+    facts = run.select(config, store, method)
+    rows = store.read_selections(method)
+    assert facts == {"trajectories": len(rows), "error_rows": sum(row.error is not None for row in rows)}
+    return rows
 
 
 def parquet(store: Store, method: str = "llm") -> bytes:
@@ -75,9 +83,12 @@ def test_what_cannot_run_is_said_at_once(tmp_path: Path, tiny_model: Path) -> No
     store, config = Store(str(tmp_path)), configured(tiny_model)
     with pytest.raises(SelectionError, match="unknown selection method"):
         select(config, store, "best", TRAJECTORIES)
-    with pytest.raises(SelectionError, match="non_critical needs"):
+    with pytest.raises(SelectionError, match="'llm' has not been made"):
         select(config, store, "non_critical", TRAJECTORIES)
-    with pytest.raises(SelectionError, match="same trajectory_id"):
+    store.write_selections("llm", [Selection(trajectory_id="t0001", method="llm", ratio=0.3, steps=(0,))])
+    with pytest.raises(SelectionError, match="'llm' has no row for trajectory 't0000'"):
+        select(config, store, "non_critical", TRAJECTORIES)
+    with pytest.raises(DataError, match="'t0000' follows 't0000'"):
         select(config, store, "random", [TRAJECTORIES[0]] * 2)
     with pytest.raises(EndpointError, match="no endpoint is named"):
         select(configured(tiny_model, model="gpt-4o"), store, "llm", TRAJECTORIES)
@@ -181,19 +192,10 @@ def test_the_rate_limit_holds_over_the_cluster(tmp_path: Path, tiny_model: Path)
     assert max(times) - min(times) >= 1.0
 
 
-def test_the_token_bucket_spaces_evenly_after_a_burst_of_a_second() -> None:
-    now = 100.0
-    bucket = TokenBucket(120, clock=lambda: now)
-    assert [bucket.reserve() for _ in range(3)] == pytest.approx([0.0, 0.5, 1.0])
-    now = 200.0
-    assert [bucket.reserve() for _ in range(4)] == pytest.approx([0.0, 0.0, 0.5, 1.0])
-
-
 DRIVER = """
 import sys, ray
 from atlas_ray.store import Store
-from atlas_ray.selection.run import select
-from tests.selection.test_run import TRAJECTORIES, configured
+from tests.selection.test_run import TRAJECTORIES, configured, select
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir="/tmp/ray-sel-kill")
 select(configured(sys.argv[1], sys.argv[2], concurrency=3), Store(sys.argv[3]), "llm", TRAJECTORIES)
 ray.shutdown()

@@ -1,0 +1,114 @@
+"""Which trajectories a run reads, chunk by chunk: row numbers travel to the workers, which read the rows themselves.
+
+So neither the driver nor Ray's object store ever holds the trajectories, however many there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas_ray.errors import DataError, SelectionError, StoreError
+from atlas_ray.store import Store
+from atlas_ray.trajectory import SELECTION_SCHEMA, Selection, Trajectory, selection_from_row, trajectory_from_row
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of one row group of `trajectories/`."""
+
+    file: str
+    group: int
+    rows: list[int]
+
+    @classmethod
+    def from_json(cls, text: str) -> Chunk:
+        """Inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """The chunk as a cell of a table."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run reads, in the order of the trajectories' ids."""
+
+    chunks: list[Chunk]
+    n_trajectories: int
+
+
+def plan(store: Store, ids: Collection[str] | None, rows: int) -> Plan:
+    """Cut the stored trajectories into chunks of at most `rows`; reads their ids alone.
+
+    Args:
+        store: the run directory.
+        ids: the trajectories wanted; None takes all.
+        rows: per chunk.
+
+    Raises:
+        StoreError: there are none.
+        DataError: ids are not ascending, or repeat.
+    """
+    wanted = None if ids is None else set(ids)
+    chunks: list[Chunk] = []
+    count, before = 0, ""
+    for name, group, found in _ids(store):
+        for identity in found:
+            if identity <= before:
+                raise DataError(
+                    f"{store.path('trajectories', name)}: trajectory_id {identity!r} follows {before!r}; ids must be "
+                    "distinct and ascending: collect again, or write the rows with Store.write_trajectories"
+                )
+            before = identity
+        kept = [row for row, identity in enumerate(found) if wanted is None or identity in wanted]
+        count += len(kept)
+        chunks += [Chunk(name, group, kept[start : start + rows]) for start in range(0, len(kept), rows)]
+    return Plan(chunks, count)
+
+
+def _ids(store: Store) -> Iterator[tuple[str, int, list[str]]]:
+    names = [name for name in store.names("trajectories") if name.endswith(".parquet")]
+    if not names:
+        raise StoreError(f"{store.path('trajectories')} holds no Parquet files; run the stage that writes it first")
+    for name in names:
+        with store.fs.open(store.path("trajectories", name), "rb") as file:
+            parquet = pq.ParquetFile(file)
+            for group in range(parquet.num_row_groups):
+                yield name, group, parquet.read_row_group(group, ["trajectory_id"])["trajectory_id"].to_pylist()
+
+
+def read(store: Store, chunk: Chunk) -> list[Trajectory]:
+    """The trajectories of a chunk."""
+    with store.fs.open(store.path("trajectories", chunk.file), "rb") as file:
+        table = pq.ParquetFile(file).read_row_group(chunk.group).take(pa.array(chunk.rows, pa.int64()))
+    return [trajectory_from_row(row) for row in table.to_pylist()]
+
+
+def read_beside(store: Store, method: str, trajectories: Sequence[Trajectory]) -> list[Selection]:
+    """The stored selection of each of the trajectories, which are in the order of their ids.
+
+    Raises:
+        SelectionError: there is no row for one of them.
+    """
+    if not trajectories:
+        return []
+    between = [
+        ("trajectory_id", ">=", trajectories[0].trajectory_id), ("trajectory_id", "<=", trajectories[-1].trajectory_id)
+    ]  # fmt: skip
+    found: dict[str, Selection] = {}
+    for name in store.names("selections", method):
+        with store.fs.open(store.path("selections", method, name), "rb") as file:
+            rows = pq.read_table(file, columns=SELECTION_SCHEMA.names, filters=between).to_pylist()
+        found |= {row["trajectory_id"]: selection_from_row(row) for row in rows}
+    missing = next((each.trajectory_id for each in trajectories if each.trajectory_id not in found), None)
+    if missing is not None:
+        raise SelectionError(
+            f"the selection {method!r} has no row for trajectory {missing!r}; run {method} over the same trajectories"
+        )
+    return [found[each.trajectory_id] for each in trajectories]

@@ -1,0 +1,106 @@
+"""A stored selection out in every format, and in again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from atlas_ray import agenttraj
+from atlas_ray.errors import DataError, SelectionError
+from atlas_ray.formats.files import read
+from atlas_ray.formats.messages import AXOLOTL_DATASET
+from atlas_ray.selection import all as every
+from atlas_ray.selection import random
+from atlas_ray.selection.export import FORMATS, export
+from atlas_ray.store import Store
+from atlas_ray.trajectory import Selection, Trajectory
+from tests.selection.data import trajectory
+
+SUBJECTS = [trajectory(number, number % 5, observation="Überall {x}\n\u2028") for number in range(150)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    found = Store(str(tmp_path_factory.mktemp("run")))
+    found.write_trajectories(SUBJECTS)
+    found.write_selections("all", [every.select(subject, 0.3, 0) for subject in SUBJECTS])
+    failed = Selection(trajectory_id=SUBJECTS[4].trajectory_id, method="random", ratio=0.3, error="timeout: late")
+    chosen = [random.select(subject, 0.3, 0) for subject in SUBJECTS]
+    found.write_selections("random", [failed, *chosen[:4], *chosen[5:]])
+    return found
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_all_steps_go_out_and_come_in_again(store: Store, tmp_path: Path, form: str) -> None:
+    path = str(tmp_path / "out.jsonl")
+    assert export(store, "all", form, path) == (120, Counter({"no step chosen": 30}))  # type: ignore[arg-type]
+    again = list(read(path))
+    assert [one.messages for one in again if isinstance(one, Trajectory)] == [s.messages for s in SUBJECTS if s.n_steps]
+
+
+def test_the_chosen_steps_alone_are_flagged(store: Store, tmp_path: Path) -> None:
+    chosen = {row.trajectory_id: row.steps for row in store.read_selections("random") if row.steps}
+    expected = [
+        [message.step is not None and message.step in chosen[subject.trajectory_id] for message in subject.messages]
+        for subject in SUBJECTS
+        if subject.trajectory_id in chosen
+    ]
+    written, left_out = export(store, "random", "messages", str(tmp_path / "m.jsonl"))
+    assert (written, left_out) == (len(chosen), {"no step chosen": 30, "error timeout": 1})
+    lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().split("\n") if line]
+    assert [[turn.get("weight") == 1 for turn in line["messages"]] for line in lines] == expected
+    assert all(("weight" in turn) == (turn["role"] == "assistant") for line in lines for turn in line["messages"])
+    export(store, "random", "axolotl", str(tmp_path / "x.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().split("\n") if line]
+    assert [[turn["train"] for turn in line["conversations"]] for line in lines] == expected
+    export(store, "random", "agenttraj", str(tmp_path / "a.json"))
+    items = json.loads((tmp_path / "a.json").read_text())
+    assert [[turn["loss"] is True for turn in item["conversations"]] for item in items] == expected
+    assert len(agenttraj.read(str(tmp_path / "a.json"))) == len(chosen)
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_no_file(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(SelectionError, match="'llm' has no row"):
+        export(store, "llm", "messages", str(tmp_path / "m.jsonl"))
+    with pytest.raises(DataError, match="leaves nothing to write"):
+        export(store, "all", "messages", str(tmp_path / "m.jsonl"), ids=["t0000"])
+    with pytest.raises(DataError, match="cannot be written"):
+        export(store, "all", "messages", "/proc/none/m.jsonl")
+    assert not list(tmp_path.iterdir())
+
+
+def test_openais_own_types_know_every_field(store: Store, tmp_path: Path) -> None:
+    from openai.types.chat import ChatCompletionMessageParam
+    from pydantic import TypeAdapter
+
+    export(store, "random", "messages", str(tmp_path / "m.jsonl"))
+    known = TypeAdapter(list[ChatCompletionMessageParam])
+    for line in (tmp_path / "m.jsonl").read_text().split("\n")[:-1]:
+        row = json.loads(line)
+        assert set(row) == {"messages"}
+        known.validate_python([{k: v for k, v in turn.items() if k != "weight"} for turn in row["messages"]])
+        assert {turn["weight"] for turn in row["messages"] if turn["role"] == "assistant"} <= {0, 1}
+
+
+def test_axolotls_loader_labels_the_chosen_steps(store: Store, tmp_path: Path) -> None:
+    chat_template = pytest.importorskip("axolotl.prompt_strategies.chat_template", reason="axolotl is not installed")
+    import yaml
+
+    from tests.tokenizers import tokenizer
+
+    export(store, "random", "axolotl", str(tmp_path / "x.jsonl"))
+    options = yaml.safe_load(AXOLOTL_DATASET.format(path="x"))["datasets"][0]
+    tok = tokenizer("chatml")
+    from axolotl.utils.dict import DictDefault
+
+    strategy = chat_template.load(
+        tok, DictDefault({"sequence_len": 4096, "train_on_inputs": False}), DictDefault(options)
+    )
+    row = json.loads((tmp_path / "x.jsonl").read_text().split("\n")[0])
+    encoded = strategy.tokenize_prompt(row)
+    labelled = tok.decode([label for label in encoded["labels"] if label != -100])
+    for turn in row["conversations"]:
+        assert (turn["value"] in labelled) == turn["train"]
