@@ -76,12 +76,18 @@ class EndpointServer:
         default: answers when the script is used up.
         key: the only bearer key that is let in; None lets everybody in.
         models: what /v1/models lists.
+        port: 0 takes a free one.
     """
 
     def __init__(
-        self, default: Script = first_step, *, key: str | None = None, models: Iterable[str] = ("selector",)
+        self,
+        default: Script = first_step,
+        *,
+        key: str | None = None,
+        models: Iterable[str] = ("selector",),
+        port: int = 0,
     ) -> None:
-        self.default, self.key, self.models = default, key, list(models)
+        self.default, self.key, self.models, self._port = default, key, list(models), port
         self.script: deque[Script] = deque()
         self.requests: list[dict[str, Any]] = []
         """Bodies of the chat completions asked for, in order of arrival."""
@@ -113,7 +119,7 @@ class EndpointServer:
         return len(self.requests)
 
     async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return await asyncio.start_server(self._serve, "127.0.0.1", self._port)
 
     async def _close(self) -> None:
         self._server.close()

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from atlas_ray.config import LlmSelectorConfig
 from atlas_ray.errors import EndpointError
+from atlas_ray.inference.cost import estimated_tokens
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o"
@@ -147,8 +148,8 @@ class _TooLargeError(openai.OpenAIError):
     """A body beyond the limit; not tried again."""
 
 
-CHARS_PER_TOKEN = 3
-"""For estimates before a question is sent; English has more, so that the estimate is on the safe side."""
+class _RefusedError(openai.OpenAIError):
+    """The endpoint refused another question for good: who waited for a slot need not hear it from the endpoint."""
 
 
 @dataclass
@@ -158,6 +159,8 @@ class _Call:
     tokens: int
     """Prompt tokens (estimated) and the answer's maximum together."""
     tries: int = 0
+    start: float = 0.0
+    """When the first try had its slot."""
 
 
 _call: ContextVar[_Call] = ContextVar("call")
@@ -171,21 +174,29 @@ class _Http(openai.DefaultAioHttpClient):
 
     pace: Callable[[int], Awaitable[None]] | None = None
     deadline_s: float = 600.0
+    slots: asyncio.Semaphore
+    """Held by a try, not by a question: one that waits before it tries again keeps no other from being asked."""
+    refused: EndpointError | None = None
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx2; always returns a response whose body has been read."""
         if self.pace is not None:
             await self.pace(_call.get().tokens)
-        _call.get().tries += 1
-        try:
-            async with asyncio.timeout(self.deadline_s):
-                response = await super().send(request, **(options | {"stream": True}))
-                try:
-                    body = await _read(response)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            raise httpx2.ReadTimeout(f"no whole answer within {self.deadline_s:g} s", request=request) from None
+        async with self.slots:
+            if self.refused is not None:
+                raise _RefusedError
+            call = _call.get()
+            call.tries += 1
+            call.start = call.start or time.monotonic()
+            try:
+                async with asyncio.timeout(self.deadline_s):
+                    response = await super().send(request, **(options | {"stream": True}))
+                    try:
+                        body = await _read(response)
+                    finally:
+                        await response.aclose()
+            except TimeoutError:
+                raise httpx2.ReadTimeout(f"no whole answer within {self.deadline_s:g} s", request=request) from None
         if response.is_success:
             _check(body, request)
         headers = [(k, v) for k, v in response.headers.raw if k.lower() not in (b"content-encoding", b"content-length")]
@@ -219,7 +230,7 @@ class Client:
         endpoint: URL, model and key.
         timeout_s: seconds for one try.
         max_retries: tries after the first.
-        concurrency: questions under way at a time.
+        concurrency: requests under way at a time.
         pace: awaited before every try, with the tokens it may take.
     """
 
@@ -238,15 +249,13 @@ class Client:
             timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, 15.0), pool=None),
             limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
-        self._http.pace, self._http.deadline_s = pace, timeout_s
+        self._http.pace, self._http.deadline_s, self._http.slots = pace, timeout_s, asyncio.Semaphore(concurrency)
         self._sdk = openai.AsyncOpenAI(
             base_url=endpoint.base_url, api_key=endpoint.key.get_secret_value(), max_retries=max_retries,
             timeout=self._http.timeout, http_client=self._http,
         )  # fmt: skip
-        self._slots = asyncio.Semaphore(concurrency)
         self._unsupported: set[str] = set()
         self._reached = False
-        self._refused: EndpointError | None = None
 
     async def complete(
         self,
@@ -272,38 +281,34 @@ class Client:
             CallError: no answer to this question.
             EndpointError: the endpoint refused for good.
         """
-        async with self._slots:
-            constraint = {"structured_outputs": {"regex": regex}} if regex is not None else {}
-            if self._refused is not None:  # whoever waited for a slot need not hear it from the endpoint again
-                raise self._refused
-            while True:
-                sampling = self._sampling(temperature, max_tokens, schema if regex is None else None)
-                asked = messages
-                if without_schema is not None and "response_format" in self._unsupported:
-                    asked = without_schema
-                call = _Call(max_tokens + estimated_tokens(asked))
-                _call.set(call)
-                start = time.monotonic()
-                try:
-                    # not `chat.completions.create`, whose typed parameters take longer to transform than to send
-                    response = await self._sdk.post(
-                        "/chat/completions",
-                        body={"model": self.endpoint.model, "messages": list(asked), **sampling, **constraint},
-                        cast_to=httpx2.Response,
-                        options={"security": {"bearer_auth": True}},
-                    )
-                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    dropped = _objection(error) & sampling.keys()
-                    if not dropped:
-                        raise self._failure(error, call.tries - 1) from None
-                    self._unsupported |= dropped
-                    continue
-                except openai.OpenAIError as error:
+        constraint = {"structured_outputs": {"regex": regex}} if regex is not None else {}
+        while True:
+            sampling = self._sampling(temperature, max_tokens, schema if regex is None else None)
+            asked = messages
+            if without_schema is not None and "response_format" in self._unsupported:
+                asked = without_schema
+            call = _Call(max_tokens + estimated_tokens(asked))
+            _call.set(call)
+            try:
+                # not `chat.completions.create`, whose typed parameters take longer to transform than to send
+                response = await self._sdk.post(
+                    "/chat/completions",
+                    body={"model": self.endpoint.model, "messages": list(asked), **sampling, **constraint},
+                    cast_to=httpx2.Response,
+                    options={"security": {"bearer_auth": True}},
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                dropped = _objection(error) & sampling.keys()
+                if not dropped:
                     raise self._failure(error, call.tries - 1) from None
-                self._reached = True
-                if regex is not None:
-                    sampling["regex"] = regex
-                return _reply(response.json(), sampling, time.monotonic() - start, call.tries - 1)
+                self._unsupported |= dropped
+                continue
+            except openai.OpenAIError as error:
+                raise self._failure(error, call.tries - 1) from None
+            self._reached = True
+            if regex is not None:
+                sampling["regex"] = regex
+            return _reply(response.json(), sampling, time.monotonic() - call.start, call.tries - 1)
 
     async def close(self) -> None:
         """Close connections."""
@@ -323,8 +328,9 @@ class Client:
         """What an SDK error means: for this question alone, or for all (which is remembered)."""
         refusal = self._refusal(error)
         if refusal is not None:
-            self._refused = EndpointError(f"{_where(self.endpoint)}: {refusal}")
-            return self._refused
+            self._http.refused = EndpointError(f"{_where(self.endpoint)}: {refusal}")
+        if self._http.refused is not None and (refusal is not None or isinstance(error, _RefusedError)):
+            return self._http.refused
         match error:
             case openai.APIConnectionError() if isinstance(error.__cause__, _MalformedError):
                 kind = "malformed"
@@ -358,17 +364,6 @@ class Client:
                 return f"it does not answer: {line}; start it or check the URL"
             case _:
                 return None
-
-
-def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
-    """Prompt tokens of a conversation, estimated from its characters."""
-    return sum(len(message["content"]) for message in messages) // CHARS_PER_TOKEN + 4 * len(messages)
-
-
-def price_of(prices: Mapping[str, tuple[float, float]], model: str) -> tuple[float, float] | None:
-    """USD per million prompt and completion tokens of a model: by its name, or the longest beginning of it listed."""
-    listed = [name for name in prices if model.startswith(name)]
-    return prices[max(listed, key=len)] if listed else None
 
 
 def _is_unconnected(error: BaseException | None) -> bool:

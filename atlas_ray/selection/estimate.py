@@ -14,9 +14,10 @@ from typing import Any
 
 from atlas_ray import models
 from atlas_ray.config import PipelineConfig
-from atlas_ray.inference.client import price_of, resolve
+from atlas_ray.inference.client import resolve
+from atlas_ray.inference.cost import cost_usd, price_of
 from atlas_ray.selection.budget import budget
-from atlas_ray.selection.journal import Journal, cost_usd, question_key
+from atlas_ray.selection.journal import Journal, question_key
 from atlas_ray.selection.llm import ask_for
 from atlas_ray.selection.prompt import PromptTooLongError
 from atlas_ray.selection.source import plan, read

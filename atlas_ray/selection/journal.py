@@ -13,7 +13,8 @@ from math import fsum
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from atlas_ray.inference.client import CallError, Client, Reply, estimated_tokens
+from atlas_ray.inference.client import CallError, Client, Reply
+from atlas_ray.inference.cost import cost_usd, estimated_tokens
 from atlas_ray.selection.llm import Ask
 from atlas_ray.selection.prompt import Question
 from atlas_ray.selection.summary import Calls
@@ -133,8 +134,3 @@ def question_key(identity: str, question: Question, sampling: dict[str, Any]) ->
     return content_hash(
         {"model": identity, "messages": question.messages, "sampling": sampling | {"regex": question.regex}}
     )
-
-
-def cost_usd(prompt_tokens: int, completion_tokens: int, price: tuple[float, float]) -> float:
-    """USD at a price per million prompt and completion tokens."""
-    return (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6

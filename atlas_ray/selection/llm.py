@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from atlas_ray.inference.client import CallError, Reply
+from atlas_ray.inference.cost import cost_usd
 from atlas_ray.selection.answer import Answer, AnswerError, parse
 from atlas_ray.selection.budget import budget
 from atlas_ray.selection.prompt import WORDING, Prompt, PromptTooLongError, Question, build, build_short, repair
@@ -122,7 +123,7 @@ def _read(reply: Reply, n_steps: int, limit: int) -> Answer:
 def _usage(replies: Sequence[Reply], price_per_million: tuple[float, float]) -> Usage:
     prompt_tokens = sum(reply.prompt_tokens for reply in replies)
     completion_tokens = sum(reply.completion_tokens for reply in replies)
-    cost = (prompt_tokens * price_per_million[0] + completion_tokens * price_per_million[1]) / 1e6
+    cost = cost_usd(prompt_tokens, completion_tokens, price_per_million)
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost_usd=round(cost, 9))
 
 

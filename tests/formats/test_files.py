@@ -37,7 +37,8 @@ def test_chat_messages_with_weights_parts_tools_and_a_system_message(tmp_path: P
         tmp_path,
         {"messages": [
             {"role": "system", "content": "You craft."}, ASK, OK,
-            {"role": "user", "content": [{"type": "text", "text": "Go"}]}, STEP, {"role": "tool", "tool_call_id": "c", "content": "Done"},
+            {"role": "user", "content": [{"type": "text", "text": "Go"}]}, STEP,
+            {"role": "tool", "tool_call_id": "c", "content": "Done"},
             {"role": "assistant", "content": "Now craft.", "tool_calls": [call]},
         ], "tools": []},
     )  # fmt: skip

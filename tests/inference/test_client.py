@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from atlas_ray.config import LlmSelectorConfig
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference import client as client_module
-from atlas_ray.inference.client import CallError, Client, Endpoint, Reply, endpoint_identity, price_of, resolve
+from atlas_ray.inference.client import CallError, Client, Endpoint, Reply, endpoint_identity, resolve
+from atlas_ray.inference.cost import price_of
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, steps_answer
 
 KEY = "sk-secret-0123456789"
@@ -133,6 +134,24 @@ def test_an_endpoint_out_of_reach_stops_everything(quick_backoff: None) -> None:
         pass
     with pytest.raises(EndpointError, match="does not answer"):
         ask(server, max_retries=1)
+
+
+def test_an_outage_is_outlasted_once_the_endpoint_was_reached() -> None:
+    async def run() -> None:
+        first = EndpointServer(Answer("hi"))
+        first.__enter__()
+        port = int(first.url.split(":")[2].split("/")[0])
+        client = Client(Endpoint(base_url=first.url, model="m"), timeout_s=5, max_retries=4, concurrency=4)
+        await client.complete([], temperature=0, max_tokens=1)
+        first.__exit__(None, None, None)
+        waiting = [asyncio.create_task(client.complete([], temperature=0, max_tokens=1)) for _ in range(4)]
+        await asyncio.sleep(1.2)
+        assert not any(task.done() for task in waiting)
+        with EndpointServer(Answer("again"), port=port):
+            assert [reply.text for reply in await asyncio.gather(*waiting)] == ["again"] * 4
+            await client.close()
+
+    asyncio.run(run())
 
 
 def test_the_key_shows_nowhere() -> None:

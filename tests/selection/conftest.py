@@ -1,8 +1,7 @@
-"""A local Ray and a tiny model for the selection tests."""
+"""A tiny model for the selection tests, whose logits are spread wider than those of the suite's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,6 @@ from tests.tokenizers import tokenizer
 
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A local Ray with two CPUs for the whole session."""
-    import ray
-
-    started = not ray.is_initialized()
-    if started:
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir="/tmp/ray-sel")
-    yield
-    if started:
-        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,16 @@ from typing import Any
 
 import pytest
 
-from atlas_ray.config import EngineConfig, LlmSelectorConfig, PipelineConfig, SelectConfig
-from atlas_ray.errors import DataError, EndpointError, SelectionError
-from atlas_ray.selection import run
+from atlas_ray.config import (
+    EngineConfig,
+    HybridConfig,
+    LlmSelectorConfig,
+    PerplexityConfig,
+    PipelineConfig,
+    SelectConfig,
+)
+from atlas_ray.errors import BudgetError, DataError, EndpointError, SelectionError
+from atlas_ray.selection import hybrid, run
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection, Trajectory
 from tests.endpoint_server import Answer, EndpointServer, Play, Raw, Reset, Status, first_step, steps_answer
@@ -77,6 +84,17 @@ def test_methods_that_ask_nobody(tmp_path: Path, tiny_model: Path) -> None:
     assert store.read_selections("non_critical") == others
     assert metrics(store)["errors"] == {"complement": 1}
     assert 0 < metrics(store)["share_of_tokens"] < 0.6
+    weights = {"random": 1.0, "llm": 2.0}
+    fusing = config.model_copy(update={"select": SelectConfig(hybrid=HybridConfig(weights=weights))})
+    fused = select(fusing, store, "hybrid", TRAJECTORIES)
+    beside = zip(store.read_selections("random"), store.read_selections("llm"), strict=True)
+    assert fused == [
+        hybrid.select(subject, 0.3, 0, {"random": one, "llm": two}, weights)
+        for subject, (one, two) in zip(TRAJECTORIES, beside, strict=True)
+    ]
+    assert fused[-1].provenance["left_out"] == {"llm": "timeout: late"}
+    run.select(config, store, "all", ["t0003", "t0007"])
+    assert [row.trajectory_id for row in store.read_selections("all")] == ["t0003", "t0007"]
 
 
 def test_what_cannot_run_is_said_at_once(tmp_path: Path, tiny_model: Path) -> None:
@@ -145,6 +163,18 @@ def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(tmp_path: Path, 
         one, many = Store(str(tmp_path / "one")), Store(str(tmp_path / "many"))
         select(configured(tiny_model, server.url, concurrency=1), one, "llm", twins)
         assert (server.calls, server.most_under_way) == (24, 1)
+        server.requests.clear()
+        tight: dict[str, Any] = {"budget_usd": 3.0, "max_tokens": 16, "prices": {"selector": (1000.0, 1000.0)}}
+        with pytest.raises(BudgetError, match="of 3 USD are paid") as stopped:
+            select(configured(tiny_model, server.url, **tight), many, "llm", twins)
+        assert 5 < server.calls <= 3.0 / 0.11
+        assert len(list((tmp_path / "many").glob("select/journal/*/*.json"))) == server.calls
+        assert "\n" not in str(stopped.value)
+        assert not many.exists("selections", "llm")
+        free = tight | {"budget_usd": None, "concurrency": 130, "prices": {}}
+        select(configured(tiny_model, server.url, **free), many, "llm", list(reversed(twins)))
+        assert server.calls == 24
+        server.requests.clear()
         select(configured(tiny_model, server.url, concurrency=130), many, "llm", list(reversed(twins)))
         assert server.most_under_way > 4
         assert parquet(one) == parquet(many)
@@ -210,7 +240,7 @@ def test_a_killed_run_pays_again_at_most_for_the_calls_under_way(tmp_path: Path,
         command = [sys.executable, "-c", DRIVER, str(tiny_model), server.url, str(tmp_path)]
         with (tmp_path / "log").open("wb") as log:
             driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while server.calls < 10 and time.monotonic() < deadline and driver.poll() is None:
             time.sleep(0.02)
         assert 10 <= server.calls < 24, (tmp_path / "log").read_text()
@@ -261,3 +291,26 @@ def test_perplexity_is_that_of_a_plain_forward_pass(tmp_path: Path, tiny_model: 
     assert counts[0] == 1
     assert counts[-1] > 2
     assert (rows["t0099"].steps, rows["t0099"].scores, rows["t0099"].error) == ((), (), None)
+
+    other = tmp_path / "other"  # the same model with its first layer's weights doubled
+    tuned = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        tuned.model.layers[0].mlp.down_proj.weight.mul_(2)
+    tuned.save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    compared = PipelineConfig(
+        model=str(tiny_model),
+        engine=engine,
+        select=SelectConfig(perplexity=PerplexityConfig(reference_model=str(other))),
+    )
+    difference = select(compared, Store(str(tmp_path)), "perplexity", subjects[:3])
+    for subject, row in zip(subjects, difference, strict=False):
+        encoded = encode(subject, tokenizer)
+        with torch.no_grad():
+            logits = tuned(torch.tensor([encoded.ids])).logits[0, :-1].double().log_softmax(-1)
+        logprobs = logits.gather(1, torch.tensor(encoded.ids[1:])[:, None])[:, 0]
+        means = torch.stack([-logprobs[start - 1 : end - 1].mean() for start, end in encoded.spans])
+        base = torch.tensor(rows[subject.trajectory_id].scores, dtype=torch.float64).log()
+        assert torch.allclose(torch.tensor(row.scores, dtype=torch.float64), base - means, atol=2e-3)
+        assert (base - means).abs().max() > 0.01
+        assert row.provenance["reference_model"] == "other"
