@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 
 from envs.sheet.cells import address, column_letters
-from envs.sheet.tables import Column, Table, marks, stock, work
+from envs.sheet.tables import Column, Table, marks, number, stock, work
 from envs.sheet.ways import col_of, end, listed, make, read, sort
 from envs.tools.tasks import Difficulty, Play, Task, Template, use
 
@@ -19,7 +19,7 @@ def _draw_sold(rng: random.Random) -> Task | None:
     sold = [rng.randint(1, 40) for _ in start.rows]
     final = start
     for n, (row, count) in enumerate(zip(start.rows, sold)):
-        final = final.put(n, "Quantity", float(row[start.at("Quantity")]) - count)  # type: ignore[arg-type]
+        final = final.put(n, "Quantity", number(row[start.at("Quantity")]) - count)
     listed = [[row[0], str(count)] for row, count in zip(start.rows, sold)]
     goal = (
         f"{{sheet}} holds our stock. Today we sold {[['Product', 'Sold'], *listed]}. Please bring the quantities up to "
@@ -64,8 +64,7 @@ def _draw_products(rng: random.Random) -> Task | None:
     start = Table(columns, tuple(rows))
     final = start
     for n, (_, price, sold, _) in enumerate(rows):
-        assert isinstance(price, float)
-        final = final.put(n, "Revenue", price * sold)
+        final = final.put(n, "Revenue", number(price) * sold)
     goal = 'In {sheet}, please fill in "Revenue" for each product: its Price times what was Sold, by formulas.'
     return make(rng, start, goal, final)
 
@@ -113,7 +112,7 @@ def _draw_merge(rng: random.Random) -> Task | None:
         return None
     columns = (Column("Job"), Column("Area"), Column("Hours"), Column("Area Hours"))
     rows = [(row[0], row[2], row[4]) for row in full.rows]
-    sums = {area: sum(row[2] for row in rows if row[1] == area) for area in counts}  # type: ignore[misc]
+    sums = {area: sum(number(row[2]) for row in rows if row[1] == area) for area in counts}
     start = Table(columns, tuple((*row, None) for row in rows))
     final = Table(columns, tuple((*row, sums[row[1]]) for row in rows))
     goal = (
@@ -152,8 +151,7 @@ def _draw_discount(rng: random.Random) -> Task | None:
     ordered = start.by("Rating", descending=True)
     final = ordered
     for row in range(len(ordered.rows) - n, len(ordered.rows)):
-        old = ordered.rows[row][ordered.at("Discount")]
-        assert isinstance(old, float)
+        old = number(ordered.rows[row][ordered.at("Discount")])
         final = final.put(row, "Discount", round(old + 0.05, 2))
     goal = (
         f'Please sort {{sheet}} by "Rating" in descending order, then raise the Discount of the {n} products with the '
@@ -179,7 +177,7 @@ def _play_discount(task: Task) -> Play:
 
 def _draw_average(rng: random.Random) -> Task | None:
     full = marks(rng, rng.randint(3, 4))
-    rows = [(*row, (row[2] + row[3] + row[4]) / 3) for row in full.rows]  # type: ignore[operator]
+    rows = [(*row, sum(map(number, row[2:])) / 3) for row in full.rows]
     columns = (*full.columns, Column("Average", "0.00"))
     start = Table(columns, tuple((*row[:-1], None) for row in rows))
     goal = 'In {sheet}, please fill in the "Average" of the three subjects for each student, by formulas.'

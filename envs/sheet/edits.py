@@ -56,7 +56,7 @@ def _play_drop(task: Task) -> Play:
 def _draw_total(rng: random.Random) -> Task | None:
     start = costs(rng, rng.randint(5, 8))
     operator, word = rng.choice((("SUM", "total"), ("AVERAGE", "average"), ("MAX", "largest"), ("MIN", "smallest")))
-    amounts = [row[-1] for row in start.rows if isinstance(row[-1], float)]
+    amounts = start.numbers("Amount")
     if operator == "AVERAGE":
         value = sum(round(amount * 100) for amount in amounts) / 100 / len(amounts)
     else:
@@ -144,7 +144,7 @@ def _draw_best(rng: random.Random) -> Task | None:
     start = marks(rng, rng.randint(5, 8))
     title = rng.choice(("Math", "Physics", "Biology"))
     place = start.at(title)
-    top = max(row[place] for row in start.rows)  # type: ignore[type-var]
+    top = max(start.numbers(title))
     kept = [row for row in start.rows if row[place] != top]
     goal = f'In {{sheet}}, please delete the record of the student with the highest mark in "{title}".'
     return make(rng, start, goal, start.with_rows(kept), title=title)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from envs.sheet.cells import Cell, Value, show
+from envs.sheet.formula import sort_key
 from envs.sheet.workbook import Workbook
 from envs.sheet.worksheet import Sheet
 
@@ -63,6 +64,10 @@ class Table:
         """The values of a column."""
         return [row[self.at(title)] for row in self.rows]
 
+    def numbers(self, title: str) -> list[float]:
+        """The values of a column that has only numbers."""
+        return [number(value) for value in self.column(title)]
+
     def with_rows(self, rows: Sequence[Sequence[Value]]) -> Table:
         """The table with other rows."""
         return replace(self, rows=tuple(map(tuple, rows)))
@@ -76,7 +81,7 @@ class Table:
     def by(self, title: str, *, descending: bool) -> Table:
         """Sorted by a column."""
         place = self.at(title)
-        return self.with_rows(sorted(self.rows, key=lambda row: row[place], reverse=descending))  # type: ignore[arg-type,return-value]
+        return self.with_rows(sorted(self.rows, key=lambda row: sort_key(row[place]), reverse=descending))
 
     def texts(self) -> list[list[str]]:
         """What a sheet with this table shows."""
@@ -96,6 +101,12 @@ class Table:
             for number, row in enumerate(self.rows)
         )
         return Sheet(name, (titles, *rows))
+
+
+def number(value: Value) -> float:
+    """A value that is known to be a number."""
+    assert isinstance(value, float), value
+    return value
 
 
 def stock(rng: random.Random, n: int) -> Table:
