@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -364,18 +363,21 @@ def report(run: Run) -> tuple[str, str]:
 # --- serve -----------------------------------------------------------------------------------------------------------
 @contextmanager
 def serve(run: Run) -> Iterator[str]:
-    """The tuned model, and the base beside it, on Ray Serve for as long as the block lasts; yields the URL.
+    """The tuned model, and the base beside it, on Ray Serve for as long as the block lasts or until Ctrl-C or SIGTERM;
+    yields the URL.
 
     Raises:
         ConfigError: the model is unknown, or the address cannot be used.
         StoreError: the model has not been trained.
         EngineError: a model could not be served.
     """
-    from atlas_ray.serving import app  # brings vLLM along, which no other stage's driver needs
+    from atlas_ray.serving import app
 
-    url = app.start(run.config, served_models(run))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, in whatever state the start is
     try:
-        yield url
+        yield app.start(run.config, served_models(run))
+    except KeyboardInterrupt:
+        pass
     finally:
         say("stopping: requests under way may finish")
         app.stop()
@@ -397,14 +399,6 @@ def served_models(run: Run) -> dict[str, str]:
         label, directory, _ = _evaluated_model(run, name)
         models_served = {label: str(directory)}
     return models_served | ({"base": models.resolve(config.model)} if config.serve.base else {})
-
-
-def wait_for_signal() -> None:
-    """Sleep until Ctrl-C or SIGTERM."""
-    told = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
-    told.wait()
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

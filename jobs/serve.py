@@ -1,5 +1,6 @@
 """Serve the tuned agent: OpenAI's endpoints, agent sessions and a page to play on; ends with Ctrl-C."""
 
+import signal
 import sys
 
 del sys.path[0]  # this folder: its select.py is not the standard library's
@@ -11,7 +12,7 @@ from atlas_ray.job import run_job
 def serve(run: stages.Run) -> None:
     with stages.serve(run) as url:
         print(f"serving at {url}  (page: {url}/, API: {url}/openapi.json)", flush=True)
-        stages.wait_for_signal()
+        signal.pause()
     print("stopped")
 
 

@@ -6,6 +6,7 @@ CPUs in the same way as in `inference/engine.py`.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -53,9 +54,11 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
     )  # fmt: skip
     for name, directory in models.items():
         say(f"  serve {name}: {directory}")
-    serve.start(http_options={"host": options.host, "port": options.port})
+    quiet = {"log_level": "WARNING"}
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # and of this process
+    serve.start(http_options={"host": options.host, "port": options.port}, logging_config=quiet)
     try:
-        serve.run(_application(config, models, settings), name=NAME, route_prefix="/")
+        serve.run(_application(config, models, settings), name=NAME, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         serve.shutdown()
         raise EngineError(f"Ray Serve could not start the models: {' '.join(str(error).split())[:500]}") from error
@@ -111,6 +114,7 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
         engine_kwargs=arguments,
         deployment_config={
             "autoscaling_config": scale, "max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 60,
+            "ray_actor_options": {"num_cpus": 0},  # what an engine takes is in its placement group
         },
         runtime_env={"env_vars": environment},
         log_engine_metrics=False,
