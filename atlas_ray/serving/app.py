@@ -6,9 +6,11 @@ CPUs in the same way as in `inference/engine.py`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +18,7 @@ import ray
 from fastapi import FastAPI
 from pydantic import SecretStr
 from ray import serve
+from ray.serve.exceptions import RayServeException
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.ingress import make_fastapi_ingress
 
@@ -28,6 +31,8 @@ from atlas_ray.serving.ingress import ROUTES, AgentIngress, Settings, api
 
 NAME = "atlas"
 """Of the Serve application."""
+_DRAIN_S = 45.0
+"""How long requests under way may take to finish when the service ends."""
 
 
 def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
@@ -67,7 +72,13 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
 
 def stop() -> None:
     """Take no more requests, let those under way finish, end everything."""
-    serve.delete(NAME)
+    if NAME in serve.status().applications:
+        with contextlib.suppress(TimeoutError, RayServeException):  # one that is not up has nothing to finish
+            serve.get_app_handle(NAME).drain.remote(_DRAIN_S).result(timeout_s=_DRAIN_S + 5)
+        serve.delete(NAME, _blocking=False)
+        deadline = time.monotonic() + _DRAIN_S
+        while NAME in serve.status().applications and time.monotonic() < deadline:
+            time.sleep(0.2)
     serve.shutdown()
 
 
@@ -77,7 +88,7 @@ def _application(config: PipelineConfig, models: Mapping[str, str], settings: Se
     ingress = make_fastapi_ingress(AgentIngress, endpoint_map=routes, app=api(settings))
     front = serve.deployment(
         ingress, name="AgentIngress", num_replicas=1, max_ongoing_requests=1024,
-        ray_actor_options={"num_cpus": 0}, graceful_shutdown_timeout_s=60, graceful_shutdown_wait_loop_s=1,
+        ray_actor_options={"num_cpus": 0}, graceful_shutdown_timeout_s=5, graceful_shutdown_wait_loop_s=0.5,
     )  # fmt: skip
     return front.bind(
         llm_deployments={each.model_id: build_llm_deployment(each) for each in configs},
@@ -113,7 +124,8 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
         model_loading_config={"model_id": name, "model_source": directory},
         engine_kwargs=arguments,
         deployment_config={
-            "autoscaling_config": scale, "max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 60,
+            "autoscaling_config": scale, "max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 10,
+            "graceful_shutdown_wait_loop_s": 0.5,
             "ray_actor_options": {"num_cpus": 0},  # what an engine takes is in its placement group
         },
         runtime_env={"env_vars": environment},

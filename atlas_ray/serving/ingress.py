@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -121,6 +122,8 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         self._servers = [_Server(settings) for _ in range(settings.servers)]
         self._turn = itertools.count()
         self._sweeper: asyncio.Task[None] | None = None
+        self._running = 0
+        self._draining = False
 
     # --- OpenAI ------------------------------------------------------------------------------------------------------
     async def chat(self, body: ChatRequest, request: Request) -> Response:
@@ -160,6 +163,7 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
 
     async def open_session(self, body: NewSession) -> Any:
         """Begin an episode."""
+        self._refuse_when_draining()
         model = body.model or self._settings.agent
         if model not in self._model_cards:
             raise HTTPException(422, f"model: no {model!r}; there are {', '.join(sorted(self._model_cards))}")
@@ -195,10 +199,24 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
 
     async def run(self, session: str) -> StreamingResponse:
         """Let the agent play to the end; server-sent events: `token` {text}, `step` (the session), `end`, `error`."""
+        self._refuse_when_draining()
         await self._session(session, "view")  # an unknown session is a plain 404
         return StreamingResponse(self._events(session), media_type="text/event-stream")
 
+    async def drain(self, seconds: float) -> int:
+        """Begin no more episodes or runs, and wait for the runs under way; returns how many were cut off."""
+        self._draining = True
+        deadline = time.monotonic() + seconds
+        while self._running and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        return self._running
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining:
+            raise HTTPException(503, "the service is about to end")
+
     async def _events(self, session: str) -> AsyncIterator[str]:
+        self._running += 1
         try:
             while True:
                 text = ""
@@ -212,6 +230,8 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
                     return
         except HTTPException as error:
             yield _event("error", error_body(error.status_code, str(error.detail)))
+        finally:
+            self._running -= 1
 
     async def _speak(self, session: str) -> AsyncIterator[str]:
         """What the session's model says next, in pieces; the session is reserved for it meanwhile.
