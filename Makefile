@@ -4,7 +4,7 @@ PY := .venv/bin/python
 CONFIG ?= configs/quickstart.yaml
 ARGS ?=
 
-.PHONY: help install engines pipeline test lint bench clean
+.PHONY: help install engines browser pipeline serve test lint bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,8 +21,16 @@ engines: .venv/.engines  ## compile the engines of Jericho and TextWorld (two ar
 	@bash requirements/install_engines.sh
 	@touch $@
 
+browser:  ## Debian's Chromium, for the tests of the pages (they are skipped where it cannot be had)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "no Chromium: tests of the pages will be skipped; on Debian: apt-get install chromium"
+
 pipeline: install  ## run CONFIG (the quickstart) on Ray; more options in ARGS="--train.epochs 2"
 	@$(PY) -m atlas_ray.launch -- python jobs/pipeline.py --config $(CONFIG) $(ARGS)
+
+serve: install  ## serve the agent that CONFIG's run tuned, with a page to play on, until Ctrl-C
+	@$(PY) -m atlas_ray.launch -- python jobs/serve.py --config $(CONFIG) $(ARGS)
 
 lint: install  ## ruff, mypy and import-linter
 	$(PY) -m ruff check .
@@ -30,7 +38,7 @@ lint: install  ## ruff, mypy and import-linter
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
-test: lint engines  ## the whole test suite
+test: lint engines browser  ## the whole test suite
 	$(PY) -m pytest $(ARGS)
 
 bench: engines  ## every benchmark: each ratio beside its goal
