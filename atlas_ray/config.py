@@ -249,13 +249,6 @@ class ServeConfig(Section):
     """Of a request; larger ones are answered by 413."""
 
 
-class ReportConfig(Section):
-    """What the report shows."""
-
-    trajectories: int = Field(12, ge=0)
-    """Trajectories whose selected steps are shown."""
-
-
 class PipelineConfig(Section):
     """Everything that determines a run."""
 
@@ -275,7 +268,6 @@ class PipelineConfig(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     serve: ServeConfig = ServeConfig()
-    report: ReportConfig = ReportConfig()
 
 
 def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineConfig:

@@ -1,23 +1,31 @@
-"""`report.html`: one file that opens from disk, with no script and no request to any host.
+"""`report.html`: one file that opens from disk and asks no host for anything.
 
-Everything is rendered by jinja2 with autoescape on; a content security policy forbids scripts besides. Drawings are
-HTML and SVG in the page's own colours, so that they follow dark and light and stay small.
+Everything is rendered by jinja2 with autoescape on. The one script is the explorer's; a content security policy names
+it by its hash and forbids all others. Drawings are HTML and SVG in the page's own colours, so that they follow dark and
+light and stay small.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from atlas_ray.evaluation.table import NONE, layout
-from atlas_ray.report import findings, overview, view
+from atlas_ray.report import explorer, findings, overview
 from atlas_ray.report.charts import Curve, curve
 from atlas_ray.report.data import RunData
 from atlas_ray.report.setting import Setting, spent, total_seconds
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,8 @@ def training_runs(data: RunData) -> list[TrainingRun]:
     return found
 
 
-def render(data: RunData, setting: Setting) -> str:
-    """The page."""
+def render(data: RunData, setting: Setting, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
+    """The page; with a tokenizer it shows loss masks on the real tokens."""
     environment = Environment(
         loader=PackageLoader("atlas_ray.report"),
         autoescape=True,
@@ -73,6 +81,7 @@ def render(data: RunData, setting: Setting) -> str:
     methods = overview.method_rows(data)
     profile = [row.profile for row in methods]
     width = max((i + 1 for row in profile for i, value in enumerate(row) if value is not None), default=0)
+    script = files("atlas_ray.report").joinpath("templates/explorer.js").read_text()
     return environment.get_template("report.html.j2").render(
         title=setting.title,
         data=data,
@@ -87,8 +96,10 @@ def render(data: RunData, setting: Setting) -> str:
         profile_steps=overview.PROFILE_STEPS,
         profile_width=width,
         overlaps=overview.overlaps(data),
-        explored=view.explored(data),
-        pairs=view.episode_pairs(data),
+        explored=(known := explorer.payload(data, tokenizer)),
+        explorer_data=Markup(explorer.embed(known)),  # noqa: S704 - JSON without a character that could end its element
+        explorer_script=Markup(script),  # noqa: S704 - our own file
+        explorer_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         total_seconds=total_seconds(data),
         spent=spent(data),
         commands=setting.commands,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from atlas_ray.config import PipelineConfig, load
 from atlas_ray.environments.contract import EnvironmentCard
-from atlas_ray.report import findings, overview, view
+from atlas_ray.report import explorer, findings, overview, view
 from atlas_ray.report.charts import MAX_POINTS, curve, nice
 from atlas_ray.report.data import RunData, in_order, model_name, read
 from atlas_ray.report.html import duration, facts
@@ -185,24 +186,37 @@ def test_conversation_becomes_rounds() -> None:
     ]
 
 
-def test_explored_takes_as_many_as_asked_from_every_environment(data: RunData, config: PipelineConfig) -> None:
-    shown = view.explored(data)
-    assert len(shown) == config.report.trajectories == 12
-    assert [item.trajectory.env for item in shown] == ["babyai"] * 6 + ["textcraft"] * 6
-    assert shown[0].pickers(0) == ["llm"]
-    lane = next(lane for lane in shown[0].lanes if lane.method == "perplexity")
-    assert max(lane.height(step) for step in range(3)) == 100.0
-    none = config.model_copy(update={"report": config.report.model_copy(update={"trajectories": 0})})
-    assert view.explored(RunData(**{**vars(data), "config": none})) == []
+def test_the_explorer_has_every_trajectory_and_every_pair_failures_first(data: RunData) -> None:
+    known = explorer.payload(data)
+    assert len(known["trajectories"]) == len(data.trajectories)
+    assert known["said"] == ""
+    first = known["trajectories"][0]
+    assert set(first["picks"]) == {"llm", "perplexity", "random"}
+    assert first["picks"]["llm"]["steps"] == (0,)
+    assert len(first["picks"]["perplexity"]["scores"]) == first["n"] == len(first["rounds"])
+    assert 0 <= first["disagreement"] <= 1
+    outcomes = [pair["sides"][1]["solved"] for pair in known["episodes"]]
+    assert outcomes == sorted(outcomes)
+    assert {False, True} == set(outcomes)
+    assert all([side["model"] for side in pair["sides"]] == ["base", "llm"] for pair in known["episodes"])
+    assert len(known["episodes"]) == TASKS * len(ENVIRONMENTS)
 
 
-def test_failures_come_first(data: RunData) -> None:
-    pairs = view.episode_pairs(data)
-    for env in ENVIRONMENTS:
-        solved = [pair.sides[1][1].success for pair in pairs if pair.env == env]
-        assert solved == [False, False, True]
-    assert all([name for name, *_ in pair.sides] == ["base", "llm"] for pair in pairs)
-    assert all(pair.sides[0][1].task == pair.sides[1][1].task == pair.task < TASKS for pair in pairs)
+def test_a_large_run_is_sampled_and_says_so(data: RunData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "MOST_ROWS", 7)
+    known = explorer.payload(data)
+    assert len(known["trajectories"]) == len(known["episodes"]) == 7
+    assert f"7 of {len(data.trajectories)} trajectories are here" in known["said"]
+    assert {row["env"] for row in known["trajectories"]} == set(ENVIRONMENTS)
+    monkeypatch.setattr(explorer, "MOST_BYTES", 3000)
+    assert 0 < len(explorer.payload(data)["trajectories"]) < 7
+
+
+@given(st.text(max_size=200))
+def test_embedded_text_cannot_end_its_element(text: str) -> None:
+    embedded = explorer.embed({"text": text})
+    assert not set("<>&\u2028\u2029") & set(embedded)
+    assert json.loads(embedded) == {"text": text}
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(-2, 40))

@@ -41,7 +41,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if "style" not in self.open and "script" not in self.open:
             self.text += data
 
     def words(self) -> str:
@@ -65,12 +65,14 @@ def test_page_is_well_formed_and_small(written: tuple[str, Page], run: Store) ->
 
 def test_page_asks_no_one_for_anything(written: tuple[str, Page]) -> None:
     for tag, attributes in written[1].tags:
-        assert tag not in {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
+        assert tag not in {"img", "iframe", "object", "embed", "link", "base", "form"}
         assert not any(name.startswith("on") for name in attributes)
         assert "src" not in attributes
         assert (attributes.get("href") or "#").startswith("#")
     policies = [a["content"] for tag, a in written[1].tags if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+    assert len(policies) == 1
+    assert policies[0].startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
+    assert [a.get("id") for tag, a in written[1].tags if tag == "script"] == ["explorer-data", None]
 
 
 def test_links_lead_somewhere(written: tuple[str, Page]) -> None:
@@ -82,9 +84,10 @@ def test_links_lead_somewhere(written: tuple[str, Page]) -> None:
 
 
 def test_hostile_text_is_shown_as_text(written: tuple[str, Page], run: Store) -> None:
-    markdown, page = written
-    assert page.text.count(HOSTILE) > 20  # trajectories, selector's reasons, episodes
-    assert "<script" not in run.read_text("report.html")
+    markdown, _ = written
+    html = run.read_text("report.html")
+    assert html.count("<script") == html.count("</script>") == 2  # the explorer's data and script
+    assert html.count(HOSTILE.replace("<", "\\u003c").replace(">", "\\u003e").replace('"', '\\"')) > 20
     assert "<script" not in markdown
 
 
@@ -99,7 +102,7 @@ def test_hostile_names_are_shown_as_text(
     markdown, html = write_report(config, store, cards)
     page = Page(store.read_text("report.html"))
     assert page.open == []
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img"})
+    assert [tag for tag, _ in page.tags if tag in ("script", "img")] == ["script", "script"]
     assert page.text.count(name) >= 3
     assert "\\<script>" in store.read_text("report.md")
     assert "<script" not in store.read_text("report.md").replace("\\<script", "")
@@ -127,13 +130,9 @@ def test_page_has_every_section_filled(written: tuple[str, Page]) -> None:
     assert sum(tag == "polyline" for tag, _ in page.tags) == 4  # loss and gradient norm of two checkpoints
     classes = [str(attributes.get("class")) for _, attributes in page.tags]
     assert classes.count("whisker") == len(RATES) * 2
-    assert classes.count("mark on") > 20
-    assert "12 of 20 trajectories" in page.words()
     assert "24.0 % 31.0 % 22 (+2 retries)" not in page.words()  # steps and tokens differ
     assert "31.0 % 22 (+2 retries)" in page.words()
-    assert "llm: planning" in page.words()
     assert "Missing from this run" not in page.words()
-    assert page.words().count("base: failed") == 6
 
 
 def test_an_empty_run_directory_is_said_not_raised(

@@ -51,7 +51,7 @@ def served(ray_cluster, tiny_model, tmp_path_factory):
         process = subprocess.Popen(
             command, env=environment, cwd=folder, text=True, stdout=output, stderr=subprocess.STDOUT
         )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 360
     while "serving at" not in log.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()

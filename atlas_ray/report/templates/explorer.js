@@ -1,0 +1,155 @@
+// The explorer: filters the data that stands in the page and draws one item at a time. All text is put in as text.
+"use strict";
+const DATA = JSON.parse(document.getElementById("explorer-data").textContent);
+const ROWS_SHOWN = 200;
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "text") element.textContent = value;
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+const percent = (value) => `${Math.round(100 * value)} %`;
+
+function select(label, options, changed) {
+  const box = make("select", { onchange: changed }, ...options.map(([value, text]) => make("option", { value, text })));
+  return [make("label", { text: `${label} ` }, box), box];
+}
+
+// A list with a search box and filters on the left, the chosen item on the right.
+function explorer(root, { items, filters, matches, title, draw, order, noun }) {
+  const search = make("input", { type: "search", placeholder: "search in all texts", "aria-label": `search ${noun}`, oninput: refresh });
+  const made = filters.map(([label, options]) => select(label, options, refresh));
+  const count = make("p", { class: "soft small", role: "status", "aria-live": "polite" });
+  const list = make("ul", { class: "picker", "aria-label": noun });
+  const shown = make("div", { class: "shown" });
+  root.append(make("div", { class: "filters" }, search, ...made.map(([label]) => label)), count,
+    make("div", { class: "explore" }, list, shown));
+  const texts = items.map((item) => JSON.stringify(item).toLowerCase());
+  let chosen = null;
+
+  function open(item) {
+    chosen = item;
+    shown.replaceChildren(...draw(item));
+    for (const button of list.querySelectorAll("button")) button.setAttribute("aria-current", String(button.item === item));
+  }
+
+  function refresh() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean).map((word) => JSON.stringify(word).slice(1, -1));
+    const values = made.map(([, box]) => box.value);
+    const found = items.filter((item, at) => words.every((word) => texts[at].includes(word)) && matches(item, values));
+    if (order) found.sort((a, b) => order(a, b, values));
+    count.textContent = `${found.length} of ${items.length} ${noun}` + (found.length > ROWS_SHOWN ? `, the first ${ROWS_SHOWN} are listed` : "");
+    list.replaceChildren(...found.slice(0, ROWS_SHOWN).map((item) => {
+      const button = make("button", { type: "button", onclick: () => open(item) }, ...title(item));
+      button.item = item;
+      return make("li", {}, button);
+    }));
+    if (!found.includes(chosen)) { if (found.length) open(found[0]); else { chosen = null; shown.replaceChildren(); } }
+    else open(chosen);
+  }
+  refresh();
+}
+
+const badge = (solved) => solved === null ? null : make("span", { class: solved ? "good" : "bad", text: solved ? " solved" : " failed" });
+const unique = (values) => [...new Set(values)].sort();
+
+function steps(item, marks) {
+  return item.rounds.map(([thought, action, observation], step) => {
+    const who = marks ? marks(step) : [];
+    const part = (kind, text) => text ? make("div", { class: `part ${kind}` }, make("span", { text: kind }), make("pre", { text })) : null;
+    return make("div", { class: who.length ? "step on" : "step", id: marks ? `x${step}` : null },
+      make("div", { class: "head" }, make("b", { text: `step ${step}` }), ...who.map((text) => make("span", { text }))),
+      part("thought", thought), part("action", action), part("observation", observation));
+  });
+}
+
+function timeline(item) {
+  const rows = Object.entries(item.picks).flatMap(([method, pick]) => {
+    const colour = `m${DATA.methods.indexOf(method) % 5}`;
+    const top = pick.scores ? Math.max(...pick.scores.map(Math.abs), 1e-9) : 0;
+    const cell = (step) => {
+      const on = pick.steps.includes(step);
+      const text = `${method}: step ${step}${on ? " picked" : " not picked"}`;
+      return make("td", { title: text }, make("span", { class: on ? "mark on" : "mark", role: "img", "aria-label": text }));
+    };
+    const bar = (score) => {
+      const fill = make("i");
+      fill.style.height = `${Math.max(0, 100 * Math.abs(score) / top)}%`;
+      return make("td", {}, make("span", { class: "bar" }, fill), make("span", { class: "score", text: score.toPrecision(3) }));
+    };
+    const line = make("tr", { class: colour }, make("th", {}, make("span", { class: "key" }), method), ...item.rounds.map((_, step) => cell(step)));
+    return pick.scores ? [line, make("tr", { class: colour }, make("th", { class: "soft small", text: `${method} score` }), ...pick.scores.map(bar))] : [line];
+  });
+  const head = make("tr", {}, make("th", { class: "soft", text: "step" }), ...item.rounds.map((_, step) => make("th", {}, make("a", { href: `#x${step}`, text: step }))));
+  return make("div", { class: "scroll" }, make("table", { class: "timeline" }, head, ...rows));
+}
+
+function mask(item) {
+  if (!item.tokens) return null;
+  const body = make("pre", { class: "mask" });
+  const methods = Object.keys(item.picks);
+  const [label, box] = select("loss of", [["", "all steps"], ...methods.map((name) => [name, name])], paint);
+  const told = make("p", { class: "small soft" });
+  function paint() {
+    const chosen = box.value ? item.picks[box.value].steps : item.spans.map((_, step) => step);
+    const labelled = new Set(chosen.flatMap((step) => { const [a, b] = item.spans[step]; return Array.from({ length: b - a }, (_, i) => a + i); }));
+    body.replaceChildren(...item.tokens.map((text, at) => make(labelled.has(at) ? "mark" : "span", { text })));
+    told.textContent = `${labelled.size} of ${item.tokens.length} tokens carry loss (${percent(labelled.size / item.tokens.length)})`;
+  }
+  paint();
+  return make("details", {}, make("summary", { text: "The tokens and their loss mask" }), make("div", { class: "inside" }, label, told, body));
+}
+
+function drawTrajectory(item) {
+  const notes = Object.entries(item.picks).flatMap(([method, pick]) => {
+    const text = pick.error || pick.note;
+    return text ? [make("p", { class: "small" }, make("b", { text: method }), ` ${pick.error ? "failed" : "says"}:`), make("pre", { class: "small", text })] : [];
+  });
+  const marks = (step) => Object.entries(item.picks).filter(([, pick]) => pick.steps.includes(step))
+    .map(([method, pick]) => pick.categories ? `${method}: ${pick.categories[pick.steps.indexOf(step)]}` : method);
+  return [make("h3", {}, `${item.id} `, badge(item.solved)), timeline(item), ...notes,
+    make("details", {}, make("summary", { class: "small soft", text: "Instruction and first observation" }), make("div", { class: "inside" }, make("pre", { text: item.opening }))),
+    mask(item), ...steps(item, marks)].filter(Boolean);
+}
+
+function drawPair(item) {
+  return [make("h3", { text: `${item.env} task ${item.task}` }),
+    make("details", {}, make("summary", { class: "small soft", text: "Instruction and first observation" }), make("div", { class: "inside" }, make("pre", { text: item.sides[1].opening }))),
+    make("div", { class: "sides" }, ...item.sides.map((side) => make("div", {},
+      make("h3", {}, side.model, badge(side.error ? null : side.solved)),
+      make("p", { class: "small soft", text: `score ${side.score.toFixed(2)}, ${side.rounds.length} rounds, ended by ${side.stop}${side.error ? `: ${side.error}` : ""}` }),
+      ...steps(side))))];
+}
+
+const trajectories = document.getElementById("explore-trajectories");
+if (trajectories && DATA.trajectories.length) {
+  explorer(trajectories, {
+    items: DATA.trajectories, noun: "trajectories", draw: drawTrajectory,
+    filters: [
+      ["environment", [["", "all"], ...unique(DATA.trajectories.map((item) => item.env)).map((env) => [env, env])]],
+      ["judged by", [["", "any method or none"], ...DATA.methods.map((method) => [method, method])]],
+      ["order", [["", "as collected"], ["disagreement", "most disagreement first"], ["length", "longest first"]]],
+    ],
+    matches: (item, [env, method]) => (!env || item.env === env) && (!method || method in item.picks),
+    order: (a, b, [, , by]) => by === "disagreement" ? b.disagreement - a.disagreement : by === "length" ? b.n - a.n : 0,
+    title: (item) => [make("b", { text: item.env }), ` ${item.id} `, make("span", { class: "soft small", text: `${item.n} steps${item.disagreement ? `, disagreement ${percent(item.disagreement)}` : ""}` })],
+  });
+}
+const episodes = document.getElementById("explore-episodes");
+if (episodes && DATA.episodes.length) {
+  const outcome = ({ sides: [base, tuned] }) => `${base.solved ? "solved" : "failed"} to ${tuned.solved ? "solved" : "failed"}`;
+  explorer(episodes, {
+    items: DATA.episodes, noun: "episodes", draw: drawPair,
+    filters: [
+      ["environment", [["", "all"], ...unique(DATA.episodes.map((item) => item.env)).map((env) => [env, env])]],
+      ["outcome", [["", "all"], ...unique(DATA.episodes.map(outcome)).map((text) => [text, `${DATA.models[0]} ${text.replace("to", `to ${DATA.models[1]}`)}`])]],
+    ],
+    matches: (item, [env, result]) => (!env || item.env === env) && (!result || outcome(item) === result),
+    title: (item) => [make("b", { text: item.env }), ` task ${item.task}`, badge(item.sides[1].solved)],
+  });
+}

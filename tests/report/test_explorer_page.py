@@ -1,0 +1,82 @@
+"""The explorer in Chromium: from disk, with hostile data, and with ten thousand trajectories."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from atlas_ray.report import write_report
+from atlas_ray.store import Store
+from tests.browser import browser, needs_browser
+from tests.report.synthetic import HOSTILE, make_selections, make_trajectories, write_run
+from tests.tokenizers import tokenizer
+
+pytestmark = [needs_browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as started:
+        yield started
+
+
+def opened(chromium, store: Store) -> tuple[Page, list[str]]:
+    page, complaints = chromium.new_page(), []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(Path(store.path("report.html")).as_uri())
+    return page, complaints
+
+
+def test_search_filter_and_masks_from_disk(chromium, tmp_path, config, cards):
+    store = Store(str(tmp_path / "run"))
+    write_run(store)
+    tokenizer("chatml").save_pretrained(store.path("checkpoints", "llm"))
+    Path(store.path("checkpoints", "llm", "config.json")).write_text("{}")
+    write_report(config, store, cards)
+    page, complaints = opened(chromium, store)
+    trajectories = page.locator("#explore-trajectories")
+    expect(trajectories.get_by_role("status")).to_have_text("20 of 20 trajectories")
+    trajectories.get_by_label("environment").select_option("textcraft")
+    expect(trajectories.get_by_role("status")).to_have_text("10 of 20 trajectories")
+    trajectories.get_by_label("search trajectories").fill("textcraft_00 alert(1)")
+    expect(trajectories.get_by_role("status")).to_have_text("1 of 20 trajectories")
+    expect(trajectories.locator(".shown")).to_contain_text(HOSTILE)
+    trajectories.get_by_text("The tokens and their loss mask").click()
+    trajectories.get_by_label("loss of").select_option("llm")
+    marked = "".join(trajectories.locator(".mask mark").all_text_contents())
+    assert "Action: get 1 dark oak planks" in marked
+    assert "Action: get 2 dark oak planks" not in marked
+    episodes = page.locator("#explore-episodes")
+    expect(episodes.get_by_role("status")).to_have_text("48 of 48 episodes")
+    first = episodes.locator(".picker button").first
+    expect(first).to_contain_text("failed")
+    first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the second one, by keyboard alone
+    expect(episodes.locator(".picker button").nth(1)).to_have_attribute("aria-current", "true")
+    assert not complaints
+
+
+def test_ten_thousand_trajectories_stay_usable(chromium, tmp_path, config, cards):
+    store = Store(str(tmp_path / "run"))
+    kinds = make_trajectories()
+    many = [
+        kind.model_copy(update={"trajectory_id": f"{kind.trajectory_id}_{number:04d}"})
+        for number in range(500) for kind in kinds
+    ]  # fmt: skip
+    store.write_trajectories(many)
+    for method, rows in make_selections(many).items():
+        store.write_selections(method, rows)
+    write_report(config, store, cards)
+    assert Path(store.path("report.html")).stat().st_size < 60_000_000
+    start = time.monotonic()
+    page, complaints = opened(chromium, store)
+    expect(page.locator("#explore-trajectories").get_by_role("status")).to_contain_text("2000 of 2000 trajectories")
+    print(f"loaded in {time.monotonic() - start:.1f} s")  # the goal of 3 s is measured, not asserted
+    expect(page.get_by_text("2000 of 10000 trajectories are here")).to_be_visible()
+    assert not complaints
