@@ -140,7 +140,7 @@ def test_no_call_does_harm(name: str) -> None:
     env.reset(options={"task": 3})
     tools = [tool for tool in map(env.toolbox.get, env.toolbox.names) if tool is not None and tool.name != "finish"]
 
-    @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def run(data: st.DataObject) -> None:
         tool = data.draw(st.sampled_from(tools))
