@@ -101,7 +101,7 @@ def test_the_run_directory_has_every_file_of_the_contract(run):
     trajectories = store.read_trajectories()
     assert len(trajectories) == 14
     assert all(t.success and t.source == "expert" and t.n_steps for t in trajectories)
-    for method in ("llm", "perplexity", "random", "non_critical", "all"):
+    for method in ("llm", "perplexity", "random", "non_critical", "all", "hybrid"):
         rows = store.read_selections(method)
         assert len(rows) == 7  # half went into the warm-up
         assert not [row.error for row in rows if row.error]

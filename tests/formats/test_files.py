@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas_ray import agenttraj
+from atlas_ray.collect import collect
+from atlas_ray.config import CollectConfig, PipelineConfig
 from atlas_ray.errors import DataError
 from atlas_ray.formats.files import BadRow, fingerprint, read
 from atlas_ray.trajectory import Trajectory
+from tests.reference import reference
 
 ASK, OK, STEP = (
     {"role": "user", "content": "Do it."}, {"role": "assistant", "content": "OK.", "weight": 0},
@@ -142,7 +146,7 @@ JSON = st.recursive(
 
 @given(row=JSON)
 def test_any_json_is_a_trajectory_or_a_bad_row(tmp_path_factory: pytest.TempPathFactory, row: Any) -> None:
-    found = rows(tmp_path_factory.getbasetemp(), {"messages": [ASK, STEP]}, row, name="any.jsonl")
+    found = rows(tmp_path_factory.getbasetemp(), {"messages": [ASK, STEP]}, json.dumps(row), name="any.jsonl")
     assert len(found) == 2
     assert all(isinstance(one, Trajectory | BadRow) for one in found)
 
@@ -165,3 +169,18 @@ def test_a_fingerprint_changes_with_the_content(tmp_path: Path) -> None:
     before = fingerprint(str(tmp_path / "*.json"))
     (tmp_path / "a.json").write_text("[ ]")
     assert fingerprint(str(tmp_path / "*.json")) != before
+
+
+def test_an_import_counts_its_bad_rows_and_keeps_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = {"messages": [ASK, STEP]}
+    rows(tmp_path, good, {"messages": []}, "{torn", good)
+    config = PipelineConfig(collect=CollectConfig(source=str(tmp_path / "*.jsonl")))
+    trajectories, facts = collect(config)
+    assert [one.trajectory_id for one in trajectories] == ["textcraft_0", "textcraft_3"]
+    assert facts == {"trajectories": 2, "dropped": {"malformed row": 2}}
+    assert "textcraft_train.jsonl: row 1: field messages" in capsys.readouterr().out
+
+
+@reference("agenttraj/textcraft_sample.json")
+def test_real_rows_read_as_agenttraj_reads_them(path: str) -> None:
+    assert list(read(path)) == agenttraj.read(path)
