@@ -112,10 +112,10 @@ def _people(rng: random.Random) -> list[tuple[Any, ...]]:
     for i, name in enumerate(chosen):
         born = date(1930, 1, 1) + timedelta(rng.randrange(365 * 70))
         place = rng.choice(words.BIRTHPLACES)
-        trade = "director" if i < N_DIRECTORS else "film-maker" if i < N_DIRECTORS + N_CREW else "actor"
+        trade = "a director" if i < N_DIRECTORS else "a film-maker" if i < N_DIRECTORS + N_CREW else "an actor"
         handle = plain(name).replace(" ", "")
         biography = (
-            f"{name} (born {born:%B} {born.day}, {born.year}) is a {trade} from {place.split(',')[0]}. "
+            f"{name} (born {born:%B} {born.day}, {born.year}) is {trade} from {place.split(',')[0]}. "
             f"{name.split()[0]} began to work in films at the age of {rng.randint(16, 35)}."
         )
         social = [handle if rng.random() < 0.7 else None for _ in range(3)]

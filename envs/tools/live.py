@@ -128,7 +128,7 @@ class Service:
             response = self._client.get(url, params=parameters)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise Refused(f"Error: {shorten(str(error))}") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise unreached(self._name, error) from None
         if response.is_success:
             return self._parse(response)

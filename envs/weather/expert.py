@@ -70,7 +70,8 @@ def elevation(task: Task) -> Play:
 def highest_city(task: Task) -> Play:
     heights: dict[str, float] = {}
     for city in task.parameters["cities"]:
-        point = yield from _find(city, f"I compare elevations; {len(heights)} of 3 are known.")
+        known = ", ".join(f"{name} lies {height} m high" for name, height in heights.items())
+        point = yield from _find(city, f"{known}." if heights else "I compare the elevations of three cities.")
         found = yield use(f"Now I ask how high {city} lies.", "get_elevation", **point)
         heights[city] = found["elevation"][0]
     best = max(heights, key=lambda city: heights[city])
@@ -96,9 +97,10 @@ def distance(task: Task) -> Play:
 def warmer_tomorrow(task: Task) -> Play:
     today = yield from _today("Tomorrow depends on the user's date.")
     day = today + timedelta(1)
-    highs = {}
+    highs: dict[str, float] = {}
     for city in task.parameters["cities"]:
-        point = yield from _find(city, f"Tomorrow is {day}.")
+        known = f"The forecast for {', '.join(highs)} is {', '.join(map(str, highs.values()))} °C."
+        point = yield from _find(city, known if highs else f"Tomorrow is {day}.")
         found = yield use(f"I ask for the forecast of {city} for {day}.", "get_temp_forecast", **point, **_days(day))
         highs[city] = found["daily"][VARIABLE["highest"]][0]
     best = max(highs, key=lambda city: highs[city])
@@ -170,9 +172,10 @@ def air_level(task: Task) -> Play:
 def cleaner_air(task: Task) -> Play:
     today = yield from _today("Yesterday depends on the user's date.")
     day = today - timedelta(1)
-    values = {}
+    values: dict[str, int] = {}
     for city in task.parameters["cities"]:
-        point = yield from _find(city, f"Yesterday was {day}.")
+        known = f"The index of {', '.join(values)} is {', '.join(map(str, values.values()))}."
+        point = yield from _find(city, known if values else f"Yesterday was {day}.")
         found = yield use(
             f"I look up the air quality index of {city} on {day}.",
             "get_historical_air_quality_index",

@@ -75,6 +75,9 @@ def test_a_silent_or_absent_service_is_a_fault(monkeypatch: pytest.MonkeyPatch) 
         port = silent.getsockname()[1]
         with pytest.raises(Fault, match="did not answer in time"):
             Service("Service", timeout_s=0.1).get(f"http://127.0.0.1:{port}/")
+    garbled = Reply("no gzip", 200, {"content-encoding": "gzip"})
+    with _service(*[garbled] * 3) as (get, _), pytest.raises(Fault, match=r"cannot be reached \(DecodingError\)"):
+        get()
     with pytest.raises(Fault, match=r"cannot be reached \(ConnectError\)"):
         Service("Service").get(f"http://127.0.0.1:{port}/")
 
