@@ -12,6 +12,7 @@ for _name, _class in {
     "maze": "MazeEnv",
     "movie": "MovieEnv",
     "pddl": "PDDLEnv",
+    "scienceworld": "ScienceWorldEnv",
     "sheet": "SheetEnv",
     "textcraft": "TextCraftEnv",
     "todo": "TodoEnv",

@@ -1,0 +1,1 @@
+"""ScienceWorld: do elementary-school science in a simulated house."""

@@ -1,0 +1,112 @@
+"""The 30 task types of ScienceWorld, their variations, and how both are numbered.
+
+AgentGym leaves out seven types and numbers the variations of the other 23 type by type, which is what `locate` maps.
+Here a split takes one variation of each type in turn, so that any first N tasks are of all kinds: types whose gold
+path fits into the paper's 30 rounds first (in training only, where experts play), then the longer ones, then those
+that AgentGym leaves out.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import zip_longest
+from typing import NamedTuple
+
+from atlas_ray.environments.contract import Split
+from atlas_ray.errors import EnvironmentError
+
+
+class TaskType(NamedTuple):
+    """A kind of task; its variations 0 to `n_train` - 1 are for training, the others for tests."""
+
+    number: str
+    name: str
+    variations: int
+    n_train: int
+    """The engine's own training and development variations."""
+    too_long: bool = False
+    """The gold paths that were probed need more than 30 actions."""
+    in_agentgym: bool = True
+
+
+class Task(NamedTuple):
+    """A variation of a task type."""
+
+    name: str
+    variation: int
+
+
+TYPES = (
+    TaskType("1-1", "boil", 30, 21, too_long=True),
+    TaskType("1-2", "melt", 30, 21, too_long=True),
+    TaskType("1-3", "freeze", 30, 21),
+    TaskType("1-4", "change-the-state-of-matter-of", 30, 21),
+    TaskType("2-1", "use-thermometer", 540, 405),
+    TaskType("2-2", "measure-melting-point-known-substance", 436, 327),
+    TaskType("2-3", "measure-melting-point-unknown-substance", 300, 225, too_long=True),
+    TaskType("3-1", "power-component", 20, 15),
+    TaskType("3-2", "power-component-renewable-vs-nonrenewable-energy", 20, 15),
+    TaskType("3-3", "test-conductivity", 900, 675),
+    TaskType("3-4", "test-conductivity-of-unknown-substances", 600, 450),
+    TaskType("4-1", "find-living-thing", 300, 225),
+    TaskType("4-2", "find-non-living-thing", 300, 225),
+    TaskType("4-3", "find-plant", 300, 225),
+    TaskType("4-4", "find-animal", 300, 225),
+    TaskType("5-1", "grow-plant", 126, 93, too_long=True, in_agentgym=False),
+    TaskType("5-2", "grow-fruit", 126, 93, too_long=True, in_agentgym=False),
+    TaskType("6-1", "chemistry-mix", 32, 24),
+    TaskType("6-2", "chemistry-mix-paint-secondary-color", 36, 27),
+    TaskType("6-3", "chemistry-mix-paint-tertiary-color", 36, 27),
+    TaskType("7-1", "lifespan-longest-lived", 125, 93),
+    TaskType("7-2", "lifespan-shortest-lived", 125, 93),
+    TaskType("7-3", "lifespan-longest-lived-then-shortest-lived", 125, 93),
+    TaskType("8-1", "identify-life-stages-1", 14, 9, too_long=True),
+    TaskType("8-2", "identify-life-stages-2", 10, 6),
+    TaskType("9-1", "inclined-plane-determine-angle", 168, 126, too_long=True, in_agentgym=False),
+    TaskType("9-2", "inclined-plane-friction-named-surfaces", 1386, 1038, too_long=True, in_agentgym=False),
+    TaskType("9-3", "inclined-plane-friction-unnamed-surfaces", 162, 120, too_long=True, in_agentgym=False),
+    TaskType("10-1", "mendelian-genetics-known-plant", 120, 90, too_long=True, in_agentgym=False),
+    TaskType("10-2", "mendelian-genetics-unknown-plant", 480, 360, too_long=True, in_agentgym=False),
+)
+"""In the engine's order."""
+
+
+@cache
+def numbering(split: Split) -> tuple[Task, ...]:
+    """The tasks of a split, by number."""
+    upstream = [it for it in TYPES if it.in_agentgym]
+    groups = [upstream]
+    if split == "train":
+        groups = [[it for it in upstream if not it.too_long], [it for it in upstream if it.too_long]]
+    groups.append([it for it in TYPES if not it.in_agentgym])
+    return tuple(task for group in groups for task in _in_turn(group, split))
+
+
+def _in_turn(types: list[TaskType], split: Split) -> list[Task]:
+    columns = [
+        [Task(it.name, v) for v in (range(it.n_train) if split == "train" else range(it.n_train, it.variations))]
+        for it in types
+    ]
+    return [task for row in zip_longest(*columns) for task in row if task is not None]
+
+
+def locate(item_id: int | str) -> tuple[Split, int]:
+    """Split and number of AgentGym's `data_idx`, as in "sciworld_17".
+
+    Raises:
+        EnvironmentError: It has no such item.
+    """
+    items = [Task(it.name, variation) for it in TYPES if it.in_agentgym for variation in range(it.variations)]
+    digits = str(item_id).removeprefix("sciworld_").removeprefix("scienceworld_")
+    if not (digits.isascii() and digits.isdigit() and int(digits) < len(items)):
+        raise EnvironmentError(
+            f"scienceworld: there is no item {item_id!r}; they are sciworld_0 to sciworld_{len(items) - 1}"
+        )
+    task = items[int(digits)]
+    split: Split = "train" if task.variation < {it.name: it for it in TYPES}[task.name].n_train else "test"
+    return split, _places(split)[task]
+
+
+@cache
+def _places(split: Split) -> dict[Task, int]:
+    return {task: number for number, task in enumerate(numbering(split))}
