@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from atlas_ray.environments.process import EngineFailure
 from atlas_ray.errors import EnvironmentError
+from atlas_ray.models import cache_dir
 
 JVM_OPTIONS = (
     "-Xmx384m",
@@ -76,11 +77,15 @@ class ScienceWorldEngine:
         from scienceworld.constants import JAR_PATH
 
         self._error: type[Exception] = Py4JError
+        java = find_java()
+        folder = cache_dir() / "scienceworld"  # the engine writes a table of its object types where it is started
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             port, token, process = launch_gateway(
                 classpath=JAR_PATH,
                 javaopts=list(JVM_OPTIONS),
-                java_path=find_java(),
+                java_path=java,
+                cwd=str(folder),
                 die_on_exit=True,  # Java ends when its standard input does, so with this process
                 enable_auth=True,
                 return_proc=True,

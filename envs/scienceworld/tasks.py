@@ -1,9 +1,9 @@
 """The 30 task types of ScienceWorld, their variations, and how both are numbered.
 
 AgentGym leaves out seven types and numbers the variations of the other 23 type by type, which is what `locate` maps.
-Here a split takes one variation of each type in turn, so that any first N tasks are of all kinds: types whose gold
-path fits into the paper's 30 rounds first (in training only, where experts play), then the longer ones, then those
-that AgentGym leaves out.
+Here a split takes one variation of each type in turn, the types of the shortest solutions first, so that any first N
+tasks are of many kinds. In training, where experts play, the types whose solutions do not fit into the paper's 30
+rounds come after all others; those that AgentGym leaves out come last in both splits.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class TaskType(NamedTuple):
     variations: int
     n_train: int
     """The engine's own training and development variations."""
-    too_long: bool = False
-    """The gold paths that were probed need more than 30 actions."""
+    gold_actions: int
+    """The length of the engine's own solution of variation 0; above 30 it does not fit into the paper's rounds."""
     in_agentgym: bool = True
 
 
@@ -37,36 +37,36 @@ class Task(NamedTuple):
 
 
 TYPES = (
-    TaskType("1-1", "boil", 30, 21, too_long=True),
-    TaskType("1-2", "melt", 30, 21, too_long=True),
-    TaskType("1-3", "freeze", 30, 21),
-    TaskType("1-4", "change-the-state-of-matter-of", 30, 21),
-    TaskType("2-1", "use-thermometer", 540, 405),
-    TaskType("2-2", "measure-melting-point-known-substance", 436, 327),
-    TaskType("2-3", "measure-melting-point-unknown-substance", 300, 225, too_long=True),
-    TaskType("3-1", "power-component", 20, 15),
-    TaskType("3-2", "power-component-renewable-vs-nonrenewable-energy", 20, 15),
-    TaskType("3-3", "test-conductivity", 900, 675),
-    TaskType("3-4", "test-conductivity-of-unknown-substances", 600, 450),
-    TaskType("4-1", "find-living-thing", 300, 225),
-    TaskType("4-2", "find-non-living-thing", 300, 225),
-    TaskType("4-3", "find-plant", 300, 225),
-    TaskType("4-4", "find-animal", 300, 225),
-    TaskType("5-1", "grow-plant", 126, 93, too_long=True, in_agentgym=False),
-    TaskType("5-2", "grow-fruit", 126, 93, too_long=True, in_agentgym=False),
-    TaskType("6-1", "chemistry-mix", 32, 24),
-    TaskType("6-2", "chemistry-mix-paint-secondary-color", 36, 27),
-    TaskType("6-3", "chemistry-mix-paint-tertiary-color", 36, 27),
-    TaskType("7-1", "lifespan-longest-lived", 125, 93),
-    TaskType("7-2", "lifespan-shortest-lived", 125, 93),
-    TaskType("7-3", "lifespan-longest-lived-then-shortest-lived", 125, 93),
-    TaskType("8-1", "identify-life-stages-1", 14, 9, too_long=True),
-    TaskType("8-2", "identify-life-stages-2", 10, 6),
-    TaskType("9-1", "inclined-plane-determine-angle", 168, 126, too_long=True, in_agentgym=False),
-    TaskType("9-2", "inclined-plane-friction-named-surfaces", 1386, 1038, too_long=True, in_agentgym=False),
-    TaskType("9-3", "inclined-plane-friction-unnamed-surfaces", 162, 120, too_long=True, in_agentgym=False),
-    TaskType("10-1", "mendelian-genetics-known-plant", 120, 90, too_long=True, in_agentgym=False),
-    TaskType("10-2", "mendelian-genetics-unknown-plant", 480, 360, too_long=True, in_agentgym=False),
+    TaskType("1-1", "boil", 30, 21, 39),
+    TaskType("1-2", "melt", 30, 21, 34),
+    TaskType("1-3", "freeze", 30, 21, 26),
+    TaskType("1-4", "change-the-state-of-matter-of", 30, 21, 26),
+    TaskType("2-1", "use-thermometer", 540, 405, 22),
+    TaskType("2-2", "measure-melting-point-known-substance", 436, 327, 25),
+    TaskType("2-3", "measure-melting-point-unknown-substance", 300, 225, 32),
+    TaskType("3-1", "power-component", 20, 15, 11),
+    TaskType("3-2", "power-component-renewable-vs-nonrenewable-energy", 20, 15, 26),
+    TaskType("3-3", "test-conductivity", 900, 675, 21),
+    TaskType("3-4", "test-conductivity-of-unknown-substances", 600, 450, 21),
+    TaskType("4-1", "find-living-thing", 300, 225, 10),
+    TaskType("4-2", "find-non-living-thing", 300, 225, 5),
+    TaskType("4-3", "find-plant", 300, 225, 10),
+    TaskType("4-4", "find-animal", 300, 225, 10),
+    TaskType("5-1", "grow-plant", 126, 93, 63, in_agentgym=False),
+    TaskType("5-2", "grow-fruit", 126, 93, 77, in_agentgym=False),
+    TaskType("6-1", "chemistry-mix", 32, 24, 22),
+    TaskType("6-2", "chemistry-mix-paint-secondary-color", 36, 27, 21),
+    TaskType("6-3", "chemistry-mix-paint-tertiary-color", 36, 27, 28),
+    TaskType("7-1", "lifespan-longest-lived", 125, 93, 6),
+    TaskType("7-2", "lifespan-shortest-lived", 125, 93, 6),
+    TaskType("7-3", "lifespan-longest-lived-then-shortest-lived", 125, 93, 7),
+    TaskType("8-1", "identify-life-stages-1", 14, 9, 41),
+    TaskType("8-2", "identify-life-stages-2", 10, 6, 16),
+    TaskType("9-1", "inclined-plane-determine-angle", 168, 126, 55, in_agentgym=False),
+    TaskType("9-2", "inclined-plane-friction-named-surfaces", 1386, 1038, 51, in_agentgym=False),
+    TaskType("9-3", "inclined-plane-friction-unnamed-surfaces", 162, 120, 178, in_agentgym=False),
+    TaskType("10-1", "mendelian-genetics-known-plant", 120, 90, 146, in_agentgym=False),
+    TaskType("10-2", "mendelian-genetics-unknown-plant", 480, 360, 146, in_agentgym=False),
 )
 """In the engine's order."""
 
@@ -74,11 +74,12 @@ TYPES = (
 @cache
 def numbering(split: Split) -> tuple[Task, ...]:
     """The tasks of a split, by number."""
-    upstream = [it for it in TYPES if it.in_agentgym]
+    by_length = sorted(TYPES, key=lambda it: it.gold_actions)
+    upstream = [it for it in by_length if it.in_agentgym]
     groups = [upstream]
     if split == "train":
-        groups = [[it for it in upstream if not it.too_long], [it for it in upstream if it.too_long]]
-    groups.append([it for it in TYPES if not it.in_agentgym])
+        groups = [[it for it in upstream if it.gold_actions <= 30], [it for it in upstream if it.gold_actions > 30]]
+    groups.append([it for it in by_length if not it.in_agentgym])
     return tuple(task for group in groups for task in _in_turn(group, split))
 
 
@@ -96,17 +97,22 @@ def locate(item_id: int | str) -> tuple[Split, int]:
     Raises:
         EnvironmentError: It has no such item.
     """
-    items = [Task(it.name, variation) for it in TYPES if it.in_agentgym for variation in range(it.variations)]
+    items = _agentgym_items()
     digits = str(item_id).removeprefix("sciworld_").removeprefix("scienceworld_")
     if not (digits.isascii() and digits.isdigit() and int(digits) < len(items)):
         raise EnvironmentError(
             f"scienceworld: there is no item {item_id!r}; they are sciworld_0 to sciworld_{len(items) - 1}"
         )
     task = items[int(digits)]
-    split: Split = "train" if task.variation < {it.name: it for it in TYPES}[task.name].n_train else "test"
-    return split, _places(split)[task]
+    return _places()[task]
 
 
 @cache
-def _places(split: Split) -> dict[Task, int]:
-    return {task: number for number, task in enumerate(numbering(split))}
+def _agentgym_items() -> list[Task]:
+    return [Task(it.name, variation) for it in TYPES if it.in_agentgym for variation in range(it.variations)]
+
+
+@cache
+def _places() -> dict[Task, tuple[Split, int]]:
+    splits: tuple[Split, ...] = ("train", "test")
+    return {task: (split, number) for split in splits for number, task in enumerate(numbering(split))}
