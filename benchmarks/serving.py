@@ -1,0 +1,143 @@
+"""The served agent beside vLLM's own OpenAI server: the same model, the same requests, in one run; and sessions' leaks.
+
+Both servers run at once, and rounds alternate between them, so that what else the machine does meets both. One
+closed-loop client per slot; latency is of whole requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from dataclasses import dataclass
+
+import httpx
+import psutil
+import ray
+
+from atlas_ray import models
+from atlas_ray.cluster import connect
+from atlas_ray.config import load
+from atlas_ray.inference.endpoint import SERVED_NAME, LocalEndpoint
+from atlas_ray.serving import app
+from benchmarks.result import Result, publish
+
+ROUNDS = 3
+TOKENS = 16
+SESSIONS = 1_000
+QUESTION = [{"role": "user", "content": "Crafting commands:\ncraft 1 sugar using 1 sugar cane\n\nGoal: craft sugar."}]
+
+
+@dataclass
+class Load:
+    """What one round of requests took."""
+
+    per_second: float
+    latencies: list[float]
+
+
+def main() -> None:
+    """Measure and publish."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--port", type=int, default=8321)
+    parser.add_argument("--requests", type=int, default=8, help="per client and round")
+    options = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    config = load(None, {"engine.max_model_len": 1024, "serve.port": options.port, "serve.requests_per_minute": 10**6})
+    directory = models.resolve(options.model)
+    connect()
+    ours = app.start(config, {"agent": directory})
+    try:
+        results = []
+        with LocalEndpoint(directory, config.engine) as theirs:
+            for clients in (1, 16, 64):
+                results += asyncio.run(compare(f"{ours}/v1", theirs, clients, options.requests))
+        results.append(leak(ours))
+        publish("serving", results)
+    finally:
+        app.stop()
+        ray.shutdown()
+
+
+async def compare(ours: str, theirs: str, clients: int, requests: int) -> list[Result]:
+    """Throughput and tail latency at so many clients, rounds interleaved, medians."""
+    rounds: dict[str, list[Load]] = {"ours": [], "theirs": []}
+    for _ in range(ROUNDS + 1):
+        rounds["ours"].append(await load_of(ours, "agent", clients, requests))
+        rounds["theirs"].append(await load_of(theirs, SERVED_NAME, clients, requests))
+    median = {side: statistics.median(each.per_second for each in loads[1:]) for side, loads in rounds.items()}
+    tails = {side: quantile([x for each in loads[1:] for x in each.latencies], 0.99) for side, loads in rounds.items()}
+    middles = {side: quantile([x for each in loads[1:] for x in each.latencies], 0.5) for side, loads in rounds.items()}
+    detail = (
+        f"{median['ours']:.2f} against {median['theirs']:.2f} requests/s; "
+        f"p50 {middles['ours']:.2f} s against {middles['theirs']:.2f} s"
+    )
+    peer = "vLLM's OpenAI server"
+    return [
+        Result(f"throughput at {clients}", peer, median["ours"] / median["theirs"], "x", 0.9, detail=detail),
+        Result(f"p99 latency at {clients}", peer, tails["ours"] / tails["theirs"], "x", 1.3, at_least=False),
+    ]
+
+
+async def load_of(url: str, model: str, clients: int, requests: int) -> Load:
+    """`clients` at once ask `requests` times each, one after the other."""
+    latencies: list[float] = []
+
+    async def client(http: httpx.AsyncClient, name: int) -> None:
+        for number in range(requests):
+            body = {
+                "model": model, "messages": [*QUESTION, {"role": "user", "content": f"{name} {number}"}],
+                "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True,
+            }  # fmt: skip
+            start = time.perf_counter()
+            answer = await http.post(f"{url}/chat/completions", json=body)
+            answer.raise_for_status()
+            latencies.append(time.perf_counter() - start)
+
+    start = time.perf_counter()
+    async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=clients)) as http:
+        await asyncio.gather(*(client(http, name) for name in range(clients)))
+    return Load(clients * requests / (time.perf_counter() - start), latencies)
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which `share` of the values lie."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def leak(url: str) -> Result:
+    """Memory of the environment server and the front after a thousand sessions, against after the first hundred."""
+    with httpx.Client(base_url=url, timeout=120) as http:
+        play(http, 100)
+        before = memory()
+        play(http, SESSIONS)
+        after = memory()
+    return Result(
+        f"memory after {SESSIONS:,} sessions", "itself after 100 sessions", after / before, "x", 1.05, at_least=False,
+        detail=f"{before / 2**20:.0f} to {after / 2**20:.0f} MiB",
+    )  # fmt: skip
+
+
+def play(http: httpx.Client, sessions: int) -> None:
+    """Open, play one step, close."""
+    for _ in range(sessions):
+        session = http.post("/v1/agent/sessions", json={"environment": "textcraft"}).raise_for_status().json()["id"]
+        http.post(f"/v1/agent/sessions/{session}/step", json={"action": "inventory"}).raise_for_status()
+        http.delete(f"/v1/agent/sessions/{session}").raise_for_status()
+
+
+def memory() -> int:
+    """RSS in bytes of the actors that sessions touch."""
+    names = ("ray::EnvironmentServer", "ray::ServeReplica:atlas:AgentIngress")
+    return sum(
+        process.memory_info().rss
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or [""])[0].startswith(names)
+    )
+
+
+if __name__ == "__main__":
+    main()
