@@ -1,99 +1,147 @@
-"""Steps per second and the cost of snapshot and restore, environment by environment.
+"""Every environment side by side: steps per second, the cost of a snapshot, and what its expert solves.
 
-Experts' actions are recorded first and then replayed, so that the rules alone are timed: CPU time of this process,
-median of five rounds.
+python -m benchmarks.environments                  steps, snapshot and restore, and the peers' ratios
+python -m benchmarks.environments --experts        share of training tasks that each expert solves
+python -m benchmarks.environments --alfworld-all   every official ALFWorld game in our rules and in the engine
+
+Experts' actions are recorded first and then replayed, so that the rules alone are timed: CPU time of this process, or
+wall-clock time for an engine in a process of its own; median of the rounds. An environment with a peer compares itself
+in `benchmarks/<name>.py` by `speed() -> Result`. What needs an engine that is not installed is left out by name.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
+import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import TextEnv
-from atlas_ray.errors import ConfigError
-from benchmarks import alfworld
+from atlas_ray.errors import AtlasError
+from atlas_ray.evaluation.metrics import wilson
 from benchmarks.result import Result, publish
 
 ROUNDS = 5
-EPISODES = 20
+EPISODES = 40
 SNAPSHOTS = 50
-GOALS = {
-    "alfworld": (5_000, 1.0),
-    "babyai": (1_000, 8.0),
-    "maze": (20_000, 1.0),
-    "sheet": (5_000, 1.0),
-    "textcraft": (20_000, 1.0),
-    "todo": (5_000, 1.0),
-    "wordle": (20_000, 1.0),
-}
-"""Steps per second at least, milliseconds of snapshot and restore at most."""
+STEPS = {
+    "academia": 5_000, "alfworld": 5_000, "babyai": 1_000, "maze": 20_000, "movie": 5_000, "pddl": 20_000, "sheet": 5_000,
+    "textcraft": 20_000, "todo": 5_000, "weather": 5_000, "webshop": 2_000, "wordle": 20_000,
+}  # fmt: skip
+"""Steps per second at least, where there is a goal for them alone."""
+SNAPSHOT = {"babyai": 8.0, "scienceworld": None}
+"""Milliseconds of snapshot and restore at most; 1 for all others."""
+SOLVED = {"alfworld": 95.0, "babyai": 95.0, "scienceworld": None, "webshop": 95.0}
+"""Percent of the training tasks that the expert solves at least; 100 for all others."""
 
 
 def main() -> None:
-    """Measure every environment and publish."""
+    """Measure what the options ask for and publish."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--alfworld-all", action="store_true", help="compare all official ALFWorld games instead")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="how long; the next run goes on from there")
+    parser.add_argument("--experts", action="store_true", help="the share of tasks that each expert solves")
+    parser.add_argument("--tasks", type=int, default=500, help="with --experts: tasks of each, drawn at random")
+    parser.add_argument("--alfworld-all", action="store_true", help="compare with TextWorld over all official games")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="with --alfworld-all: stop after so long")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these environments only")
     options = parser.parse_args()
+    chosen = options.only or registry.names()
     if options.alfworld_all:
-        publish("alfworld", [alfworld.all_games(options.seconds)])
-        return
+        publish("alfworld", [importlib.import_module("benchmarks.alfworld").all_games(options.seconds)])
+    elif options.experts:
+        publish("experts", _each(chosen, lambda name: [expert_share(name, options.tasks)]))
+    else:
+        publish("environments", _each(chosen, speed) + _each(chosen, ratio))
+
+
+def _each(names: Sequence[str], measure: Callable[[str], list[Result]]) -> list[Result]:
     results = []
-    try:
-        results.append(alfworld.speed())
-    except ConfigError as error:
-        print(f"{error}; left out here")
-    for name, (steps_goal, snapshot_goal) in GOALS.items():
-        env = registry.make(name)
-        episodes = [_expert_actions(env, task) for task in range(EPISODES)]
-        n_steps = sum(map(len, episodes))
-        seconds = statistics.median(_stepping(env, episodes) for _ in range(ROUNDS))
-        rate = n_steps / seconds
-        results.append(
-            Result(f"{name}: steps", "goal alone", rate, "steps/s", steps_goal, detail=f"{n_steps} expert steps")
-        )
-        env.reset(options={"task": 0})
-        milliseconds = statistics.median(_cpu(lambda env=env: _snapshot(env)) for _ in range(ROUNDS)) / SNAPSHOTS * 1e3
-        results.append(
-            Result(f"{name}: snapshot + restore", "goal alone", milliseconds, "ms", snapshot_goal, at_least=False)
-        )
-    publish("environments", results)
+    for name in names:
+        try:
+            results += measure(name)
+        except AtlasError as error:
+            print(f"{name}: left out: {error}")
+    return results
 
 
-def _expert_actions(env: TextEnv, task: int) -> list[str]:
-    observation, _ = env.reset(options={"task": task})
+def ratio(name: str) -> list[Result]:
+    """The comparison with the environment's peer, if it has one."""
+    if importlib.util.find_spec(f"benchmarks.{name}") is None:
+        return []
+    return [importlib.import_module(f"benchmarks.{name}").speed()]
+
+
+def speed(name: str) -> list[Result]:
+    """Steps per second over expert episodes, and milliseconds of snapshot and restore in the midst of one."""
+    env = registry.make(name)
+    native, own_process = env.card.snapshot == "native", env.card.isolated
+    clock = time.perf_counter if own_process else time.process_time
+    rounds, n_episodes = (3, 4) if own_process else (ROUNDS, EPISODES)
+    episodes = [_play(env, task)[0] for task in range(n_episodes)]
+    n_steps = sum(map(len, episodes))
+    seconds = statistics.median(_stepping(env, episodes, clock) for _ in range(rounds))
+    env.reset(options={"task": 0})
+    for action in episodes[0][: len(episodes[0]) // 2]:
+        env.step(action)
+    n = SNAPSHOTS if native else 1
+    milliseconds = statistics.median(_snapshot(env, n, clock) for _ in range(rounds)) * 1e3
+    kind = "native" if native else f"replay of {env.rounds} steps"
+    goal = SNAPSHOT.get(name, 1.0)
+    return [
+        Result(f"{name}: steps", "-", n_steps / seconds, "steps/s", STEPS.get(name), detail=f"{n_steps} expert steps"),
+        Result(f"{name}: snapshot + restore", "-", milliseconds, "ms", goal, at_least=False, detail=kind),
+    ]
+
+
+def expert_share(name: str, n_tasks: int) -> Result:
+    """The share of training tasks that the expert solves within the round cap, with a 95 % Wilson interval."""
+    env = registry.make(name)
+    if env.card.isolated:
+        n_tasks = min(n_tasks, 30)
+    tasks = range(env.card.n_train)
+    if n_tasks < len(tasks):
+        tasks = sorted(random.Random(f"experts {name}").sample(tasks, n_tasks))
+    solved, rounds = 0, 0
+    for task in tasks:
+        actions, success = _play(env, task)
+        solved, rounds = solved + success, rounds + len(actions)
+    n = len(tasks)
+    low, high = wilson(solved, n)
+    detail = f"{solved} of {n} tasks, 95 % interval {low:.1f} to {high:.1f}, {rounds / n:.1f} rounds"
+    return Result(f"{name}: solved by its expert", "-", 100 * solved / n, "%", SOLVED.get(name, 100.0), detail=detail)
+
+
+def _play(env: TextEnv, task: int) -> tuple[list[str], bool]:
+    """The expert's actions in a training task, and whether they solve it."""
+    observation, info = env.reset(options={"task": task})
     expert, actions = env.expert(), []
     while env.running:
-        _, action = expert.next_action(observation)
-        actions.append(action)
-        observation = env.step(action)[0]
-    return actions
+        actions.append(expert.next_action(observation)[1])
+        observation, *_, info = env.step(actions[-1])
+    return actions, info["success"]
 
 
-def _stepping(env: TextEnv, episodes: list[list[str]]) -> float:
-    """CPU seconds of all steps; resets are not counted."""
+def _stepping(env: TextEnv, episodes: list[list[str]], clock: Callable[[], float]) -> float:
+    """Seconds of all steps; resets are not counted."""
     total = 0.0
     for task, actions in enumerate(episodes):
         env.reset(options={"task": task})
-        start = time.process_time()
+        start = clock()
         for action in actions:
             env.step(action)
-        total += time.process_time() - start
+        total += clock() - start
     return total
 
 
-def _snapshot(env: TextEnv) -> None:
-    for _ in range(SNAPSHOTS):
+def _snapshot(env: TextEnv, n: int, clock: Callable[[], float]) -> float:
+    """Seconds of one snapshot and one restore, from `n` of them."""
+    start = clock()
+    for _ in range(n):
         env.restore(env.snapshot())
-
-
-def _cpu(work: Callable[[], None]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+    return (clock() - start) / n
 
 
 if __name__ == "__main__":

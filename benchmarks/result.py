@@ -13,19 +13,21 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Result:
-    """One claim: `value` compared with `goal`; `at_least` says which way."""
+    """One claim: `value` compared with `goal`; `at_least` says which way. Without a goal it is a measurement."""
 
     claim: str
     peer: str
     value: float
     unit: str
-    goal: float
+    goal: float | None
     at_least: bool = True
     detail: str = ""
 
     @property
     def holds(self) -> bool:
-        """Whether the goal is met."""
+        """Whether the goal is met, if there is one."""
+        if self.goal is None:
+            return True
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
@@ -35,11 +37,12 @@ def publish(name: str, results: Sequence[Result]) -> None:
     for column in ("claim", "value", "goal", "holds", "against", "detail"):
         table.add_column(column)
     for result in results:
-        sign = ">=" if result.at_least else "<="
-        table.add_row(
-            result.claim, f"{result.value:,.3g} {result.unit}", f"{sign} {result.goal:,g}",
-            "yes" if result.holds else "NO", result.peer, result.detail,
-        )  # fmt: skip
+        goal = holds = "-"
+        if result.goal is not None:
+            goal = f"{'>=' if result.at_least else '<='} {result.goal:,g}"
+            holds = "yes" if result.holds else "NO"
+        value = f"{result.value:,.4g}" if result.value < 10_000 else f"{result.value:,.0f}"
+        table.add_row(result.claim, f"{value} {result.unit}", goal, holds, result.peer, result.detail)
     Console(width=140).print(table)
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
