@@ -29,8 +29,8 @@ ROUNDS = 5
 EPISODES = 40
 SNAPSHOTS = 50
 STEPS = {
-    "academia": 5_000, "alfworld": 5_000, "babyai": 1_000, "maze": 20_000, "movie": 5_000, "pddl": 20_000, "sheet": 5_000,
-    "textcraft": 20_000, "todo": 5_000, "weather": 5_000, "webshop": 2_000, "wordle": 20_000,
+    "academia": 5_000, "alfworld": 5_000, "babyai": 1_000, "maze": 20_000, "movie": 5_000, "pddl": 20_000,
+    "sheet": 5_000, "textcraft": 20_000, "todo": 5_000, "weather": 5_000, "webshop": 2_000, "wordle": 20_000,
 }  # fmt: skip
 """Steps per second at least, where there is a goal for them alone."""
 SNAPSHOT = {"babyai": 8.0, "scienceworld": None}
