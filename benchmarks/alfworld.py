@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from atlas_ray.environments.process import EngineProcess
 from benchmarks.result import Result
 from envs.alfworld.data import Game, open_games
-from envs.alfworld.engine import View
+from envs.alfworld.engine import Engine, View
 from envs.alfworld.env import ALFWorldEnv
 from envs.alfworld.generate import generate
 from envs.alfworld.problem import read_problem
@@ -138,9 +138,17 @@ def all_games(seconds: float) -> Result:
     return Result("alfworld: official games with the same words", PEER, plays - different, "plays", goal, detail=detail)
 
 
+class TimedEngine(Engine):
+    """The engine with a clock."""
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds of the engine's process so far."""
+        return time.process_time()
+
+
 def speed(n_games: int = 5) -> Result:
-    """The claim that our rules are 500 times as fast; expert's commands in generated games, wall-clock time."""
-    engine = EngineProcess("envs.alfworld.engine:Engine", False)
+    """The claim that our rules are 500 times as fast; expert's commands in generated games, CPU time."""
+    engine = EngineProcess("benchmarks.alfworld:TimedEngine", False)
     engine.start()
     env = ALFWorldEnv(verbs="move")
     ours = theirs = 0.0
@@ -151,12 +159,12 @@ def speed(n_games: int = 5) -> Result:
         engine.call("begin", generate("train", task).problem, "move")
         while env.running:
             _, command = expert.next_action(observation)
-            start = time.perf_counter()
+            start = time.process_time()
             observation = env.step(command)[0]
-            ours += time.perf_counter() - start
-            start = time.perf_counter()
+            ours += time.process_time() - start
+            start = engine.call("cpu_seconds")
             view: View = engine.call("step", command)
-            theirs += time.perf_counter() - start
+            theirs += engine.call("cpu_seconds") - start
             assert view.text == observation
             steps += 1
     engine.close()
