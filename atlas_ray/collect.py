@@ -14,8 +14,9 @@ from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError, DataError
 from atlas_ray.formats import files
 from atlas_ray.progress import Progress, say
+from atlas_ray.rollout.driver import run_episodes
 from atlas_ray.rollout.episode import EpisodeSpec
-from atlas_ray.rollout.server import Player, run_episodes
+from atlas_ray.rollout.player import Player
 from atlas_ray.store import content_hash
 from atlas_ray.trajectory import Episode, Trajectory
 
@@ -50,13 +51,12 @@ def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str
             )
         specs += [
             EpisodeSpec(model="expert", model_key="expert", env=name, task=task, split="train", seed=config.seed,
-                        options=options)
+                        options=options, deadline_s=config.rollout.deadline_s)
             for task in range(count)
         ]  # fmt: skip
     progress = Progress("collect", len(specs), "expert episodes")
     trajectories, dropped = [], Counter[str]()
-    settings = config.evaluate
-    for episode in run_episodes(specs, Player(), servers=settings.servers, slots=settings.slots, on_retry=say):
+    for episode in run_episodes(specs, Player(), config.rollout):
         progress.add()
         if episode.error is not None:
             dropped[f"{episode.env}: {episode.error}"] += 1

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from atlas_ray.errors import ConfigError
 
-Method = Literal["llm", "perplexity", "random", "non_critical", "all", "hybrid"]
+Method = Literal["llm", "perplexity", "value", "random", "non_critical", "all", "hybrid"]
 
 
 class Section(BaseModel):
@@ -46,6 +46,44 @@ class EngineConfig(Section):
     """Share of a GPU's memory for weights and cache."""
     cpu_kv_cache_gib: int = Field(2, gt=0)
     """Cache of a CPU engine in GiB."""
+
+
+class RolloutConfig(Section):
+    """Environment servers: where and how long episodes are played. Nothing here changes what an episode is."""
+
+    servers: int = Field(1, gt=0)
+    """Environment servers (Ray actors), over the whole cluster."""
+    slots: int = Field(32, gt=0)
+    """Episodes under way in one server."""
+    cpus: float = Field(1.0, ge=0)
+    """CPUs that Ray reserves for a server."""
+    memory_gib: float = Field(2.0, gt=0)
+    """Memory that Ray reserves for a server; one that outgrows it is replaced once its episodes are done."""
+    recycle_after: int = Field(5000, gt=0)
+    """Episodes after which a server is replaced, so that no engine leaks for ever."""
+    deadline_s: float = Field(900.0, gt=0)
+    """Seconds per episode."""
+    call_deadline_s: float = Field(240.0, gt=0)
+    """Seconds per call of an environment; a longer one ends its episode with an error."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Only nodes with these Ray labels hold servers."""
+
+
+class EndpointConfig(Section):
+    """An OpenAI-compatible endpoint that plays in a model's place."""
+
+    base_url: str
+    """As in `https://api.openai.com/v1`."""
+    model: str
+    """The model's name there."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key."""
+    concurrency: int = Field(32, gt=0)
+    """Requests under way per environment server."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Seconds until a request is given up and tried again."""
+    max_retries: int = Field(8, ge=0)
+    """Tries after the first for 429, 5xx, timeouts and broken connections; Retry-After is honoured."""
 
 
 class CollectConfig(Section):
@@ -114,6 +152,32 @@ class HybridConfig(Section):
         return weights
 
 
+class ValueConfig(Section):
+    """Method `value` (paper section 4.5.4, Appendix B.3): rollouts fork off before every expert step.
+
+    They play as `evaluate` says (length of a reply, calls per step, when to give up), but sample.
+    """
+
+    model: str | None = None
+    """Who plays the rollouts, named as in `evaluate.models`; None: the model that tuning starts from."""
+    rollouts: int = Field(5, gt=1)
+    """N, from every step (paper section 4.5.4)."""
+    gamma: float = Field(0.99, ge=0, le=1)
+    """Discount of equation (9) (paper Appendix B.3)."""
+    threshold: float = Field(0.1, ge=0)
+    """A step is critical when the value rises by more (paper Appendix B.3)."""
+    absolute: bool = False
+    """A fall counts as much as a rise."""
+    estimate: Literal["discounted", "mean"] = "discounted"
+    """`discounted`: equations (6)-(9) as printed; `mean`: the mean reward of the rollouts alone."""
+    temperature: float = Field(1.0, ge=0)
+    """Sampling temperature."""
+    adaptive: bool = False
+    """Stop sampling a step once its difference is decided either way (not in the paper)."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Of such a decision."""
+
+
 class SelectConfig(Section):
     """Which steps are critical."""
 
@@ -124,6 +188,7 @@ class SelectConfig(Section):
     llm: LlmSelectorConfig = LlmSelectorConfig()
     perplexity: PerplexityConfig = PerplexityConfig()
     hybrid: HybridConfig = HybridConfig()
+    value: ValueConfig = ValueConfig()
     complement_of: Method = "llm"
     """The selection whose complement `non_critical` draws from (paper section 4.5.1)."""
 
@@ -197,7 +262,9 @@ class EvaluateConfig(Section):
 
     models: tuple[str, ...] = ("random", "base", "llm")
     """`random`, `expert` (policies), `base`, `warmup`, a selection's name (the model tuned on it; `random_steps` for
-    the selection `random`), or a model directory."""
+    the selection `random`), a name in `endpoints`, or a model directory."""
+    endpoints: dict[str, EndpointConfig] = Field(default_factory=dict)
+    """OpenAI-compatible endpoints by the name that they have in `models` and in the table."""
     environments: tuple[str, ...] = ("all",)
     """Names, or `all`."""
     tasks: int = Field(100, gt=0)
@@ -210,12 +277,10 @@ class EvaluateConfig(Section):
     """Tokens per reply."""
     give_up_after: int | None = Field(None, gt=0)
     """End an episode after so many replies in a row without an action (recorded as `no_action`); None: never."""
-    deadline_s: float = Field(900.0, gt=0)
-    """Seconds per episode."""
-    servers: int = Field(1, gt=0)
-    """Environment servers (Ray actors)."""
-    slots: int = Field(32, gt=0)
-    """Episodes under way in one environment server."""
+    calls_per_step: Literal[1, 2] = 1
+    """1: one call writes thought and action, as AgentTraj-L's turns are; 2: one for each (paper section 2)."""
+    token_budget: int | None = Field(None, gt=0)
+    """No further reply once an episode has generated so many tokens (recorded as `tokens`); None: no limit."""
     instructions: str | None = None
     """AgentTraj-L files (path or glob) whose instructions open the episodes instead of our own."""
 
@@ -249,6 +314,17 @@ class ServeConfig(Section):
     """Of a request; larger ones are answered by 413."""
 
 
+class VerifyConfig(Section):
+    """Critical-step verification (paper section 4.6): a model takes over right after each critical step."""
+
+    model: str = "base"
+    """Who takes over, named as in `evaluate.models`."""
+    selection: Method = "llm"
+    """Whose critical steps."""
+    trajectories: int = Field(100, gt=0)
+    """Per environment, at most (paper section 4.6)."""
+
+
 class PipelineConfig(Section):
     """Everything that determines a run."""
 
@@ -263,10 +339,12 @@ class PipelineConfig(Section):
     environments: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options per environment (`textcraft: {depths: [1]}`), the same in every stage."""
     engine: EngineConfig = EngineConfig()
+    rollout: RolloutConfig = RolloutConfig()
     collect: CollectConfig = CollectConfig()
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    verify: VerifyConfig = VerifyConfig()
     serve: ServeConfig = ServeConfig()
 
 

@@ -23,7 +23,7 @@ from atlas_ray.errors import ConfigError, StoreError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
 from atlas_ray.formats import files
 from atlas_ray.progress import say
-from atlas_ray.rollout.server import REFERENCE_POLICIES
+from atlas_ray.rollout.player import REFERENCE_POLICIES, Agent
 from atlas_ray.selection.export import Format
 from atlas_ray.selection.export import export as export_selection
 from atlas_ray.store import Store, content_hash
@@ -130,6 +130,8 @@ def select(run: Run, methods: Iterable[Method]) -> None:
         scorer = _start_model(run)[0] if method == "perplexity" else None
 
         def work(method: Method = method, scorer: str | None = scorer) -> dict[str, Any]:
+            if method == "value":
+                return _select_by_value(run, ids)
             from atlas_ray.selection.run import select as select_steps
 
             return select_steps(config, run.store, method, ids, scorer_model=scorer)
@@ -215,10 +217,36 @@ def _select_key(run: Run, method: Method) -> str:
         reference = config.select.perplexity.reference_model
         if reference is not None:
             parts.append(_base_key(config.model_copy(update={"model": reference})))
+    elif method == "value":
+        rule = config.select.value.model_dump(mode="json", exclude={"model"})
+        parts += [rule, _playing(config), config.environments, _value_agent(run).key]
     elif method == "hybrid":
         parts.append(config.select.hybrid.weights)
     parts += [_select_key(run, part) for part in _made_of(config, method)]
     return content_hash(parts)
+
+
+def _select_by_value(run: Run, ids: Sequence[str]) -> dict[str, Any]:
+    from atlas_ray.value import select as select_by_value
+
+    wanted = set(ids)
+    tuning = [trajectory for trajectory in run.store.read_trajectories() if trajectory.trajectory_id in wanted]
+    rows = select_by_value(run.config, run.store, tuning, _value_agent(run))
+    return {"trajectories": len(rows), "errors": sum(row.error is not None for row in rows)}
+
+
+def _value_agent(run: Run) -> Agent:
+    """Who plays the rollouts of method `value`."""
+    name = run.config.select.value.model
+    if name is None:
+        name = "base" if run.config.train.warmup is None else "warmup"
+    return _agent(run, name)
+
+
+def _playing(config: PipelineConfig) -> dict[str, Any]:
+    """How models play, of what `evaluate` says."""
+    how = {"max_new_tokens", "give_up_after", "calls_per_step", "token_budget"}
+    return config.evaluate.model_dump(mode="json", include=how)
 
 
 def _selector_identity(config: PipelineConfig) -> str:
@@ -309,18 +337,18 @@ def _base_key(config: PipelineConfig) -> str:
 def evaluate_models(run: Run) -> list[dict[str, Any]]:
     """`evaluation/<model>/`: episodes and `results.json` of every model, in the config's order."""
     config = run.config
-    settings = config.evaluate.model_dump(mode="json", exclude={"models", "servers", "slots", "deadline_s"})
+    settings = config.evaluate.model_dump(mode="json", exclude={"models", "endpoints"})
     environments = evaluated_environments(config)
     tables = []
     for name in config.evaluate.models:
-        label, directory, model_key = _evaluated_model(run, name)
-        key = content_hash(["evaluate", config.seed, settings, environments, config.environments, model_key])
+        agent = _agent(run, name)
+        key = content_hash(["evaluate", config.seed, settings, environments, config.environments, agent.key])
 
-        def work(label: str = label, directory: str | None = directory, model_key: str = model_key) -> dict[str, Any]:
-            return _outcome(evaluate(config, run.store, label, directory=directory, model_key=model_key))
+        def work(agent: Agent = agent) -> dict[str, Any]:
+            return _outcome(evaluate(config, run.store, agent))
 
-        _once(run, "evaluate", label, key, work)
-        tables.append(run.store.read_json("evaluation", label, "results.json"))
+        _once(run, "evaluate", agent.name, key, work)
+        tables.append(run.store.read_json("evaluation", agent.name, "results.json"))
     return tables
 
 
@@ -330,24 +358,64 @@ def _outcome(results: dict[str, Any]) -> dict[str, Any]:
     return {"scores": scores, "errors": errors}
 
 
-def _evaluated_model(run: Run, name: str) -> tuple[str, str | None, str]:
-    """Label in the table, model directory (None for a reference policy) and key of the content."""
+def _agent(run: Run, name: str) -> Agent:
+    """A model by its name in the config.
+
+    Raises:
+        ConfigError: the name says what the config does not have.
+        StoreError: the model has not been trained.
+    """
     if name in REFERENCE_POLICIES:
-        return name, None, name
+        return Agent(name, name)
+    endpoint = run.config.evaluate.endpoints.get(name)
+    if endpoint is not None:
+        return Agent(name, content_hash(["endpoint", endpoint.base_url, endpoint.model]), endpoint=endpoint)
     if name == "base":
-        return name, models.resolve(run.config.model), _base_key(run.config)
+        return Agent(name, _base_key(run.config), models.resolve(run.config.model))
     if name == "warmup" and run.config.train.warmup is None:
-        raise ConfigError("evaluate.models: 'warmup' needs the section train.warmup; add it or drop the model")
+        raise ConfigError("the model 'warmup' needs the section train.warmup; add it or drop the model")
     checkpoint = _selection_of(name) or ("warmup" if name == "warmup" else None)
     if checkpoint is not None:
-        return name, run.store.path("checkpoints", checkpoint), _required(run, "train", checkpoint)
+        return Agent(name, _required(run, "train", checkpoint), run.store.path("checkpoints", checkpoint))
     directory = models.resolve(name)
-    return Path(name.rstrip("/")).name, directory, _base_key(run.config.model_copy(update={"model": name}))
+    key = _base_key(run.config.model_copy(update={"model": name}))
+    return Agent(Path(name.rstrip("/")).name, key, directory)
+
+
+def comparisons(run: Run) -> list[str]:
+    """Every other model against the first of the config's that needs an engine, paired by task, in words."""
+    from atlas_ray.evaluation.compare import against
+
+    names, known = [_agent(run, name).name for name in run.config.evaluate.models], result_cards(run)
+    first = next((name for name in names if name not in REFERENCE_POLICIES), names[0])
+    others = [name for name in names if name != first]
+    return [line for name in others for line in against(run.config, run.store, first, name, known)]
 
 
 def result_cards(run: Run) -> dict[str, Any]:
     """The cards of the evaluated environments, for the tables."""
     return cards(run.config, evaluated_environments(run.config))
+
+
+# --- verify ---------------------------------------------------------------------------------------------------------
+def verify(run: Run) -> dict[str, Any]:
+    """`verification/<model>/<selection>.json`: the model from scratch against from after each critical step."""
+    config = run.config
+    agent, selection = _agent(run, config.verify.model), config.verify.selection
+    parts = [config.seed, config.verify.trajectories, _playing(config), config.evaluate.temperature]
+    key = content_hash(["verify", *parts, config.environments, agent.key, _required(run, "select", selection)])
+
+    def work() -> dict[str, Any]:
+        from atlas_ray.evaluation.verify import verify as verify_steps
+
+        _, tuning = warmup_split(config, run.store.read_trajectories())
+        known = cards(config, sorted({trajectory.env for trajectory in tuning}))
+        result = verify_steps(config, run.store, agent, tuning, run.store.read_selections(selection), known)
+        return {"errors": sum(entry["errors"] for entry in result["environments"].values())}
+
+    _once(run, "verification", f"{agent.name} {selection}", key, work)
+    result: dict[str, Any] = run.store.read_json("verification", agent.name, f"{selection}.json")
+    return result
 
 
 # --- report ----------------------------------------------------------------------------------------------------------
@@ -396,8 +464,8 @@ def served_models(run: Run) -> dict[str, str]:
         models_served = {Path(chosen.rstrip("/")).name: models.resolve(chosen)}
     else:
         name = RANDOM_STEPS if config.train.selections[0] == "random" else config.train.selections[0]
-        label, directory, _ = _evaluated_model(run, name)
-        models_served = {label: str(directory)}
+        agent = _agent(run, name)
+        models_served = {agent.name: str(agent.directory)}
     return models_served | ({"base": models.resolve(config.model)} if config.serve.base else {})
 
 

@@ -129,7 +129,12 @@ class Episode(Row):
     error: str | None = None
     """Set when `stop` is `error`: such an episode counts as an error, never as a zero."""
     prompt_tokens: int = 0
+    """Of all of its model calls together."""
+    cached_tokens: int = 0
+    """Prompt tokens among them that an engine's prefix cache held."""
     completion_tokens: int = 0
+    environment_steps: int = 0
+    """Steps that environments made for it, those of replays included."""
     seconds: float = 0.0
 
 

@@ -1,4 +1,4 @@
-"""Evaluate each of evaluate.models in evaluate.environments and print the table."""
+"""Evaluate each of evaluate.models in evaluate.environments; print the table, and how the models compare."""
 
 import sys
 
@@ -7,13 +7,17 @@ del sys.path[0]  # this folder: its select.py is not the standard library's
 from rich.console import Console
 
 from atlas_ray import stages
-from atlas_ray.evaluation.table import terminal
+from atlas_ray.evaluation.table import markdown, terminal
 from atlas_ray.job import run_job
 
 
 def evaluate(run: stages.Run) -> None:
-    results = stages.evaluate_models(run)
-    Console(width=110).print(terminal(results, stages.result_cards(run)))
+    results, cards = stages.evaluate_models(run), stages.result_cards(run)
+    compared = stages.comparisons(run)
+    text = markdown(results, cards) + "".join(f"\n- {line}" for line in compared) + "\n"
+    table = run.store.write_text(text, "evaluation.md")
+    Console(width=110).print(terminal(results, cards))
+    print("\n".join([*compared, f"table          {table}"]))
 
 
 run_job(__doc__ or "", evaluate)

@@ -14,21 +14,30 @@ import ray
 from tests.tokenizers import tokenizer
 
 ROOT = Path(__file__).parents[1]
+PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'plugin'}"
+"""Of workers: the project, and a package with environments of its own."""
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """A Ray cluster of 4 logical CPUs on this machine; yields its address."""
     folder = tempfile.mkdtemp(prefix="atlas-", dir="/tmp")
-    context = ray.init(
-        num_cpus=4,
-        include_dashboard=False,
-        _temp_dir=folder,
-        log_to_driver=False,
-        logging_level="warning",
-        object_store_memory=400_000_000,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}},
-    )
+    for tries_left in (2, 1, 0):
+        try:
+            context = ray.init(
+                num_cpus=4,
+                include_dashboard=False,
+                _temp_dir=folder,
+                log_to_driver=False,
+                logging_level="warning",
+                object_store_memory=400_000_000,
+                runtime_env={"env_vars": {"PYTHONPATH": PYTHONPATH, "TOKENIZERS_PARALLELISM": "false"}},
+            )
+            break
+        except Exception as error:  # Ray gives itself 30 seconds to start, however loaded the machine is
+            if not tries_left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
     yield str(context.address_info["gcs_address"])
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

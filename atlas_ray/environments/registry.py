@@ -18,6 +18,8 @@ from typing import Any
 import gymnasium
 
 from atlas_ray.environments.contract import EnvironmentCard, TextEnv
+from atlas_ray.environments.remote import PREFIX as REMOTE
+from atlas_ray.environments.remote import RemoteEnv
 from atlas_ray.errors import ConfigError
 
 ENTRY_POINT_GROUP = "atlas_ray.environments"
@@ -53,7 +55,7 @@ def names() -> list[str]:
 
 
 def make(name: str, **options: Any) -> TextEnv:
-    """An environment by name (`maze` or `atlas/maze-v0`), with its options as keyword arguments.
+    """An environment by name (`maze`, `atlas/maze-v0`, or `remote:maze`), with its options as keyword arguments.
 
     Raises:
         ConfigError: There is no such environment or option, or the option's value is wrong.
@@ -63,6 +65,8 @@ def make(name: str, **options: Any) -> TextEnv:
     for option in options:
         if option not in allowed:
             raise ConfigError(f"environment {name!r} has no option {option!r}; it takes {_listed(allowed)}")
+    if issubclass(cls, RemoteEnv):
+        return cls(card(name.removeprefix(REMOTE)), **options)
     return cls(**options)
 
 
@@ -84,7 +88,9 @@ def option_names(name: str) -> list[str]:
 def _load_class(name: str) -> type[TextEnv]:
     _discover()
     name = name.removeprefix("atlas/").removesuffix("-v0")
-    entry_point = _ENTRY_POINTS.get(name)
+    entry_point = _ENTRY_POINTS.get(name.removeprefix(REMOTE))
+    if entry_point is not None and name.startswith(REMOTE):
+        return RemoteEnv
     if entry_point is None:
         raise ConfigError(f"there is no environment {name!r}; choose one of {_listed(_ENTRY_POINTS)}")
     module, _, attribute = entry_point.partition(":")

@@ -9,7 +9,7 @@ and playing episodes live elsewhere.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
@@ -154,8 +154,8 @@ def compare(
     keys = sorted(left.keys() & right.keys())
     if not keys:
         return None
-    a = [_value(left[key], metric) for key in keys]
-    b = [_value(right[key], metric) for key in keys]
+    a = [value(left[key], metric) for key in keys]
+    b = [value(right[key], metric) for key in keys]
     gains = [y - x for x, y in zip(a, b, strict=True)]
     tasks = [key[:2] for key in keys]
     if metric == "success_rate" and len(set(tasks)) == len(tasks):
@@ -194,12 +194,13 @@ def environment_result(metric: Metric, episodes: Iterable[Episode], *, seed: int
         "n": len(done),
         "success_rate": None,
         "errors": len(every) - len(done),
+        "stops": dict(sorted(Counter(episode.stop for episode in every).items())),
         "mean_rounds": None,
         "prompt_tokens": sum(episode.prompt_tokens for episode in every),
         "completion_tokens": sum(episode.completion_tokens for episode in every),
     }
     if done:
-        values = [_value(episode, metric) for episode in done]
+        values = [value(episode, metric) for episode in done]
         tasks = [episode.task for episode in done]
         single = metric == "success_rate" and len(set(tasks)) == len(tasks)
         interval = wilson(int(sum(values)), len(values)) if single else bootstrap(values, tasks, seed=seed)
@@ -243,7 +244,8 @@ def results(
     }
 
 
-def _value(episode: Episode, metric: Metric) -> float:
+def value(episode: Episode, metric: Metric) -> float:
+    """What an episode counts, in [0, 1]."""
     return float(episode.success) if metric == "success_rate" else episode.score
 
 

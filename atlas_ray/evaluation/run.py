@@ -6,22 +6,19 @@ checkpoint under the same name is evaluated anew. Aggregation is `metrics.py`'s 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ray
-
-from atlas_ray import agenttraj, models
+from atlas_ray import agenttraj
 from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import EnvironmentCard
-from atlas_ray.errors import ConfigError, EngineError
+from atlas_ray.errors import ConfigError
 from atlas_ray.evaluation import metrics
-from atlas_ray.inference.engine import EngineActor, engine_environment, engine_resources
-from atlas_ray.progress import Progress, say
+from atlas_ray.progress import Progress
+from atlas_ray.rollout.driver import run_episodes
 from atlas_ray.rollout.episode import EpisodeSpec
-from atlas_ray.rollout.server import REFERENCE_POLICIES, Player, run_episodes
+from atlas_ray.rollout.player import Agent, Player, playing
 from atlas_ray.store import Store, content_hash
 from atlas_ray.trajectory import Episode, Message
 
@@ -35,9 +32,10 @@ def evaluated_environments(config: PipelineConfig) -> list[str]:
     chosen = config.evaluate.environments
     known = registry.names()
     for name in chosen:
-        if name != "all" and name not in known:
+        if name != "all" and name.removeprefix("remote:") not in known:
             raise ConfigError(f"evaluate.environments: no environment {name!r}; known are {', '.join(known)}")
-    return known if "all" in chosen else list(dict.fromkeys(chosen))
+    named = [name for name in chosen if name != "all"]
+    return list(dict.fromkeys([*(known if "all" in chosen else ()), *named]))
 
 
 def cards(config: PipelineConfig, names: Sequence[str]) -> dict[str, EnvironmentCard]:
@@ -60,7 +58,8 @@ def episode_specs(
             model=model, model_key=model_key, env=name, task=task, split="test", seed=config.seed + repeat,
             options=config.environments.get(name, {}), opening=openings.get(name, ()),
             temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
-            give_up_after=settings.give_up_after, deadline_s=settings.deadline_s,
+            give_up_after=settings.give_up_after, calls_per_step=settings.calls_per_step,
+            token_budget=settings.token_budget, deadline_s=config.rollout.deadline_s,
         )
         for name, card in cards.items()
         for task in range(min(settings.tasks, card.n_test))
@@ -78,60 +77,26 @@ def _openings(pattern: str) -> dict[str, tuple[Message, ...]]:
     return openings
 
 
-@contextmanager
-def engines(config: PipelineConfig, model: str, directory: str) -> Iterator[Player]:
-    """Engine actors for a model, released at the end.
-
-    Raises:
-        EngineError: an engine did not start.
-    """
-    environment = {"env_vars": engine_environment(config.engine)}
-    actor = EngineActor.options(  # type: ignore[attr-defined]
-        max_restarts=0, runtime_env=environment, **engine_resources(config.engine)
-    )
-    say(f"  evaluate {model}: starting {config.engine.replicas} vLLM engine(s)")
-    handles = [actor.remote(directory, config.engine) for _ in range(config.engine.replicas)]
-    try:
-        try:
-            lengths = ray.get([handle.ready.remote() for handle in handles])
-        except ray.exceptions.RayError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[-1]
-            raise EngineError(f"the engine for {model} ({directory}) did not start: {reason}") from error
-        yield Player(directory, tuple(handles), min(lengths))
-    finally:
-        for handle in handles:
-            ray.kill(handle)
-
-
-def evaluate(
-    config: PipelineConfig, store: Store, model: str, *, directory: str | None, model_key: str
-) -> dict[str, Any]:
+def evaluate(config: PipelineConfig, store: Store, agent: Agent) -> dict[str, Any]:
     """Play what is owed of one model and write `evaluation/<model>/results.json`.
 
     Args:
         config: of the run.
         store: its run directory.
-        model: name in the table.
-        directory: model directory; None for a reference policy.
-        model_key: hash of the model's content.
+        agent: the model.
 
     Returns:
         The content of `results.json`.
     """
-    if directory is None and model not in REFERENCE_POLICIES:
-        raise ConfigError(f"evaluate.models: {model!r} has no model directory")
+    model = agent.name
     known = cards(config, evaluated_environments(config))
-    specs = episode_specs(config, model, model_key, known)
+    specs = episode_specs(config, model, agent.key, known)
     finished = _finished(store, model, list(known))
     owed = [spec for spec in specs if spec.key not in finished]
     if owed:
         progress = Progress(f"evaluate {model}", len(specs), "episodes", done=len(specs) - len(owed))
-        if directory is None:
-            finished |= _play(config, store, owed, Player(), progress)
-        else:
-            models.load_tokenizer(directory)  # refuse a model without tokenizer before an engine starts
-            with engines(config, model, directory) as player:
-                finished |= _play(config, store, owed, player, progress)
+        with playing(agent, config.engine) as player:
+            finished |= _play(config, store, owed, player, progress)
     episodes: dict[str, list[Episode]] = {name: [] for name in known}
     for spec in specs:
         episodes[spec.env].append(finished[spec.key])
@@ -144,13 +109,12 @@ def evaluate(
 def _play(
     config: PipelineConfig, store: Store, owed: Sequence[EpisodeSpec], player: Player, progress: Progress
 ) -> dict[str, Episode]:
-    settings = config.evaluate
     episodes: dict[str, Episode] = {}
 
     def detail() -> str:
         return f"{sum(episode.success for episode in episodes.values())} of {len(episodes)} successful"
 
-    for episode in run_episodes(owed, player, servers=settings.servers, slots=settings.slots, on_retry=say):
+    for episode in run_episodes(owed, player, config.rollout):
         store.append([episode.model_dump(mode="json")], "evaluation", episode.model, f"{episode.env}.jsonl")
         episodes[episode.key] = episode
         progress.add(1, detail)

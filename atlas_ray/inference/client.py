@@ -266,6 +266,8 @@ class Client:
         schema: dict[str, Any] | None = None,
         regex: str | None = None,
         without_schema: Sequence[Mapping[str, str]] | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] | None = None,
     ) -> Reply:
         """The answer to a conversation.
 
@@ -276,12 +278,15 @@ class Client:
             max_tokens: length of the answer.
             schema: JSON schema that the answer shall have, where the endpoint supports it.
             regex: what the answer must match; only for vLLM servers.
+            seed: of the sampling, where the endpoint supports it.
+            stop: texts that end the answer, which leaves them out.
 
         Raises:
             CallError: no answer to this question.
             EndpointError: the endpoint refused for good.
         """
-        constraint = {"structured_outputs": {"regex": regex}} if regex is not None else {}
+        constraint: dict[str, Any] = {"structured_outputs": {"regex": regex}} if regex is not None else {}
+        constraint |= {name: value for name, value in (("seed", seed), ("stop", stop)) if value is not None}
         while True:
             sampling = self._sampling(temperature, max_tokens, schema if regex is None else None)
             asked = messages

@@ -132,8 +132,9 @@ class Engine:
         return futures
 
     async def generate(
-        self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
-    ) -> Generation:
+        self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None,
+        stop: list[str] | None = None,
+    ) -> Generation:  # fmt: skip
         """Continue token ids until the end of the turn.
 
         Args:
@@ -141,6 +142,7 @@ class Engine:
             max_tokens: generated tokens at most; lowered to what the context leaves.
             temperature: 0 is greedy.
             seed: of the sampling.
+            stop: texts that end the answer too; they are left out of its text, not of its ids.
 
         Raises:
             EngineError: the prompt fills the context, or the engine died.
@@ -152,7 +154,7 @@ class Engine:
         if room <= 0:
             raise EngineError(f"the prompt of {len(ids)} tokens fills the context of {self.max_len}")
         params = SamplingParams(
-            max_tokens=min(max_tokens, room), temperature=temperature, seed=seed,
+            max_tokens=min(max_tokens, room), temperature=temperature, seed=seed, stop=stop,
             output_kind=RequestOutputKind.FINAL_ONLY, skip_special_tokens=True,
         )  # fmt: skip
         output = await asyncio.wrap_future(self.submit(ids, params))
@@ -189,6 +191,11 @@ class Engine:
             scores[place] = [float(at[token].logprob) for at, token in zip(positions, ids, strict=True)]
         return scores
 
+    @property
+    def is_alive(self) -> bool:
+        """False once the engine died or was closed."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Stop the engine; requests under way fail with EngineError."""
         self._requests.put(None)
@@ -203,6 +210,8 @@ class Engine:
                     if together is None:
                         return
                     for ids, params, future in together:
+                        if not future.set_running_or_notify_cancel():
+                            continue
                         name = str(next(self._numbers))
                         try:
                             self._engine.add_request(name, {"prompt_token_ids": ids}, params)
@@ -214,7 +223,8 @@ class Engine:
                         waiting.pop(output.request_id).set_result(output)
         except Exception as error:  # the engine is lost: everybody who waits must hear of it
             for future in waiting.values():
-                future.set_exception(EngineError(f"the engine died: {type(error).__name__}: {error}"))
+                if not future.done():
+                    future.set_exception(EngineError(f"the engine died: {type(error).__name__}: {error}"))
             raise
         finally:
             for future in waiting.values():
@@ -230,10 +240,18 @@ class EngineActor:
         self._engine = Engine(model, config)
 
     async def generate(
-        self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
-    ) -> Generation:
-        """See `Engine.generate`."""
-        return await self._engine.generate(ids, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None,
+        stop: list[str] | None = None,
+    ) -> Generation:  # fmt: skip
+        """See `Engine.generate`; an engine that died takes this process with it, so that Ray starts another one."""
+        try:
+            return await self._engine.generate(
+                ids, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
+            )
+        except EngineError:
+            if not self._engine.is_alive:
+                os._exit(1)
+            raise
 
     async def score(self, sequences: list[list[int]]) -> list[list[float]]:
         """See `Engine.score`."""

@@ -1,24 +1,30 @@
-"""Who acts: a model behind an engine, the environment's expert, or chance.
+"""Who acts: a model behind an engine or an endpoint, the environment's expert, or chance.
 
-A policy sees the episode through `reply()` alone, and answers with the text of the assistant's next turn.
+A policy sees the episode through `reply()` alone, and answers with the text of the assistant's next turn. How a model
+is reached is `player.py`'s business.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from atlas_ray.chat import Conversation
 from atlas_ray.environments.contract import TextEnv
-from atlas_ray.errors import EnvironmentError
+from atlas_ray.errors import EngineError, EnvironmentError
 from atlas_ray.inference.engine import Generation
 from atlas_ray.react import format_reply
 from atlas_ray.trajectory import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from atlas_ray.inference.client import Reply
+    from atlas_ray.rollout.episode import EpisodeSpec
+
+_THOUGHT, _ACTION = "Thought:", "Action:"
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,22 @@ class Turn:
     text: str | None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Policy(Protocol):
     """Plays one episode."""
 
-    async def reply(self, turns: list[Message]) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
         """The assistant's next turn.
 
         Args:
-            turns: what was said since this policy's last turn; the last is the observation to answer.
+            turns: what was said since this policy's last turn; the last is the observation to answer. The first call
+                has the conversation so far, in which steps are the expert's.
+            timeout_s: seconds that are left.
+
+        Raises:
+            TimeoutError: they were not enough.
         """
         ...
 
@@ -57,7 +69,7 @@ class RandomPolicy:
         self._env = env
         self._random = random.Random(seed)
 
-    async def reply(self, turns: list[Message]) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
         """An action, without a thought."""
         actions = self._env.valid_actions()
         if not actions:
@@ -71,45 +83,142 @@ class ExpertPolicy:
     def __init__(self, env: TextEnv) -> None:
         self._expert = env.expert()
 
-    async def reply(self, turns: list[Message]) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
         """The expert's thought and action."""
         return Turn(format_reply(*self._expert.next_action(turns[-1].content)))
 
 
-Generate = Callable[..., Awaitable[Generation]]
+Generate = Callable[..., Generation]
+"""`generate(ids, timeout_s=..., max_tokens=..., temperature=..., seed=..., stop=...)`."""
 
 
 class ModelPolicy:
-    """A model: the conversation is tokenised as it grows, and never twice.
+    """A model with its tokens: the conversation is tokenised as it grows, and never twice.
 
     Args:
         tokenizer: of the model.
-        generate: `Engine.generate`, local or remote.
+        generate: reaches an engine.
         max_len: the engine's context in tokens.
-        max_new_tokens: per turn.
-        temperature: 0 is greedy.
-        seed: of the sampling.
+        spec: how to sample; what is random derives from its key and the turn.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, generate: Generate, *, max_len: int, max_new_tokens: int,
-        temperature: float, seed: int,
-    ) -> None:  # fmt: skip
+        self, tokenizer: PreTrainedTokenizerBase, generate: Generate, *, max_len: int, spec: EpisodeSpec
+    ) -> None:
         self._conversation = Conversation(tokenizer)
-        self._generate = generate
-        self._max_len, self._max_new_tokens = max_len, max_new_tokens
-        self._temperature, self._seed = temperature, seed
+        self._tokenizer, self._generate = tokenizer, generate
+        self._max_len, self._spec = max_len, spec
+        self._seeds = random.Random(spec.key)
 
-    async def reply(self, turns: list[Message]) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
         """Generate the next turn; None as its text when the conversation has outgrown the context."""
         for turn in turns:
-            self._conversation.add(turn)
+            if turn.step is None:
+                self._conversation.add(turn)
+            else:
+                self._conversation.prompt()
+                self._conversation.reply(turn.content)
         ids = self._conversation.prompt()
-        if len(ids) + self._max_new_tokens > self._max_len:
-            return Turn(None)
-        answer = await self._generate(
-            ids, max_tokens=self._max_new_tokens, temperature=self._temperature, seed=self._seed
-        )
-        text = answer.text.strip()
-        self._conversation.reply(text, answer.ids)
-        return Turn(text, len(ids), len(answer.ids))
+        calls: list[Generation] = []
+        head, head_ids = "", []
+        if self._spec.calls_per_step == 2:
+            head, head_ids = _THOUGHT, self._tokens(_THOUGHT)
+            thought = self._ask(ids + head_ids, timeout_s, calls, stop=[_ACTION])
+            if thought is None:
+                return _turn(None, calls)
+            head = f"{_THOUGHT}{thought.text.rstrip()}\n{_ACTION}"
+            head_ids = self._tokens(head)
+        answer = self._ask(ids + head_ids, timeout_s, calls)
+        if answer is None:
+            return _turn(None, calls)
+        text = (head + answer.text).strip()
+        self._conversation.reply(text, head_ids + answer.ids)
+        return _turn(text, calls)
+
+    def _ask(
+        self, ids: list[int], timeout_s: float, calls: list[Generation], stop: list[str] | None = None
+    ) -> Generation | None:
+        if len(ids) + self._spec.max_new_tokens > self._max_len:
+            return None
+        answer = self._generate(
+            ids, timeout_s=timeout_s, max_tokens=self._spec.max_new_tokens, temperature=self._spec.temperature,
+            seed=self._seeds.getrandbits(31) if self._spec.temperature else None, stop=stop,
+        )  # fmt: skip
+        calls.append(_checked(answer))
+        return calls[-1]
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _turn(text: str | None, calls: list[Generation]) -> Turn:
+    return Turn(
+        text if text is None else _utf8(text),
+        prompt_tokens=sum(call.prompt_tokens for call in calls),
+        completion_tokens=sum(len(call.ids) for call in calls),
+        cached_tokens=sum(call.cached_tokens for call in calls),
+    )
+
+
+def _checked(answer: Any) -> Generation:
+    """The engine's answer, once it is one."""
+    if not isinstance(answer, Generation) or not isinstance(answer.text, str) or not isinstance(answer.ids, list):
+        raise EngineError(f"the engine answered with no generation: {str(answer)[:80]!r}")
+    if not all(isinstance(token, int) and token >= 0 for token in answer.ids):
+        raise EngineError(f"the engine answered with what are no tokens: {str(answer.ids)[:80]}")
+    return answer
+
+
+def _utf8(text: str) -> str:
+    """`text` without the half characters that UTF-8, and so the ledger, cannot hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+Complete = Callable[..., "Reply"]
+"""`complete(messages, timeout_s=..., max_tokens=..., temperature=..., seed=..., stop=...)`."""
+
+
+class EndpointPolicy:
+    """A model behind an OpenAI-compatible endpoint, which gets messages and keeps its tokens to itself.
+
+    Args:
+        complete: asks the endpoint.
+        spec: how to sample.
+    """
+
+    def __init__(self, complete: Complete, spec: EpisodeSpec) -> None:
+        self._complete, self._spec = complete, spec
+        self._messages: list[dict[str, str]] = []
+        self._seeds = random.Random(spec.key)
+
+    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
+        """Ask for the next turn; None as its text when the endpoint says that its context is full."""
+        self._messages += [{"role": turn.role, "content": turn.content} for turn in turns]
+        from atlas_ray.inference.client import CallError
+
+        replies: list[Reply] = []
+        try:
+            if self._spec.calls_per_step == 2:
+                thought = self._ask(self._messages, timeout_s, replies, stop=[_ACTION]).text.strip()
+                more = [{"role": "assistant", "content": thought}, {"role": "user", "content": _ACTION}]
+                action = self._ask([*self._messages, *more], timeout_s, replies).text.strip()
+                text = f"{thought}\n{_ACTION} {action.removeprefix(_ACTION).strip()}"
+            else:
+                text = self._ask(self._messages, timeout_s, replies).text.strip()
+        except CallError as error:
+            if error.kind != "context":
+                raise
+            text = None
+        if text is not None:
+            self._messages.append({"role": "assistant", "content": text})
+        return Turn(text, sum(reply.prompt_tokens for reply in replies), sum(r.completion_tokens for r in replies))
+
+    def _ask(
+        self, messages: list[dict[str, str]], timeout_s: float, replies: list[Reply], stop: list[str] | None = None
+    ) -> Reply:
+        reply = self._complete(
+            messages, timeout_s=timeout_s, max_tokens=self._spec.max_new_tokens, temperature=self._spec.temperature,
+            seed=self._seeds.getrandbits(31) if self._spec.temperature else None, stop=stop,
+        )  # fmt: skip
+        replies.append(reply)
+        return reply

@@ -1,148 +1,206 @@
-"""Ray actors that hold many environment slots and play whole episodes.
+"""The Ray actor that holds many environment slots and plays whole episodes.
 
-One remote call moves an episode, not a step. The driver (`run_episodes`) hands out work, takes results as they come,
-gives the work of a dead server to another one, and never loses or doubles an episode.
+One remote call moves an episode, not a step. A slot is a thread with environments of its own; the actor's event loop
+stays free, so it notices an environment that does not return, reports that episode and goes on with the others. A
+server that has such a slot, has played its share of episodes, or outgrew its memory says that it is worn; the driver
+(`driver.py`) then lets it finish and replaces it.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import psutil
 import ray
-from ray.exceptions import RayActorError, RayError
 from ray.util.metrics import Counter
 
+from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import TextEnv
-from atlas_ray.inference.engine import Generation
-from atlas_ray.rollout.episode import EpisodeSpec, play
-from atlas_ray.rollout.policy import ExpertPolicy, ModelPolicy, Policy, RandomPolicy
+from atlas_ray.errors import EndpointError
+from atlas_ray.rollout.episode import PolicyFor, Record, one_line
+from atlas_ray.rollout.player import Player, Voice, tokenizer
 from atlas_ray.rollout.sessions import Sessions
-from atlas_ray.trajectory import Episode
+from atlas_ray.trajectory import Episode, Stop
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+_TICK_S = 1.0
+_GRACE_S = 5.0
+_MEMORY_CHECK_S = 5.0
 
-REFERENCE_POLICIES = ("random", "expert")
-"""Models that need no engine."""
-_MAX_TRIES = 3
+
+class Work(Protocol):
+    """What a server does with an environment: `EpisodeSpec`, or the replay of a trajectory."""
+
+    @property
+    def env(self) -> str:
+        """Name of the environment."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds that it may take."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Names it in messages."""
+        ...
+
+    def run(self, env: TextEnv, policy_for: PolicyFor, record: Record) -> Any:
+        """Do it; the result has `error`."""
+        ...
+
+    def failed(self, error: str, *, stop: Stop = "error", record: Record | None = None) -> Any:
+        """The result that says why it could not be done."""
+        ...
 
 
 @dataclass(frozen=True)
-class Player:
-    """A model as the servers see it; without engines it is a reference policy named by the spec's model."""
+class Done:
+    """The result of a work, and whether the server should be replaced."""
 
-    directory: str | None = None
-    """Whose tokenizer is used."""
-    engines: tuple[Any, ...] = ()
-    """Handles of `EngineActor`."""
-    max_len: int = 0
-    """Their context in tokens."""
+    result: Any
+    worn: bool
 
 
-@ray.remote(max_concurrency=1024)
 class EnvironmentServer:
-    """Plays episodes; up to as many at a time as the driver gives it."""
+    """Does as many works at a time as the driver gives it.
 
-    def __init__(self, session_limit: int = 256, session_idle_s: float = 1800.0) -> None:
-        self._sessions = Sessions(session_limit, session_idle_s)
-        self._idle: dict[str, list[TextEnv]] = {}
-        self._engine_turn = itertools.count()
+    Args:
+        player: who plays.
+        config: limits of the server.
+
+    Raises:
+        ModelError: the player's model has no tokenizer.
+    """
+
+    def __init__(self, player: Player, config: RolloutConfig) -> None:
+        self._player, self._config = player, config
+        if player.directory is not None:
+            tokenizer(player.directory)  # not in the slots: transformers' lazy imports break in several threads
+        self._idle: list[_Slot] = []
+        self._voice: Voice | None = None
+        self._played, self._abandoned = 0, 0
+        self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
         self._episodes = Counter("atlas_episodes", "Episodes played", tag_keys=("model", "env"))
         self._tokens = Counter("atlas_generated_tokens", "Tokens generated in episodes", tag_keys=("model", "env"))
 
-    async def play(self, spec: EpisodeSpec, player: Player) -> Episode:
-        """Play one episode in an environment of this server."""
-        slot = f"{spec.env} {sorted(spec.options.items())!r}"
-        idle = self._idle.setdefault(slot, [])
-        env = idle.pop() if idle else registry.make(spec.env, **spec.options)
-        episode = await play(env, lambda env, spec: self._policy(env, spec, player), spec)
-        if episode.error is None:
-            idle.append(env)  # an environment that failed is not used again
-        tags = {"model": spec.model, "env": spec.env}
-        self._episodes.inc(1, tags)
-        if episode.completion_tokens:
-            self._tokens.inc(episode.completion_tokens, tags)
-        return episode
+    async def ping(self) -> None:
+        """Answers while the server is well."""
 
-    async def session(self, call: str, *arguments: Any) -> Any:
-        """A method of `Sessions` by name: episodes that are played a step at a time, for serving."""
-        return getattr(self._sessions, call)(*arguments)
+    async def do(self, work: Work) -> Done:
+        """Do one work in a slot.
 
-    def _policy(self, env: TextEnv, spec: EpisodeSpec, player: Player) -> Policy:
-        if not player.engines:
-            return ExpertPolicy(env) if spec.model == "expert" else RandomPolicy(env, spec.key)
-        engine = player.engines[next(self._engine_turn) % len(player.engines)]
+        Raises:
+            EndpointError: the endpoint refuses for good.
+        """
+        if self._voice is None:
+            self._voice = Voice(self._player, asyncio.get_running_loop())
+        slot = self._idle.pop() if self._idle else _Slot()
+        record = Record()
+        future = asyncio.wrap_future(slot.submit(work, self._voice.policy, record))
+        while not (await asyncio.wait([future], timeout=_TICK_S))[0]:
+            overdue = self._overdue(work, record)
+            if overdue is not None:
+                self._abandoned += 1  # the slot's thread cannot be ended; it goes with the server
+                future.add_done_callback(lambda f: f.cancelled() or f.exception())
+                return self._done(work.failed(overdue, stop="deadline", record=record))
+        self._idle.append(slot)
+        return self._done(future.result())
 
-        async def generate(ids: list[int], **sampling: Any) -> Generation:
-            answer: Generation = await engine.generate.remote(ids, **sampling)
-            return answer
+    def _overdue(self, work: Work, record: Record) -> str | None:
+        """What to say of a work that will not end by itself; None while it may."""
+        now, limit, since = time.monotonic(), self._config.call_deadline_s, record.calling_since
+        if since is not None and now - since > limit:
+            return f"deadline: the environment did not return from a call within {limit:g} s"
+        if now - record.began > work.deadline_s + _GRACE_S:
+            return f"deadline: not finished within {work.deadline_s:g} s"
+        return None
 
-        return ModelPolicy(
-            _tokenizer(str(player.directory)), generate, max_len=player.max_len, max_new_tokens=spec.max_new_tokens,
-            temperature=spec.temperature, seed=spec.seed,
-        )  # fmt: skip
+    def _done(self, result: Any) -> Done:
+        self._played += 1
+        if isinstance(result, Episode):
+            tags = {"model": result.model, "env": result.env}
+            self._episodes.inc(1, tags)
+            if result.completion_tokens:
+                self._tokens.inc(result.completion_tokens, tags)
+        worn = self._abandoned > 0 or self._played >= self._config.recycle_after or self._too_large()
+        return Done(result, worn)
 
-
-@cache
-def _tokenizer(directory: str) -> PreTrainedTokenizerBase:
-    from atlas_ray.models import load_tokenizer
-
-    return load_tokenizer(directory)
-
-
-def run_episodes(
-    specs: Sequence[EpisodeSpec], player: Player, *, servers: int, slots: int, on_retry: Callable[[str], None]
-) -> Iterator[Episode]:
-    """Play all episodes on `servers` actors with `slots` each, and yield them as they finish.
-
-    A server that dies is replaced and its episodes are played again, up to three times; then they are episodes with
-    an error. Each spec yields exactly one episode.
-    """
-    pool = [_Server() for _ in range(min(servers, max(1, len(specs))))]
-    owed = deque((spec, 0) for spec in specs)
-    under_way: dict[Any, tuple[EpisodeSpec, int, _Server]] = {}
-    try:
-        while owed or under_way:
-            while owed and min(server.load for server in pool) < slots:
-                server = min(pool, key=lambda server: server.load)
-                spec, tries = owed.popleft()
-                under_way[server.actor.play.remote(spec, player)] = (spec, tries, server)
-                server.load += 1
-            (ready,), _ = ray.wait(list(under_way), num_returns=1)
-            spec, tries, server = under_way.pop(ready)
-            server.load -= 1
-            try:
-                yield ray.get(ready)
-            except RayError as error:
-                if isinstance(error, RayActorError) and server in pool:
-                    pool[pool.index(server)] = _Server()
-                if tries + 1 < _MAX_TRIES:
-                    on_retry(f"{spec.env} task {spec.task}: {type(error).__name__}, played again")
-                    owed.append((spec, tries + 1))
-                else:
-                    yield _failed(spec, error)
-    finally:
-        for server in pool:
-            ray.kill(server.actor)
+    def _too_large(self) -> bool:
+        """Whether this process and its children hold more memory than they may."""
+        if time.monotonic() - self._memory_checked > _MEMORY_CHECK_S:
+            held = 0
+            for process in [self._process, *self._process.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):  # a child that just ended
+                    held += process.memory_info().rss
+            self._is_too_large = held > self._config.memory_gib * 2**30
+            self._memory_checked = time.monotonic()
+        return self._is_too_large
 
 
-class _Server:
-    """A server actor as the driver sees it."""
+class _Slot:
+    """A thread that does one work at a time in environments that are its alone."""
 
     def __init__(self) -> None:
-        self.actor = EnvironmentServer.options(num_cpus=1, max_task_retries=0).remote()  # type: ignore[attr-defined]
-        self.load = 0
+        self._works: queue.SimpleQueue[tuple[Work, PolicyFor, Record, Future[Any]]] = queue.SimpleQueue()
+        self._environments: dict[str, TextEnv] = {}
+        threading.Thread(target=self._run, name="slot", daemon=True).start()
+
+    def submit(self, work: Work, policy_for: PolicyFor, record: Record) -> Future[Any]:
+        """The future result of a work."""
+        future: Future[Any] = Future()
+        self._works.put((work, policy_for, record, future))
+        return future
+
+    def _run(self) -> None:
+        while True:
+            work, policy_for, record, future = self._works.get()
+            try:
+                future.set_result(self._do(work, policy_for, record))
+            except BaseException as error:
+                future.set_exception(error)
+
+    def _do(self, work: Work, policy_for: PolicyFor, record: Record) -> Any:
+        place = f"{work.env} {sorted(work.options.items())!r}"
+        try:
+            env = self._environments.pop(place, None) or record.call(registry.make, work.env, **work.options)
+        except Exception as error:  # an environment that cannot be made is this work's result
+            return work.failed(one_line(error), record=record)
+        try:
+            result = work.run(env, policy_for, record)
+        except EndpointError:
+            env.close()
+            raise
+        if result.error is None:
+            self._environments[place] = env
+        else:
+            env.close()  # an environment that failed is not used again
+        return result
 
 
-def _failed(spec: EpisodeSpec, error: Exception) -> Episode:
-    return Episode(
-        key=spec.key, model=spec.model, env=spec.env, task=spec.task, split=spec.split, seed=spec.seed, messages=(),
-        score=0.0, success=False, rounds=0, stop="error",
-        error=f"EnvironmentError: its server died {_MAX_TRIES} times ({type(error).__name__})",
-    )  # fmt: skip
+EnvironmentActor = ray.remote(EnvironmentServer)
+
+
+@ray.remote(max_concurrency=1024)
+class SessionServer:
+    """Episodes that are played a step at a time, for serving; see `Sessions`."""
+
+    def __init__(self, limit: int = 256, idle_s: float = 1800.0) -> None:
+        self._sessions = Sessions(limit, idle_s)
+
+    async def session(self, call: str, *arguments: Any) -> Any:
+        """A method of `Sessions` by name."""
+        return getattr(self._sessions, call)(*arguments)

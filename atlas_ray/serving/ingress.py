@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from atlas_ray.environments import registry
 from atlas_ray.errors import AtlasError
-from atlas_ray.rollout.server import EnvironmentServer
+from atlas_ray.rollout.server import SessionServer
 from atlas_ray.rollout.sessions import Refusal
 from atlas_ray.serving.guard import Guard, error_body
 from atlas_ray.serving.schema import (
@@ -321,8 +321,8 @@ class _Server:
     def replace(self) -> None:
         """Start another actor in its place."""
         self.generation += 1
-        self.actor = EnvironmentServer.options(num_cpus=0).remote(  # type: ignore[attr-defined]
-            session_limit=self._settings.max_sessions, session_idle_s=self._settings.session_idle_s
+        self.actor = SessionServer.options(num_cpus=0).remote(  # type: ignore[attr-defined]
+            limit=self._settings.max_sessions, idle_s=self._settings.session_idle_s
         )
 
 

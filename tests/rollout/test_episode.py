@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
+import time
 
 import pytest
 
 from atlas_ray.environments import registry
-from atlas_ray.rollout.episode import EpisodeSpec, play
+from atlas_ray.errors import EndpointError
+from atlas_ray.react import parse_reply
+from atlas_ray.rollout.episode import EpisodeSpec, Start, play
 from atlas_ray.rollout.policy import ExpertPolicy, RandomPolicy, Turn
 from atlas_ray.trajectory import Message
 
@@ -21,20 +23,23 @@ class Script:
     def __init__(self, *turns):
         self.turns, self.heard = list(turns), []
 
-    async def reply(self, turns):
+    def reply(self, turns, timeout_s):
         self.heard.append([turn.content for turn in turns])
         turn = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
         if isinstance(turn, Exception):
             raise turn
         if isinstance(turn, float):
-            await asyncio.sleep(turn)
+            if turn > timeout_s:
+                time.sleep(timeout_s)
+                raise TimeoutError
+            time.sleep(turn)
             turn = "Action: inventory"
         return Turn(turn, prompt_tokens=10, completion_tokens=2)
 
 
 def run(policy, spec=SPEC):
     env = registry.make(spec.env, **spec.options)
-    return asyncio.run(play(env, policy if callable(policy) else lambda env, spec: policy, spec))
+    return play(env, policy if callable(policy) else lambda env, spec: policy, spec)
 
 
 def test_an_expert_episode_is_a_conversation_with_numbered_steps():
@@ -82,6 +87,39 @@ def test_a_slow_policy_meets_the_deadline_as_an_error():
     assert "not finished within" in episode.error
 
 
+def test_deadlines_count_between_turns_too():
+    episode = run(Script(0.15), dataclasses.replace(SPEC, deadline_s=0.2))
+    assert (episode.stop, episode.rounds) == ("deadline", 1)
+
+
+def test_no_reply_begins_beyond_the_token_budget():
+    episode = run(Script("Action: inventory"), dataclasses.replace(SPEC, token_budget=5))
+    assert (episode.stop, episode.rounds, episode.completion_tokens) == ("tokens", 3, 6)
+    assert episode.error is None
+
+
+def test_a_refusal_of_everything_is_no_result_of_one_episode():
+    with pytest.raises(EndpointError):
+        run(Script(EndpointError("wrong key")))
+
+
+def test_an_episode_goes_on_from_the_midst_of_a_trajectory():
+    whole = run(lambda env, spec: ExpertPolicy(env))
+    env = registry.make(SPEC.env, **SPEC.options)
+    env.reset(seed=0, options={"task": 0, "split": "train"})
+    env.step(parse_reply(whole.messages[3].content, env.card.action_rule).action)
+    start = Start("t", 1, whole.messages[:5], env.snapshot())
+    spec = dataclasses.replace(SPEC, start=start)
+    heard = Script("Action: inventory")
+    run(heard, spec)
+    assert heard.heard[0] == [message.content for message in whole.messages[:5]]
+    rest = run(lambda env, spec: ExpertPolicy(env), spec)
+    assert rest.messages == whole.messages[5:]  # its own turns, numbered on
+    assert (rest.rounds, rest.success, rest.environment_steps) == (whole.rounds, True, whole.rounds - 1)
+    assert spec.key != SPEC.key
+    assert dataclasses.replace(spec, sample=1).key != spec.key
+
+
 def test_a_failure_is_recorded_with_its_kind():
     episode = run(Script("Action: inventory", RuntimeError("engine on fire")))
     assert (episode.stop, episode.error) == ("error", "RuntimeError: engine on fire")
@@ -97,7 +135,7 @@ def test_own_openings_replace_the_cards():
 
 
 @pytest.mark.parametrize(
-    "change", [{"task": 1}, {"seed": 1}, {"model_key": "j"}, {"options": {}}, {"temperature": 0.5}]
+    "change", [{"task": 1}, {"seed": 1}, {"model_key": "j"}, {"options": {}}, {"temperature": 0.5}, {"token_budget": 9}]
 )
 def test_the_key_is_the_hash_of_what_determines_an_episode(change):
     assert dataclasses.replace(SPEC, **change).key != SPEC.key

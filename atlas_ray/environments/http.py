@@ -1,0 +1,255 @@
+"""AgentGym's HTTP API over one of our environments: `python -m atlas_ray.environments.http --env babyai`.
+
+AgentGym's own clients and agents can so use our environments: `/create /reset /step /observation /close` with the
+bodies and replies of the environment's server there. An item is AgentTraj-L's where the environment can locate it;
+else items number the training tasks and then the test tasks. Whoever reaches the port can play: it is of 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+
+from atlas_ray.environments import registry
+from atlas_ray.environments.agentgym import Dialect, dialect
+from atlas_ray.environments.contract import Split, TextEnv
+from atlas_ray.errors import AtlasError, EnvironmentError
+from atlas_ray.react import parse_reply
+
+MAX_SESSIONS = 1024
+IDLE_S = 1800.0
+"""A session that nobody asks for is closed after so many seconds: clients forget to."""
+
+
+@dataclass
+class _Session:
+    env: TextEnv
+    observation: str = ""
+    used: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Gateway:
+    """The sessions of one environment.
+
+    Args:
+        name: of the environment.
+        options: its options.
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, name: str, options: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self.name, self._options, self._clock = name, options, clock
+        self.card = registry.card(name, **options)
+        self._sessions: dict[int, _Session] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    def create(self) -> int:
+        """A new session's number.
+
+        Raises:
+            HTTPException: 429, there are too many.
+        """
+        now = self._clock()
+        with self._lock:
+            for number in [n for n, session in self._sessions.items() if now - session.used > IDLE_S]:
+                self._sessions.pop(number).env.close()
+            if len(self._sessions) >= MAX_SESSIONS:
+                raise HTTPException(429, f"there are {MAX_SESSIONS} sessions; close one")
+            number = next(self._numbers)
+            self._sessions[number] = _Session(registry.make(self.name, **self._options), used=now)
+        return number
+
+    def reset(self, number: int, item: int) -> _Session:
+        """Begin the episode of an item."""
+        session = self._find(number)
+        with session.lock:
+            split, task = locate(session.env, item)
+            session.observation, _ = session.env.reset(options={"task": task, "split": split})
+        return session
+
+    def step(self, number: int, text: str) -> tuple[_Session, float, bool, dict[str, Any]]:
+        """Play a bare action, or a whole reply; reward, done and info."""
+        session = self._find(number)
+        with session.lock:
+            reply = parse_reply(text, self.card.action_rule) if "Action:" in text else None
+            if reply is not None and reply.action is None:
+                session.observation = str(reply.problem)
+                return session, 0.0, False, {"score": session.env.snapshot().score}
+            action = text if reply is None else str(reply.action)
+            session.observation, reward, ended, truncated, info = session.env.step(action)
+            return session, reward, ended or truncated, info
+
+    def observation(self, number: int) -> str:
+        """The last observation."""
+        return self._find(number).observation
+
+    def close(self, number: int) -> None:
+        """Forget a session."""
+        self._find(number)
+        with self._lock:
+            session = self._sessions.pop(number, None)
+        if session is not None:
+            with session.lock:
+                session.env.close()
+
+    def numbers(self) -> list[int]:
+        """Of all sessions."""
+        return sorted(self._sessions)
+
+    def _find(self, number: int) -> _Session:
+        session = self._sessions.get(number)
+        if session is None:
+            raise HTTPException(404, f"there is no session {number}; call /create")
+        session.used = self._clock()
+        return session
+
+
+def locate(env: TextEnv, item: int) -> tuple[Split, int]:
+    """Split and task of an item."""
+    try:
+        return env.locate(item)
+    except EnvironmentError:
+        n_train = env.card.n_train
+        return ("train", item) if item < n_train else ("test", item - n_train)
+
+
+class _Body(BaseModel):
+    """Any fields; those of the dialect are looked up by name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def number(self, name: str) -> int:
+        value = (self.model_extra or {}).get(name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise HTTPException(422, f"the body needs {name!r}, a whole number")
+        return value
+
+    def text(self, name: str) -> str:
+        value = (self.model_extra or {}).get(name)
+        if not isinstance(value, str):
+            raise HTTPException(422, f"the body needs {name!r}, a text")
+        return value
+
+
+def make_app(name: str, **options: Any) -> FastAPI:
+    """The application that serves one environment.
+
+    Raises:
+        ConfigError: there is no such environment or option.
+    """
+    gateway, speech = Gateway(name, options), dialect(name)
+    app = FastAPI(title=f"AgentGym API: {name}")
+    path = speech.prefix
+
+    @app.exception_handler(AtlasError)
+    def refuse(request: Request, error: AtlasError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 400)
+
+    @app.exception_handler(RequestValidationError)
+    def refuse_body(request: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": "the body is no JSON object, or the query lacks a number"}, 422)
+
+    @app.get("/")
+    def hello() -> str:
+        return "ok"
+
+    @app.get(f"{path}/list_envs")
+    def list_envs() -> list[int]:
+        return gateway.numbers()
+
+    @app.post(f"{path}/create", response_model=None)
+    def create(body: _Body | None = None) -> int | dict[str, int]:
+        number = gateway.create()
+        if speech.create_takes_task and body is not None:
+            gateway.reset(number, body.number("id"))
+        return number if speech.create == "number" else {"id": number}
+
+    @app.post(f"{path}/reset", response_model=None)
+    def reset(body: _Body) -> Any:
+        session = gateway.reset(body.number(speech.session), body.number(speech.task))
+        return _reset_reply(speech, session)
+
+    @app.post(f"{path}/step")
+    def step(body: _Body) -> dict[str, Any]:
+        session, reward, done, info = gateway.step(body.number(speech.session), body.text("action"))
+        return _step_reply(speech, session, reward, done, info)
+
+    @app.get(f"{path}/observation")
+    def observation(request: Request) -> str:
+        return gateway.observation(_query(request, speech))
+
+    @app.get(f"{path}/available_actions")
+    def available_actions(request: Request) -> list[str]:
+        return gateway._find(_query(request, speech)).env.valid_actions()
+
+    @app.post(f"{path}/close")
+    def close(body: _Body) -> bool:
+        gateway.close(body.number(speech.session))
+        return True
+
+    return app
+
+
+def _query(request: Request, speech: Dialect) -> int:
+    value = request.query_params.get(speech.session, "")
+    if not value.isdecimal():
+        raise HTTPException(422, f"the query needs {speech.session}=NUMBER")
+    return int(value)
+
+
+def _reset_reply(speech: Dialect, session: _Session) -> Any:
+    if speech.reset == "text":
+        return session.observation
+    if speech.reset == "pair":
+        return [session.observation, None]
+    reply: dict[str, Any] = {"observation": session.observation, "reward": 0.0, "done": False}
+    if speech.score_scale is not None:
+        reply |= {"score": 0.0}
+    if speech.score_scale == 100.0:
+        reply |= {"task_description": ""}  # ours is part of the observation; clients put the two together
+    return reply | _actions(speech, session)
+
+
+def _step_reply(speech: Dialect, session: _Session, reward: float, done: bool, info: dict[str, Any]) -> dict[str, Any]:
+    reply: dict[str, Any] = {speech.observation: session.observation, "done": done}
+    if speech.score_scale is None:
+        reply["reward"] = float(info["score"])  # clients take the last step's reward for the episode's
+    else:
+        reply |= {"reward": reward * speech.score_scale, "score": info["score"] * speech.score_scale}
+    return reply | _actions(speech, session)
+
+
+def _actions(speech: Dialect, session: _Session) -> dict[str, Any]:
+    return {"available_actions": session.env.valid_actions()} if speech.lists_actions else {}
+
+
+def main() -> None:
+    """Serve one environment until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m atlas_ray.environments.http", description=__doc__)
+    parser.add_argument("--env", required=True, help="name of the environment")
+    parser.add_argument("--port", type=int, default=36001, help="[36001]")
+    arguments = parser.parse_args()
+    import uvicorn
+
+    try:
+        app = make_app(arguments.env)
+    except AtlasError as error:
+        sys.exit(f"error: {error}")
+    uvicorn.run(app, host="127.0.0.1", port=arguments.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

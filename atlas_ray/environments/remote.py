@@ -1,0 +1,146 @@
+"""An environment behind an AgentGym server: `remote:babyai` with the option `url`.
+
+It speaks AgentGym's HTTP API (`agentgym.py` has the dialects), so environments that run there can be evaluated here.
+Item numbers are tasks: the training tasks first, then the test tasks. What a server answers is text to be shown and
+numbers to be checked, never more. A snapshot is the list of actions, restored by replay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from atlas_ray.environments.agentgym import dialect
+from atlas_ray.environments.contract import EnvironmentCard, Expert, Outcome, Split, TextEnv
+from atlas_ray.errors import ConfigError, EnvironmentError
+
+PREFIX = "remote:"
+
+
+class RemoteEnv(TextEnv):
+    """One session of an AgentGym server.
+
+    Args:
+        card: of our environment of the same name; its name becomes `remote:<name>`.
+        url: of the server, as in `http://127.0.0.1:36001`; it cannot be left out.
+        first_test: the item that test task 0 is; None: the one after the last training task.
+        timeout_s: seconds per call.
+        max_rounds: see `TextEnv`.
+
+    Raises:
+        ConfigError: `url` is no http(s) URL.
+    """
+
+    def __init__(
+        self, card: EnvironmentCard, *, url: str = "", first_test: int | None = None, timeout_s: float = 60.0,
+        max_rounds: int | None = None,
+    ) -> None:  # fmt: skip
+        self._dialect = dialect(card.name)
+        name = PREFIX + card.name
+        super().__init__(card.model_copy(update={"name": name, "snapshot": "replay"}), max_rounds=max_rounds)
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise ConfigError(f"{name}: url is {url!r}; give the server's, as in http://127.0.0.1:36001")
+        self._first_test = card.n_train if first_test is None else first_test
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(timeout=timeout_s, trust_env=urlsplit(url).hostname not in ("127.0.0.1", "localhost"))
+        self._session: int | None = None
+        self._actions: list[str] = []
+        self._listed: list[str] = []
+
+    def _start(self, task: int, split: Split, seed: int | None) -> str:
+        if self._session is None:
+            answer = self._ask("create", {"id": self._item(task, split)} if self._dialect.create_takes_task else {})
+            number = answer.get("id") if isinstance(answer, dict) else answer
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise self._nonsense("create", answer)
+            self._session = number
+        self._actions = []
+        body: dict[str, Any] = {self._dialect.session: self._session, self._dialect.task: self._item(task, split)}
+        if self._dialect.lists_actions:
+            body["world_type"] = "Text"  # ALFWorld's server insists
+        answer = self._ask("reset", body)
+        if self._dialect.reset == "pair" and isinstance(answer, list) and answer:
+            answer = answer[0]
+        if isinstance(answer, dict):
+            self._listed = self._texts(answer.get("available_actions"))
+            described = answer.get("task_description")
+            text = answer.get("observation")
+            answer = f"{described}\n{text}" if isinstance(described, str) and described else text
+        if not isinstance(answer, str):
+            raise self._nonsense("reset", answer)
+        return answer
+
+    def _act(self, action: str) -> Outcome:
+        answer = self._ask("step", {self._dialect.session: self._session, "action": self._sent(action)})
+        self._actions.append(action)
+        field, scale = ("reward", 1.0) if self._dialect.score_scale is None else ("score", self._dialect.score_scale)
+        if not isinstance(answer, dict):
+            raise self._nonsense("step", answer)
+        text, amount, done = answer.get(self._dialect.observation), answer.get(field), answer.get("done")
+        if not isinstance(text, str) or isinstance(amount, bool) or not isinstance(amount, int | float):
+            raise self._nonsense("step", answer)
+        self._listed = self._texts(answer.get("available_actions"))
+        score = min(1.0, max(0.0, float(amount) / scale))  # nan becomes 0
+        return Outcome(text, score, score >= self._dialect.success_from, done is True)
+
+    def _sent(self, action: str) -> str:
+        """The action as this server takes it: the tools' parse a whole reply."""
+        return f"Action: {action}" if self._dialect.create_takes_task else action
+
+    def _save(self) -> Any:
+        return (self._task, self._split, self._seed, self._score, tuple(self._actions))
+
+    def _load(self, inner: Any) -> None:
+        task, split, seed, score, actions = inner
+        self._start(task, split, seed)
+        outcome = None
+        for action in actions:
+            outcome = self._act(action)
+        if outcome is not None and outcome.score != score:
+            raise EnvironmentError(f"{self.card.name}: {self._url} plays the same actions differently the second time")
+
+    def valid_actions(self) -> list[str]:
+        """What the server listed with its last answer, where it does."""
+        return list(self._listed) if self.running else []
+
+    def expert(self) -> Expert:
+        """There is none on the other side.
+
+        Raises:
+            EnvironmentError: always.
+        """
+        raise EnvironmentError(f"{self.card.name}: an AgentGym server has no expert; use another policy")
+
+    def close(self) -> None:
+        """End the session, where the server can."""
+        if self._session is not None:
+            body = {self._dialect.session: self._session}
+            with contextlib.suppress(httpx.HTTPError):  # a server that is gone has no session left
+                self._http.post(f"{self._url}{self._dialect.prefix}/close", json=body)
+            self._session = None
+        self._http.close()
+
+    def _item(self, task: int, split: Split) -> int:
+        return task if split == "train" else self._first_test + task
+
+    def _ask(self, call: str, body: dict[str, Any]) -> Any:
+        try:
+            response = self._http.post(f"{self._url}{self._dialect.prefix}/{call}", json=body)
+            response.raise_for_status()
+            return response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            self._session = None  # another one is made for the next episode
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise EnvironmentError(f"{self.card.name}: {self._url} /{call}: {reason}") from None
+
+    def _nonsense(self, call: str, answer: object) -> EnvironmentError:
+        return EnvironmentError(
+            f"{self.card.name}: {self._url} /{call} answered {str(answer)[:100]!r}; is it AgentGym's?"
+        )
+
+    @staticmethod
+    def _texts(value: object) -> list[str]:
+        return sorted({text for text in value if isinstance(text, str)}) if isinstance(value, list) else []

@@ -1,0 +1,160 @@
+"""Models that play: engines that die or answer garbage, endpoints with every fault; nothing is lost or changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+import ray
+
+from atlas_ray.config import EndpointConfig, EngineConfig, RolloutConfig
+from atlas_ray.errors import EndpointError
+from atlas_ray.inference.engine import Generation
+from atlas_ray.rollout.driver import run_episodes
+from atlas_ray.rollout.episode import EpisodeSpec
+from atlas_ray.rollout.player import Player, endpoint_player, engines
+from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status
+
+ONE = RolloutConfig(slots=4)
+
+
+def specs(count, **changes):
+    fields = {"model": "tiny", "model_key": "k", "env": "textcraft", "split": "train", "seed": 0,
+              "options": {"depths": [1], "distractors": 2, "max_rounds": 3}, "max_new_tokens": 8, "deadline_s": 120.0} | changes  # fmt: skip
+    return [EpisodeSpec(task=task, **fields) for task in range(count)]
+
+
+def played(work, player, config=ONE):
+    episodes = list(run_episodes(work, player, config, on_retry=lambda _: None))
+    assert {episode.key for episode in episodes} == {spec.key for spec in work}
+    assert len(episodes) == len(work)
+    return {episode.task: episode for episode in episodes}
+
+
+def texts(episodes):
+    return {task: (episode.messages, episode.stop, episode.error) for task, episode in episodes.items()}
+
+
+def engine_pids():
+    lines = {process.pid: (process.info["cmdline"] or [""])[0] for process in psutil.process_iter(["cmdline"])}
+    mine = {child.pid for child in psutil.Process().children(recursive=True)}
+    return [pid for pid, line in lines.items() if line.startswith("ray::EngineActor") and pid in mine]
+
+
+@pytest.fixture(scope="module")
+def player(ray_cluster, tiny_model):
+    with engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1), "tiny", tiny_model) as player:
+        yield player
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_model_plays_and_plays_the_same_again(player, calls):
+    work = specs(4, calls_per_step=calls)
+    first = played(work, player)
+    assert texts(played(work, player)) == texts(first)
+    for episode in first.values():
+        assert episode.error is None
+        assert episode.completion_tokens > 0
+        assert 0 < episode.cached_tokens < episode.prompt_tokens  # a turn reads what the turn before left
+        if calls == 2:
+            assert all("\nAction:" in m.content for m in episode.messages if m.step is not None)
+
+
+def test_samples_differ_and_repeat(player):
+    def sampled(sample):
+        return texts(played(specs(2, temperature=1.0, sample=sample), player))
+
+    assert sampled(0) == sampled(0)
+    assert sampled(0) != sampled(1)
+
+
+def test_a_full_context_is_counted_not_cut(player):
+    episode = played(specs(1, max_new_tokens=600), player)[0]
+    assert (episode.stop, episode.error) == ("context", None)
+    assert episode.messages[0].content.startswith("You ")  # the task is whole
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_engine_is_restarted_and_nobody_notices(player):
+    work = specs(24)
+    undisturbed = texts(played(work, player))
+    episodes = {}
+    for episode in run_episodes(work, player, ONE):
+        episodes[episode.task] = episode
+        if len(episodes) == 3:
+            os.kill(engine_pids()[0], signal.SIGKILL)
+    assert texts(episodes) == undisturbed
+
+
+class DyingEngine:
+    """An engine whose process ends whenever it is asked."""
+
+    async def ready(self) -> int:
+        return 1024
+
+    async def generate(self, ids, **sampling):
+        os._exit(1)
+
+
+class GarbageEngine(DyingEngine):
+    """An engine that answers with what is no generation."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    async def generate(self, ids, **sampling):
+        return self.answer
+
+
+def test_an_engine_that_dies_for_ever_becomes_errors(ray_cluster, tiny_model):
+    engine = ray.remote(DyingEngine).options(num_cpus=0, max_restarts=10).remote()
+    episodes = played(specs(8), Player(tiny_model, (engine,), 1024))
+    for episode in episodes.values():
+        assert "every engine died 3 times" in episode.error
+    ray.kill(engine)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, "Action: go", Generation([1, -5], "x", True, 1, 0), Generation("ids", "x", True, 1, 0)]
+)
+def test_garbage_from_an_engine_is_an_error_of_its_episode(ray_cluster, tiny_model, answer):
+    engine = ray.remote(GarbageEngine).options(num_cpus=0).remote(answer)
+    episodes = played(specs(2), Player(tiny_model, (engine,), 1024))
+    for episode in episodes.values():
+        assert episode.error.startswith("EngineError: the engine answered with")
+    ray.kill(engine)
+
+
+def reply(body):
+    """A deterministic agent."""
+    return Answer("Thought: look\nAction: " + ("inventory" if len(body["messages"]) % 4 == 1 else "get 1 \ud83d stick"))
+
+
+def test_an_endpoint_with_faults_plays_as_one_without(ray_cluster):
+    work = specs(8)
+    with EndpointServer(default=reply) as server:
+        config = EndpointConfig(base_url=server.url, model="m", timeout_s=2.0)
+        undisturbed = texts(played(work, endpoint_player(config, "")))
+        assert not [error for *_, error in undisturbed.values() if error]
+        slow = Answer("late", delay_s=30.0)
+        now = {"Retry-After": "0"}
+        server.script.extend([Status(429, headers=now), Status(500), Raw(b"<html>"), Reset(), slow, Status(503)])
+        assert texts(played(work, endpoint_player(config, ""))) == undisturbed
+        assert not server.script
+
+
+def test_an_endpoint_that_stays_ill_becomes_errors_and_one_that_refuses_ends_the_run(ray_cluster):
+    work = specs(3)
+    with EndpointServer(default=Status(500)) as server:
+        config = EndpointConfig(base_url=server.url, model="m", max_retries=1)
+        episodes = played(work, endpoint_player(config, ""))
+        assert all(episode.error.startswith("CallError: server") for episode in episodes.values())
+    with EndpointServer(default=Status(400, {"message": "too long", "code": "context_length_exceeded"})) as server:
+        config = EndpointConfig(base_url=server.url, model="m", max_retries=1)
+        assert {e.stop for e in played(work, endpoint_player(config, "")).values()} == {"context"}
+    with EndpointServer(default=reply, key="sk-right") as server:
+        config = EndpointConfig(base_url=server.url, model="m", max_retries=1)
+        with pytest.raises(EndpointError, match="key was refused"):
+            played(work, endpoint_player(config, "sk-wrong"))
