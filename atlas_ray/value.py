@@ -98,7 +98,11 @@ def _share_of_tokens(trajectories: Sequence[Trajectory], selections: Sequence[Se
     if agent.directory is None:
         return None
     tokens = step_tokens(trajectories, load_tokenizer(agent.directory))
-    shares = [share_of_tokens(row.steps, tokens[row.trajectory_id]) for row in selections if row.error is None]
+    shares = [
+        share_of_tokens(row.steps, tokens[row.trajectory_id])
+        for row in selections
+        if row.error is None and tokens[row.trajectory_id]
+    ]
     return fmean(shares) if shares else None
 
 

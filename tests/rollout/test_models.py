@@ -20,10 +20,14 @@ from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status
 ONE = RolloutConfig(slots=4)
 
 
+FIELDS = {
+    "model": "tiny", "model_key": "k", "env": "textcraft", "split": "train", "seed": 0,
+    "options": {"depths": [1], "distractors": 2, "max_rounds": 3}, "max_new_tokens": 8, "deadline_s": 120.0,
+}  # fmt: skip
+
+
 def specs(count, **changes):
-    fields = {"model": "tiny", "model_key": "k", "env": "textcraft", "split": "train", "seed": 0,
-              "options": {"depths": [1], "distractors": 2, "max_rounds": 3}, "max_new_tokens": 8, "deadline_s": 120.0} | changes  # fmt: skip
-    return [EpisodeSpec(task=task, **fields) for task in range(count)]
+    return [EpisodeSpec(task=task, **(FIELDS | changes)) for task in range(count)]
 
 
 def played(work, player, config=ONE):
