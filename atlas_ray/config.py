@@ -207,6 +207,30 @@ class WarmupConfig(Section):
     """Trajectories per optimizer step."""
 
 
+class ExactConfig(Section):
+    """Work that cannot change the gradient, and so is not done. Unset: left out where that is exact, with a word on
+    why where it is not; true: refuse to train where it is not exact; false: do the work."""
+
+    head_at_labels: bool | None = None
+    """Logits and cross-entropy at the positions that predict a label, no others."""
+    truncate: bool | None = None
+    """End each trajectory with its last label."""
+    pack: bool | None = None
+    """Trajectories end to end in a row; off: one a row."""
+    prefix_tree: bool | None = None
+    """Trajectories that begin alike share the row and the work of their common beginning."""
+    sparse_last_layer: bool | None = None
+    """The last layer's queries and MLP at the positions that predict a label (Llama, Qwen2, Qwen3, Mistral)."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters on every linear layer but the head, instead of all weights (not in the paper)."""
+
+    rank: int = Field(16, gt=0)
+    alpha: int = Field(32, gt=0)
+    """The adapter's output is scaled by alpha / rank."""
+
+
 class TrainConfig(Section):
     """Fine-tuning on critical steps alone (paper Appendix B.1)."""
 
@@ -240,8 +264,23 @@ class TrainConfig(Section):
     """CPU threads per worker; None shares the machine's cores among the workers."""
     checkpoint_every: int = Field(50, gt=0)
     """Optimizer steps between checkpoints to resume from."""
+    exact: ExactConfig = ExactConfig()
+    attention: Literal["auto", "sdpa", "flex", "flash"] = "auto"
+    """Kernel: PyTorch's per trajectory, flex_attention, or FlashAttention; `auto` is sdpa on CPUs and flex on GPUs."""
+    activation_checkpointing: bool = False
+    """Compute a layer's activations again in the backward pass: less memory, a third more work."""
+    lora: LoraConfig | None = None
+    """Off by default: all weights are tuned (paper Appendix B.1)."""
     warmup: WarmupConfig | None = None
     """Off by default."""
+
+    def recipe(self) -> dict[str, Any]:
+        """What of these options determines the weights; the rest may differ between a killed run and one that goes on."""
+        how = {
+            "selections", "max_dropped_steps", "pack_tokens", "workers", "threads", "checkpoint_every", "exact",
+            "attention", "activation_checkpointing",
+        }  # fmt: skip
+        return self.model_dump(mode="json", exclude=how)
 
     def for_warmup(self) -> TrainConfig:
         """The options of the warm-up: these, with its own epochs, learning rate and batch size.
@@ -255,6 +294,13 @@ class TrainConfig(Section):
         return self.model_copy(
             update={"epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size}
         )
+
+
+class TrackConfig(Section):
+    """Where training's metrics go besides `metrics/train.jsonl` and Ray's own."""
+
+    mlflow_uri: str | None = None
+    """Tracking URI of MLflow (needs the extra `track`); credentials come from MLflow's environment variables."""
 
 
 class EvaluateConfig(Section):
@@ -343,6 +389,7 @@ class PipelineConfig(Section):
     collect: CollectConfig = CollectConfig()
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
+    track: TrackConfig = TrackConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
     serve: ServeConfig = ServeConfig()

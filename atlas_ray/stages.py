@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from atlas_ray import models
-from atlas_ray.config import Method, PipelineConfig, TrainConfig
+from atlas_ray.config import Method, PipelineConfig
 from atlas_ray.errors import ConfigError, StoreError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
 from atlas_ray.formats import files
@@ -279,7 +279,7 @@ def warm_up(run: Run) -> None:
 
 def _warmup_key(run: Run) -> str:
     config = run.config
-    recipe = _recipe(config.train.for_warmup())
+    recipe = config.train.for_warmup().recipe()
     return content_hash(["warmup", config.seed, recipe, _required(run, "collect", "trajectories"), _base_key(config)])
 
 
@@ -308,14 +308,8 @@ def train(run: Run, selections: Iterable[Method]) -> None:
 
 def _train_key(run: Run, selection: Method) -> str:
     return content_hash(
-        ["train", run.config.seed, _recipe(run.config.train), _required(run, "select", selection), _start_model(run)[1]]
+        ["train", run.config.seed, run.config.train.recipe(), _required(run, "select", selection), _start_model(run)[1]]
     )
-
-
-def _recipe(options: TrainConfig) -> dict[str, Any]:
-    """What of the training options determines the weights."""
-    how = {"selections", "max_dropped_steps", "pack_tokens", "workers", "threads", "checkpoint_every"}
-    return options.model_dump(mode="json", exclude=how)
 
 
 def _start_model(run: Run) -> tuple[str, str]:

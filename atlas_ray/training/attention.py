@@ -1,54 +1,46 @@
-"""Causal attention inside each document of a packed row, as an attention implementation of transformers.
+"""Causal attention inside each document of a packed row, as attention implementations of transformers.
 
-A dense mask would cost the square of the whole row and turn the causal kernel off; a loop over the documents costs
-the sum of their squares. The kernel per document is PyTorch's SDPA on every device; a varlen kernel for GPUs fits
-behind the same signature.
+A dense mask would cost the square of the whole row and turn the causal kernel off. Three kernels know the documents
+instead: `sdpa`, PyTorch's per segment, on every device; `flex`, flex_attention with a block mask, for GPUs, which know
+no backward pass for it on CPUs; and `flash`, FlashAttention's varlen kernel through transformers, for packed documents
+without shared beginnings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 
-NAME = "atlas_documents"
-"""Name of the implementation, for `attn_implementation`."""
+from atlas_ray.training.prefix_tree import Layout
+
+NAMES = {"sdpa": "atlas_sdpa", "flex": "atlas_flex", "flash": "flash_attention_2"}
+"""Name of each kernel for `attn_implementation`."""
 
 
 def register() -> None:
-    """Make `NAME` known to transformers, in this process."""
-    AttentionInterface.register(NAME, attend)
-    # Without a mask function of its own, transformers would build the dense block-diagonal mask all the same.
-    AttentionMaskInterface.register(NAME, _no_mask)
+    """Make our own implementations known to transformers, in this process."""
+    for kernel, function in (("sdpa", attend), ("flex", flex)):
+        AttentionInterface.register(NAMES[kernel], function)
+        # Without a mask function of its own, transformers would build the dense block-diagonal mask all the same.
+        AttentionMaskInterface.register(NAMES[kernel], _no_mask)
 
 
-def obstacle(model_class: type[PreTrainedModel], config: PretrainedConfig, longest: int) -> str | None:
-    """Why attention per document would not equal the model's own; None when it does.
-
-    Args:
-        model_class: what the model will be an instance of.
-        config: of the model.
-        longest: tokens of the longest document; a window at least that wide changes nothing.
-    """
-    if not getattr(model_class, "_supports_attention_backend", False):
-        return f"{model_class.__name__} does not take an attention implementation"
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    if window is None or (getattr(config, "use_sliding_window", True) is False):
-        kinds.discard("sliding_attention")
-        window = None
-    if kinds - {"full_attention", "sliding_attention"}:
-        return f"layers of kind {', '.join(sorted(kinds - {'full_attention', 'sliding_attention'}))} carry a state"
-    if window is not None and window < longest:
-        return f"its attention window of {window} tokens is shorter than the longest trajectory ({longest})"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "it caps attention logits"
-    if not getattr(config, "is_causal", True):
-        return "its attention is not causal"
-    return None
+def inputs(kernel: str, layout: Layout, device: torch.device) -> dict[str, Any]:
+    """What the model's forward pass is given besides ids and positions, for one row."""
+    given: dict[str, Any] = {"layout": layout}
+    if kernel == "flex":
+        given["block_mask"] = _block_mask(layout, device)
+    elif kernel == "flash":
+        lengths = torch.tensor([0, *(segment.length for segment in layout.segments)], dtype=torch.int32, device=device)
+        borders = lengths.cumsum(0, dtype=torch.int32)
+        longest = max(segment.length for segment in layout.segments)
+        given |= {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
+    return given
 
 
 def attend(
@@ -58,33 +50,79 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    document_lengths: Sequence[int],
+    layout: Layout,
     scaling: float | None = None,
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention per document.
+    """Causal attention per segment, which sees its ancestors too.
 
     Args:
         module: the attention layer.
         query: shape (1, heads, tokens, head_dim).
         key: shape (1, key-value heads, tokens, head_dim).
         value: as `key`.
-        attention_mask: None; the documents say all.
-        document_lengths: tokens of each document, in order; their sum is `tokens`.
+        attention_mask: None; the layout says all.
+        layout: of the row.
         scaling: of the scores.
         dropout: of the attention weights.
 
     Returns:
         Shape (1, tokens, heads, head_dim), and no weights.
     """
-    lengths = list(document_lengths)
     grouped = query.shape[1] != key.shape[1]
-    outputs = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
-        for q, k, v in zip(*(torch.split(states, lengths, dim=2) for states in (query, key, value)), strict=True)
-    ]
+    lengths = [segment.length for segment in layout.segments]
+    # Splitting costs one concatenation in the backward pass; slicing would cost a row of zeros for each segment.
+    queries, keys, values = (torch.split(states, lengths, dim=2) for states in (query, key, value))
+    outputs = []
+    for number, segment in enumerate(layout.segments):
+        path = (*segment.ancestors, number)
+        k, v = (
+            torch.cat([states[at] for at in path], dim=2) if path[1:] else states[number] for states in (keys, values)
+        )
+        before = k.shape[2] - segment.length
+        sees = None
+        if before:  # its ancestors whole, itself causally
+            sees = torch.ones(segment.length, k.shape[2], dtype=torch.bool, device=k.device).tril(before)
+        outputs.append(
+            scaled_dot_product_attention(
+                queries[number], k, v, attn_mask=sees, dropout_p=dropout, is_causal=sees is None, scale=scaling,
+                enable_gqa=grouped,
+            )
+        )  # fmt: skip
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def flex(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    block_mask: Any,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """As `attend`, by flex_attention."""
+    kernel = _compiled() if query.is_cuda else flex_attention
+    grouped = query.shape[1] != key.shape[1]
+    output = kernel(query, key, value, block_mask=block_mask, scale=scaling, enable_gqa=grouped)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _block_mask(layout: Layout, device: torch.device) -> Any:
+    ends = torch.as_tensor(layout.visible_until, device=device)
+
+    def visible(_batch: torch.Tensor, _head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return (k <= q) & (q < ends[k])
+
+    return create_block_mask(visible, None, None, layout.tokens, layout.tokens, device=device)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Any:
+    return torch.compile(flex_attention, dynamic=True)
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+from typing import Any
 
 import torch
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from transformers import PreTrainedModel
 
@@ -45,21 +47,66 @@ def clean(store: Store, name: str, keep: int) -> None:
             store.fs.rm(store.path(*folder(name), step_folder(step)), recursive=True)
 
 
-def save(store: Store, name: str, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Write the state after `step` steps; every rank calls it, and writes its own shard.
+class Saver:
+    """Writes the states of a run, each rank its own shard; every rank calls the same methods.
 
-    Raises:
-        CheckpointException: a rank could not write (the disk is full); states before stay valid.
+    Args:
+        store: of the run.
+        name: of the checkpoint.
+        model: as trained.
+        optimizer: of the model.
+        beside: copy a state and write it beside the training, as on GPUs; else training waits.
     """
-    weights, moments = get_state_dict(model, optimizer)
-    save_sharded({"model": weights, "optimizer": moments}, checkpoint_id=_url(store, name, step))
+
+    def __init__(
+        self, store: Store, name: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, beside: bool
+    ) -> None:
+        self._store, self._name, self._model, self._optimizer, self._beside = store, name, model, optimizer, beside
+        self._pending: tuple[int, Any] | None = None
+
+    def save(self, step: int) -> list[int]:
+        """Write the state after `step` steps, or begin to; returns the steps whose states are whole since.
+
+        Raises:
+            CheckpointException: a rank could not write this state, or the one before (the disk is full); states
+                before it stay valid.
+        """
+        whole = self.finish()
+        state, url = _state(self._model, self._optimizer), _url(self._store, self._name, step)
+        if not self._beside:
+            save_sharded(state, checkpoint_id=url)
+            return [*whole, step]
+        self._pending = step, async_save(state, checkpoint_id=url)
+        return whole
+
+    def finish(self) -> list[int]:
+        """Wait for the state that is being written; returns its step.
+
+        Raises:
+            CheckpointException: as `save`.
+        """
+        if self._pending is None:
+            return []
+        step, writing = self._pending
+        self._pending = None
+        writing.result()
+        return [step]
 
 
 def load(store: Store, name: str, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
     """Read the state after `step` steps in place, whatever the number of ranks that wrote it."""
-    weights, moments = get_state_dict(model, optimizer)
-    load_sharded({"model": weights, "optimizer": moments}, checkpoint_id=_url(store, name, step))  # in place
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+    state = _state(model, optimizer)
+    load_sharded(state, checkpoint_id=_url(store, name, step))  # in place
+    set_state_dict(
+        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"],
+        options=StateDictOptions(strict=False),
+    )  # fmt: skip
+
+
+def _state(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    # The weights below an adapter do not change: they come from the base model.
+    weights, moments = get_state_dict(model, optimizer, options=StateDictOptions(ignore_frozen_params=True))
+    return {"model": weights, "optimizer": moments}
 
 
 def _url(store: Store, name: str, step: int) -> str:

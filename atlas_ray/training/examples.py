@@ -1,7 +1,7 @@
 """Trajectories x critical steps x tokenizer -> training examples, and the report made before training starts.
 
-An example ends with its last label: what follows cannot change the loss, because attention is causal. The id of the
-last label is only a target; the model reads `ids[:-1]`. No ray, no torch.
+An example ends with its last label where that is exact: what follows cannot change the loss, because attention is
+causal. The id of the last label is only a target; the model reads `ids[:-1]`. No ray, no torch.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """One trajectory, cut after its last label."""
+    """One trajectory, cut after its last label or at `max_length`."""
 
     trajectory_id: str
     ids: NDArray[np.int32]
-    """Token ids up to and including the last label, shape (length + 1,)."""
+    """Token ids; the last one is at most a label, shape (length + 1,)."""
     weights: NDArray[np.float32]
     """Weight of each token's negative log-likelihood in the loss, 0 where it is no label; shape of `ids`."""
     full_length: int
-    """Tokens of the whole trajectory, of which at most `max_length` could have been read."""
+    """Tokens of the whole trajectory up to the end of its last step."""
 
     @property
     def length(self) -> int:
@@ -85,7 +85,7 @@ def choose(trajectories: Sequence[Trajectory], selections: Sequence[Selection]) 
     """Join trajectories and selections; rows with an error are left out and counted.
 
     Raises:
-        DataError: a trajectory has no selection, or more than one.
+        DataError: a trajectory has no selection, or more than one; or a selection has no trajectory.
     """
     by_id: dict[str, Selection] = {}
     for selection in selections:
@@ -99,6 +99,12 @@ def choose(trajectories: Sequence[Trajectory], selections: Sequence[Selection]) 
             f"selection {method}: {len(missing)} of {len(trajectories)} trajectories have no row "
             f"({_some(missing)}); run the select stage again"
         )
+    strange = sorted(by_id.keys() - {t.trajectory_id for t in trajectories})
+    if strange:
+        raise DataError(
+            f"selection {selections[0].method}: {len(strange)} rows are of no trajectory to tune on "
+            f"({_some(strange)}); run the select stage again"
+        )
     valid = [t for t in trajectories if by_id[t.trajectory_id].error is None]
     return Chosen(valid, {t.trajectory_id: by_id[t.trajectory_id].steps for t in valid}, len(trajectories) - len(valid))
 
@@ -108,6 +114,8 @@ def prepare(
     steps: Mapping[str, tuple[int, ...]],
     tokenizer: PreTrainedTokenizerBase,
     options: TrainConfig,
+    *,
+    truncate: bool = True,
 ) -> tuple[list[Example], Report]:
     """Examples in the order of their trajectory ids, and the report.
 
@@ -119,6 +127,7 @@ def prepare(
         steps: the critical steps of each, by trajectory id.
         tokenizer: of the base model, with a chat template.
         options: `max_length`, `max_dropped_steps` and `loss` count here.
+        truncate: whether examples end with their last label.
 
     Raises:
         DataError: a trajectory has no entry in `steps`, or a step that it does not have.
@@ -145,7 +154,8 @@ def prepare(
         dropped += len(chosen) - len(spans)
         if not spans:
             continue
-        examples.append(_example(trajectory.trajectory_id, encoded.ids, spans, options.loss == "step_mean"))
+        end = spans[-1][1] if truncate else min(len(encoded.ids), options.max_length)
+        examples.append(_example(trajectory.trajectory_id, encoded.ids, spans, end, options.loss == "step_mean"))
         n_steps += trajectory.n_steps
         critical += len(spans)
         tokens += len(encoded.ids)
@@ -169,8 +179,9 @@ def prepare(
     return examples, report
 
 
-def _example(trajectory_id: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], step_mean: bool) -> Example:
-    end = spans[-1][1]
+def _example(
+    trajectory_id: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], end: int, step_mean: bool
+) -> Example:
     weights = np.zeros(end, dtype=np.float32)
     for start, stop in spans:
         if start == 0:

@@ -17,17 +17,28 @@ from safetensors import SafetensorError
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from atlas_ray.config import LoraConfig
 from atlas_ray.errors import StoreError
 from atlas_ray.store import Store
-from atlas_ray.training import checkpoint
+from atlas_ray.training import checkpoint, lora
 
 _LAST = "config.json"
+_ADAPTER = "adapter"
 
 
 def export(
-    store: Store, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: str, *, write: bool
+    store: Store,
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    base: str,
+    *,
+    write: bool,
+    adapter: LoraConfig | None = None,
 ) -> None:
     """Gather the weights from all ranks and write the model directory in the dtype of the base model.
+
+    An adapter is merged into the weights, and written on its own as `adapter/` besides.
 
     Args:
         store: of the run.
@@ -36,6 +47,7 @@ def export(
         tokenizer: of the base model.
         base: directory of the base model.
         write: whether this rank writes (rank 0 does).
+        adapter: how the model was adapted, if it was.
 
     Raises:
         StoreError: the directory cannot be written; the one that was there is then marked as incomplete or untouched.
@@ -45,6 +57,9 @@ def export(
     )
     if not write:
         return
+    adapted = weights
+    if adapter is not None:
+        weights = lora.merged(weights, adapter)
     for name_of_tie, name_of_weight in _ties(model).items():
         weights[name_of_tie] = weights[name_of_weight]  # gathering made copies, which would be stored twice
     dtype = AutoConfig.from_pretrained(base).dtype or torch.float32
@@ -56,6 +71,8 @@ def export(
         scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=target if store.is_local else None))
         try:
             _write(scratch, model, weights, tokenizer, base, dtype)
+            if adapter is not None:
+                lora.write(scratch / _ADAPTER, model, adapted, base)
             _move_in(store, scratch, name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -84,6 +101,7 @@ def _write(
 ) -> None:
     # transformers refuses to save some generation configs that it loads; the base model's file is copied instead.
     model.generation_config = GenerationConfig()
+    model._hf_peft_config_loaded = False  # else it would save the adapter alone
     model.save_pretrained(scratch, state_dict=weights)
     generation = Path(base, "generation_config.json")
     (scratch / generation.name).unlink(missing_ok=True)
@@ -100,8 +118,9 @@ def _move_in(store: Store, scratch: Path, name: str) -> None:
     if store.exists("checkpoints", name, _LAST):
         store.fs.rm(f"{target}/{_LAST}")
     new = sorted((path.name for path in scratch.iterdir()), key=lambda file: (file == _LAST, file))
+    files = {path.name for path in scratch.iterdir() if path.is_file()}  # folders are not replaced in place
     for stale in store.names("checkpoints", name):
-        if stale not in new and stale != checkpoint.STATE and stale != scratch.name:
+        if stale not in {*files, checkpoint.STATE, scratch.name}:
             store.fs.rm(f"{target}/{stale}", recursive=True)
     for file in new:
         if store.is_local:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,20 +20,21 @@ from atlas_ray.store import Store
 from atlas_ray.training.examples import Example
 
 FILE = ("metrics", "train.jsonl")
-
-
 _POLL_S = 2.0
 
 
 @contextmanager
-def follow(store: Store, name: str, *, start: int, total: int) -> Iterator[None]:
-    """Print the progress of a training run while the block lasts.
+def follow(
+    store: Store, name: str, *, start: int, total: int, track: Callable[[dict[str, Any]], None] | None = None
+) -> Iterator[None]:
+    """Print the progress of a training run while the block lasts, and hand each new row of its journal to `track`.
 
     Args:
         store: of the run.
         name: of the checkpoint.
         start: steps done before; rows of later ones that are there already are of an earlier run and are ignored.
         total: steps of the run.
+        track: called on a thread of its own; must not raise.
     """
     stale = {json.dumps(row, sort_keys=True) for row in store.journal(*FILE)}
     progress = Progress(f"train {name}", total, "steps", done=start)
@@ -47,6 +49,8 @@ def follow(store: Store, name: str, *, start: int, total: int) -> Iterator[None]
                 if new:
                     seen = row["step"]
                     progress.add(1, partial(_words, row))
+                    if track:
+                        track(row)
             if last:
                 return
 
@@ -60,7 +64,25 @@ def follow(store: Store, name: str, *, start: int, total: int) -> Iterator[None]
 
 
 def _words(row: dict[str, Any]) -> str:
-    return f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tokens/s"
+    return (
+        f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tokens/s, MFU {row['mfu']:.0%}, "
+        f"{sum(row['skipped'].values()):.0%} skipped"
+    )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a step was; the same for every step is `peak`."""
+
+    seconds: float
+    flops: float
+    """That the step needed, over all workers."""
+    peak: float
+    """FLOP/s of all workers."""
+    memory_gib: float
+    """The most that any worker held so far."""
+    skipped: dict[str, float]
+    """Share of the plain work that each skip left out."""
 
 
 class Journal:
@@ -86,6 +108,10 @@ class Journal:
                 ("learning_rate", "Learning rate of the last optimizer step"),
                 ("grad_norm", "Gradient norm of the last optimizer step, before clipping"),
                 ("tokens_per_second", "Tokens read per second in the last optimizer step"),
+                ("labelled_tokens_per_second", "Labels per second in the last optimizer step"),
+                ("mfu", "Needed FLOP/s over the device's peak in the last optimizer step"),
+                ("memory_gib", "The most memory that any worker held"),
+                ("skipped_share", "Share of the plain work that was left out in the last optimizer step"),
             )
         }
         self._counters = {
@@ -104,7 +130,7 @@ class Journal:
         loss: float,
         grad_norm: float,
         learning_rate: float,
-        seconds: float,
+        speed: Speed,
     ) -> None:
         """Log one optimizer step.
 
@@ -115,25 +141,29 @@ class Journal:
             loss: nats per label.
             grad_norm: before clipping.
             learning_rate: of this step.
-            seconds: it took.
+            speed: of this step.
         """
         tokens = sum(example.length for example in batch)
-        full = sum(example.full_length for example in batch)
+        labelled = sum(example.labelled for example in batch)
         row = {
             "checkpoint": self._name,
             "step": step,
             "epoch": epoch,
             "loss": loss,
-            "labelled_tokens": sum(example.labelled for example in batch),
+            "labelled_tokens": labelled,
             "tokens": tokens,
-            "tokens_skipped": 1 - tokens / full,
             "grad_norm": grad_norm,
             "learning_rate": learning_rate,
-            "tokens_per_second": tokens / seconds,
-            "seconds": seconds,
+            "tokens_per_second": tokens / speed.seconds,
+            "labelled_tokens_per_second": labelled / speed.seconds,
+            "flops": speed.flops,
+            "mfu": speed.flops / speed.seconds / speed.peak,
+            "memory_gib": speed.memory_gib,
+            "skipped": speed.skipped,
+            "seconds": speed.seconds,
         }
         self._store.append([row], *FILE)
         for key, gauge in self._gauges.items():
-            gauge.set(row[key])
+            gauge.set(sum(speed.skipped.values()) if key == "skipped_share" else row[key])
         for key, counter in self._counters.items():
             counter.inc(row[key])

@@ -9,7 +9,6 @@ Qwen2, Qwen3, Mistral).
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,8 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from atlas_ray.training.prefix_tree import Layout
 
 _LAYERS = {"LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer"}
 _PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -35,8 +36,6 @@ def obstacle(model: PreTrainedModel) -> str | None:
     attention = {name for name, _ in last.self_attn.named_children()}
     if parts != _PARTS or not attention <= _ATTENTION:
         return f"{type(last).__name__} has parts that are not known ({', '.join(sorted(parts | attention))})"
-    if last.self_attn.attention_dropout:
-        return "it has dropout in attention"
     return None
 
 
@@ -52,7 +51,7 @@ def _forward(
     hidden_states: torch.Tensor,
     *,
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
-    document_lengths: Sequence[int],
+    layout: Layout,
     predictors: torch.Tensor,
     **_: Any,
 ) -> torch.Tensor:
@@ -72,20 +71,24 @@ def _forward(
     query, _ = apply_rotary_pos_emb(query, query, cos[:, predictors], sin[:, predictors])
     key, _ = apply_rotary_pos_emb(key, key, cos, sin)
 
-    outputs, start = [], 0
+    outputs = []
     grouped = query.shape[1] != key.shape[1]
-    ends = torch.tensor(document_lengths).cumsum(0)
+    until = torch.as_tensor(layout.visible_until, device=predictors.device)
+    lengths = [end - start for start, end in layout.trees]
+    ends = torch.tensor([end for _, end in layout.trees])
     counts = torch.searchsorted(predictors.cpu(), ends).diff(prepend=torch.zeros(1, dtype=torch.long)).tolist()
-    places = torch.split(predictors, counts)
-    for queries, at, length in zip(query.split(counts, 2), places, document_lengths, strict=True):
-        keys, values = key[:, :, start : start + length], value[:, :, start : start + length]
-        sees = torch.arange(start, start + length, device=at.device)[None] <= at[:, None]
+    parts = zip(
+        torch.split(query, counts, 2), torch.split(predictors, counts), torch.split(key, lengths, 2),
+        torch.split(value, lengths, 2), layout.trees, strict=True,
+    )  # fmt: skip
+    for queries, at, keys, values, (start, end) in parts:
+        places = torch.arange(start, end, device=at.device)
+        sees = (places[None] <= at[:, None]) & (at[:, None] < until[start:end][None])
         outputs.append(
             scaled_dot_product_attention(
                 queries, keys, values, attn_mask=sees, scale=attention.scaling, enable_gqa=grouped
             )
         )
-        start += length
     mixed = torch.cat(outputs, 2).transpose(1, 2).reshape(1, len(predictors), -1)
     residual = hidden_states[:, predictors] + attention.o_proj(mixed)
     output: torch.Tensor = residual + layer.mlp(layer.post_attention_layernorm(residual))

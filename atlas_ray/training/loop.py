@@ -28,13 +28,14 @@ from atlas_ray import models
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import AtlasError
 from atlas_ray.store import Store
-from atlas_ray.training import checkpoint, packing
+from atlas_ray.training import checkpoint, flops, packing, prefix_tree
 from atlas_ray.training.examples import Example
 from atlas_ray.training.export import export
-from atlas_ray.training.job import Job
-from atlas_ray.training.journal import Journal
+from atlas_ray.training.hardware import peak_flops, peak_memory
+from atlas_ray.training.job import Job, Skips
+from atlas_ray.training.journal import Journal, Speed
 from atlas_ray.training.loss import Row, empty_row, make_row, non_finite, token_losses
-from atlas_ray.training.model import Network, load, shard, sync_gradients
+from atlas_ray.training.model import Network, Recipe, load_sharded, sync_gradients
 
 
 @dataclass
@@ -87,28 +88,29 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     device: torch.device = ray.train.torch.get_device()
     store = Store(job.run_dir)
 
-    longest = max(example.length for example in examples)
-    network = load(base, longest=longest, trust_remote_code=job.trust_remote_code)
+    recipe = Recipe(base, job.skips, job.kernel, options, job.seed, job.trust_remote_code)
+    network = load_sharded(recipe, device, rank, world)
     model = network.model
-    shard(model, device, world)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=0.0, betas=options.betas, weight_decay=options.weight_decay, fused=True
-    )
+    shape = flops.shape_of(model)
+    tuned = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(tuned, lr=0.0, betas=options.betas, weight_decay=options.weight_decay, fused=True)
     per_epoch = packing.steps_per_epoch(len(examples), options.batch_size)
     total = options.epochs * per_epoch
     start = _resume(store, job.name, model, optimizer, rank)
     journal = Journal(store, job.name, start) if rank == 0 else None
+    saver = checkpoint.Saver(store, job.name, model, optimizer, beside=device.type != "cpu")
+    peak = world * peak_flops(device)
 
     for step in range(start, total):
         begun = time.monotonic()
         documents = packing.batch(step, documents=len(examples), batch_size=options.batch_size, seed=job.seed)
         batch = [examples[document] for document in documents]
-        rows = rows_of(batch, rank, world, options.pack_tokens if network.packed else 1, device)
+        rows = rows_of(batch, rank, world, options.pack_tokens, job.skips, device)
         torch.manual_seed(hash((job.seed, step, rank)))  # dropout, where a model has any, is resumed with the data
         result = backward(network, rows, sum(float(example.weights.sum()) for example in batch), world)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(tuned, options.max_grad_norm)
         grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
-        loss = _sum_over_ranks(result.loss, device)
+        loss, *counts = _sum_over_ranks([result.loss, *count(rows).values], device)
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             return not_finite(step, loss, grad_norm, result, batch)
         rate = learning_rate(step, total, options)
@@ -118,26 +120,77 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
         optimizer.zero_grad()
 
         done = step + 1
+        memory = _most_of_ranks(peak_memory(device), device)
         if journal:
-            journal.log(done, step // per_epoch, batch, loss, grad_norm, rate, time.monotonic() - begun)
+            read = flops.Counts(*map(int, counts))
+            head, last = job.skips.head_at_labels, job.skips.sparse_last_layer
+            speed = Speed(
+                seconds=time.monotonic() - begun,
+                flops=shape.step(read, head_at_labels=head, sparse_last_layer=last),
+                peak=peak,
+                memory_gib=memory,
+                skipped=flops.skipped(shape, *plain(batch), read, head=head, last=last),
+            )
+            journal.log(done, step // per_epoch, batch, loss, grad_norm, rate, speed)
         if done % options.checkpoint_every == 0 and done < total:
             try:
-                checkpoint.save(store, job.name, done, model, optimizer)
+                whole = saver.save(done)
             except CheckpointException as error:
-                if rank == 0:
-                    checkpoint.clean(store, job.name, keep=checkpoint.latest(store, job.name))
-                reason = next(iter(error.failures.values()))[0]
-                return f"cannot save the training state after step {done} ({reason}); free space and run again"
-            _report(store, job.name, done, {"step": done, "loss": loss})
-    export(store, job.name, model, models.load_tokenizer(base), base, write=rank == 0)
+                return _full(error, store, job.name, done, rank)
+            for state in whole:
+                _report(store, job.name, state)
+    try:
+        saver.finish()
+    except CheckpointException as error:
+        return _full(error, store, job.name, total, rank)
+    export(store, job.name, model, models.load_tokenizer(base), base, write=rank == 0, adapter=options.lora)
     return None
 
 
-def rows_of(batch: list[Example], rank: int, world: int, capacity: int, device: torch.device) -> list[Row]:
+def _full(error: CheckpointException, store: Store, name: str, step: int, rank: int) -> str:
+    """Why training stops when a state could not be written; what was written of it goes."""
+    if rank == 0:
+        checkpoint.clean(store, name, keep=checkpoint.latest(store, name))
+    reason = next(iter(error.failures.values()))[0]
+    return f"cannot save the training state at step {step} ({reason}); free space and run again"
+
+
+def rows_of(
+    batch: list[Example], rank: int, world: int, capacity: int, skips: Skips, device: torch.device
+) -> list[Row]:
     """This rank's rows of a step; as many on every rank, so that the collectives match."""
-    plan = packing.plan([example.length for example in batch], ranks=world, capacity=capacity)
-    rows = [make_row([batch[document] for document in row], device) for row in plan[rank]]
+    read = [example.ids[:-1] for example in batch]
+    groups = [[document] for document in range(len(batch))]
+    if skips.prefix_tree:
+        groups = prefix_tree.groups(read, capacity=capacity, ranks=world)
+    lengths = [prefix_tree.distinct_tokens(read, group) for group in groups]
+    plan = packing.plan(lengths, ranks=world, capacity=capacity if skips.pack else 1)
+    rows = [
+        make_row([batch[document] for group in row for document in groups[group]], device, share=skips.prefix_tree)
+        for row in plan[rank]
+    ]
     return rows + [empty_row(device)] * (max(map(len, plan)) - len(rows))
+
+
+def count(rows: list[Row]) -> flops.Counts:
+    """What rows hold, without the ones that only keep the ranks in step."""
+    total = flops.Counts()
+    for row in rows:
+        if row.weights.any():
+            context = row.position_ids[0] + 1
+            total += flops.Counts(
+                len(context), int(context.sum()), len(row.predictors), int(context[row.predictors].sum())
+            )
+    return total
+
+
+def plain(batch: list[Example]) -> tuple[flops.Counts, flops.Counts]:
+    """What a step's documents hold in full, and as they are trained on, when nothing is shared."""
+    whole, cut = flops.Counts(), flops.Counts()
+    for example in batch:
+        whole += flops.document(example.full_length)
+        cut += flops.document(example.length)
+    return whole, cut
 
 
 def backward(network: Network, rows: list[Row], denominator: float, world: int) -> StepResult:
@@ -160,10 +213,16 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
     return result
 
 
-def _sum_over_ranks(value: float, device: torch.device) -> float:
-    total = torch.tensor(value, dtype=torch.float64, device=device)
+def _sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
+    total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)
-    return total.item()
+    return [float(value) for value in total.tolist()]
+
+
+def _most_of_ranks(value: float, device: torch.device) -> float:
+    most = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return most.item()
 
 
 def not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: list[Example]) -> str:
@@ -187,16 +246,16 @@ def _resume(store: Store, name: str, model: PreTrainedModel, optimizer: torch.op
         checkpoint.load(store, name, start, model, optimizer)
         # A state that was written, but not yet reported when the run was killed, is as good as any.
         if known is None or not known.path.endswith(checkpoint.step_folder(start)):
-            _report(store, name, start, {"step": start})
+            _report(store, name, start)
     return start
 
 
-def _report(store: Store, name: str, step: int, metrics: dict[str, Any]) -> None:
+def _report(store: Store, name: str, step: int) -> None:
     """Tell Ray Train of a state that lies in its storage already; it keeps the last two."""
     storage = ray.train.get_context().get_storage()
     path = f"{storage.experiment_fs_path}/{checkpoint.step_folder(step)}"
     ray.train.report(
-        metrics,
+        {"step": step},
         checkpoint=Checkpoint(path, storage.storage_filesystem),
         checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
     )

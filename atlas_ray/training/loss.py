@@ -12,52 +12,62 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from atlas_ray.training import attention
 from atlas_ray.training.examples import Example
 from atlas_ray.training.model import Network
+from atlas_ray.training.prefix_tree import Layout, lay_out
 
 
 @dataclass(frozen=True)
 class Row:
-    """Documents that stand end to end in one forward and backward pass."""
+    """Documents that stand in one forward and backward pass, end to end or as trees."""
 
     ids: torch.Tensor
     """What the model reads, shape (1, tokens)."""
     position_ids: torch.Tensor
-    """Restart with each document, shape (1, tokens)."""
-    lengths: tuple[int, ...]
-    """Tokens of each document."""
+    """Place of each token in its document, shape (1, tokens)."""
+    layout: Layout
     predictors: torch.Tensor
-    """Positions that predict a label, shape (labels,): the position before it, so always in its own document."""
+    """Positions that predict a label, ascending and distinct, shape (predictors,): the label's predecessor in its
+    document."""
+    predicted_from: torch.Tensor | None
+    """Which predictor each label has, shape (labels,); None when each has its own."""
     targets: torch.Tensor
-    """Label ids, shape (labels,)."""
+    """Label ids, shape (labels,); a label that documents share is there once, with the sum of its weights."""
     weights: torch.Tensor
     """Weight of each label, shape (labels,)."""
-    documents: torch.Tensor
-    """Which document each label is of, shape (labels,)."""
+    owners: tuple[NDArray[np.int64], NDArray[np.int64]]
+    """Which label (first) is of which document (second), one entry for each label of each document."""
     trajectory_ids: tuple[str, ...]
 
 
-def make_row(examples: Sequence[Example], device: torch.device | str = "cpu") -> Row:
-    """Pack examples end to end."""
-    lengths = [example.length for example in examples]
-    starts = np.cumsum([0, *lengths[:-1]])
+def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *, share: bool = False) -> Row:
+    """Lay examples in a row; `share` lets those with a common beginning share its tokens."""
+    tree = lay_out([example.ids[:-1] for example in examples], share=share)
     # A label at position t of its document is predicted from t - 1.
     labels = [np.flatnonzero(example.weights) for example in examples]
-    predictors = [start + label - 1 for start, label in zip(starts, labels)]
+    predictor = np.concatenate([places[label - 1] for places, label in zip(tree.places, labels)])
+    target = np.concatenate([example.ids[label] for example, label in zip(examples, labels)])
+    weight = np.concatenate([example.weights[label] for example, label in zip(examples, labels)])
+    document = np.repeat(np.arange(len(examples)), [len(label) for label in labels])
+    distinct, label_of = np.unique(np.stack([predictor, target]), axis=1, return_inverse=True)
+    predictors, predicted_from = np.unique(distinct[0], return_inverse=True)
 
-    def tensor(parts: Sequence[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
-        return torch.as_tensor(np.concatenate(parts), dtype=dtype, device=device)
+    def tensor(values: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=device)
 
     return Row(
-        ids=tensor([example.ids[:-1] for example in examples], torch.long)[None],
-        position_ids=tensor([np.arange(length) for length in lengths], torch.long)[None],
-        lengths=tuple(lengths),
+        ids=tensor(tree.ids, torch.long)[None],
+        position_ids=tensor(tree.position_ids, torch.long)[None],
+        layout=tree.layout,
         predictors=tensor(predictors, torch.long),
-        targets=tensor([example.ids[label] for example, label in zip(examples, labels)], torch.long),
-        weights=tensor([example.weights[label] for example, label in zip(examples, labels)], torch.float32),
-        documents=tensor([np.full(len(label), index) for index, label in enumerate(labels)], torch.long),
+        predicted_from=None if len(predictors) == distinct.shape[1] else tensor(predicted_from, torch.long),
+        targets=tensor(distinct[1], torch.long),
+        weights=tensor(np.bincount(label_of, weight), torch.float32),
+        owners=(label_of, document),
         trajectory_ids=tuple(example.trajectory_id for example in examples),
     )
 
@@ -70,19 +80,26 @@ def empty_row(device: torch.device | str = "cpu") -> Row:
 
 def token_losses(network: Network, row: Row) -> torch.Tensor:
     """Negative log-likelihood of each label in nats, fp32, shape (labels,)."""
+    skips = network.skips
     # A sparse last layer puts out the predicting positions alone; otherwise they are picked before the head.
+    pick_before = skips.head_at_labels and not skips.sparse_last_layer
     logits = network.model(
         input_ids=row.ids,
         position_ids=row.position_ids,
         use_cache=False,
-        logits_to_keep=0 if network.sparse else row.predictors,
-        **({"document_lengths": row.lengths} if network.packed else {}),
-        **({"predictors": row.predictors} if network.sparse else {}),
+        **({"logits_to_keep": row.predictors} if pick_before else {}),
+        **(attention.inputs(network.kernel, row.layout, row.ids.device) if skips.documents else {}),
+        **({"predictors": row.predictors} if skips.sparse_last_layer else {}),
     ).logits[0]
+    if not skips.head_at_labels:
+        logits = logits[row.predictors]
+    if row.predicted_from is not None:
+        logits = logits[row.predicted_from]
     return cross_entropy(logits.float(), row.targets, reduction="none")
 
 
 def non_finite(losses: torch.Tensor, row: Row) -> list[str]:
     """Trajectories of a row that have a label whose loss is not finite."""
-    bad: list[int] = row.documents[~torch.isfinite(losses)].tolist()
-    return [row.trajectory_ids[document] for document in sorted(set(bad))]
+    label_of, document = row.owners
+    bad = ~torch.isfinite(losses).cpu().numpy()
+    return [row.trajectory_ids[number] for number in np.unique(document[bad[label_of]])]

@@ -1,8 +1,8 @@
-"""The network as it is trained: loaded, checked for what can be skipped, and sharded.
+"""The network as it is trained: loaded, changed so that it leaves out what `exact.decide` allows, and sharded.
 
-One strategy: FSDP2 (`fully_shard`) over all workers; a single CPU worker needs none and keeps the plain model.
-Weights and optimizer state are fp32; on GPUs forward and backward run in bf16. Left out: LoRA, tensor parallelism,
-loading of a model that does not fit into one worker's memory.
+One strategy: FSDP2 (`fully_shard`) over all workers; a single CPU worker needs none and keeps the plain model. Rank 0
+alone reads the weights and sends the others their shards. Weights and optimizer state are fp32; on GPUs forward and
+backward run in bf16. Left out: tensor parallelism, a model that does not fit into one node's memory.
 """
 
 from __future__ import annotations
@@ -11,82 +11,154 @@ import logging
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
-from atlas_ray.training import attention, last_layer
+from atlas_ray.training import attention, exact, last_layer, lora
+from atlas_ray.training.job import Skips
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A model, and which work it can skip without a change of the gradient."""
+    """A model and how its rows are laid out."""
 
     model: PreTrainedModel
-    packed: bool
-    """Documents can stand end to end in a row; else a row must hold a single one."""
-    sparse: bool
-    """The last layer puts out predicting positions alone."""
+    skips: Skips
+    kernel: str = "sdpa"
+    """Of attention."""
 
 
-def load(path: str, *, longest: int, trust_remote_code: bool = False) -> Network:
-    """The model of a directory in fp32 and in training mode; the reason of what it cannot skip is logged.
+@dataclass(frozen=True)
+class Recipe:
+    """How a model directory becomes a network."""
 
-    Args:
-        path: Hugging Face model directory.
-        longest: tokens of the longest document that it will read.
-        trust_remote_code: lets the repository's own code run.
+    path: str
+    skips: Skips
+    kernel: str
+    options: TrainConfig
+    seed: int = 0
+    """Of the adapters' first weights."""
+    trust_remote_code: bool = False
+
+
+def config_of(path: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The configuration of a causal language model.
+
+    Raises:
+        ModelError: it is none, or its own loss is another one than ours.
+    """
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not trust_remote_code:
+        raise ModelError(f"model {path}: {config.model_type!r} is no causal language model that transformers knows")
+    if getattr(config, "output_router_logits", False):
+        raise ModelError(
+            f"model {path}: its config asks for the router's auxiliary loss over all tokens, which the loss on "
+            "critical steps has no part of; set output_router_logits to false in config.json"
+        )
+    return config
+
+
+def load(recipe: Recipe) -> Network:
+    """The model of a directory in fp32 and in training mode.
 
     Raises:
         ModelError: it is not a causal language model, or has weights that are not finite.
     """
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-    if not known and not trust_remote_code:
-        raise ModelError(f"model {path}: {config.model_type!r} is no causal language model that transformers knows")
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if known else PreTrainedModel
-    reason = attention.obstacle(model_class, config, longest)
-    if reason is not None:
-        logger.warning("model %s: documents are not packed, each has a row of its own: %s", path, reason)
+    config_of(recipe.path, trust_remote_code=recipe.trust_remote_code)
     attention.register()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        path,
+        recipe.path,
         dtype=torch.float32,
-        trust_remote_code=trust_remote_code,
-        attn_implementation=attention.NAME if reason is None else "sdpa",
+        trust_remote_code=recipe.trust_remote_code,
+        attn_implementation=_implementation(recipe),
     )
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
-        raise ModelError(f"model {path}: {len(broken)} weights are not finite ({broken[0]}); take another base model")
-    dense = "documents are not packed" if reason else last_layer.obstacle(model)
-    if dense is None:
-        last_layer.make_sparse(model)
-    else:
-        logger.warning("model %s: the last layer is computed at all positions: %s", path, dense)
-    return Network(model.train(), packed=reason is None, sparse=dense is None)
+        raise ModelError(
+            f"model {recipe.path}: {len(broken)} weights are not finite ({broken[0]}); take another base model"
+        )
+    return _adapt(model, recipe)
 
 
-def shard(model: PreTrainedModel, device: torch.device, world_size: int) -> None:
-    """Shard the model over all workers, layer by layer, and place each shard on its device.
-
-    On CPUs parameters stay gathered between forward and backward: memory is not what is short there, and gathering
-    them again would cost a collective per layer.
-    """
-    if device.type == "cpu" and world_size == 1:
-        return
-    on_gpu = device.type != "cpu"
-    mesh = init_device_mesh(device.type, (world_size,))
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if on_gpu else MixedPrecisionPolicy()
-    layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
-    for module in [*layers, model]:
-        fully_shard(module, mesh=mesh, reshard_after_forward=None if on_gpu else False, mp_policy=policy)
+def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) -> Network:
+    """As `load`, on every rank its shard; all ranks call it."""
+    if world == 1:
+        network = load(recipe)
+        if device.type != "cpu":
+            _shard(network.model, device, world)
+        return network
+    said: list[str | None] = [None]
+    if rank == 0:
+        try:
+            network = load(recipe)
+        except ModelError as error:
+            said = [str(error)]
+    dist.broadcast_object_list(said, src=0)
+    if said[0] is not None:
+        raise ModelError(said[0])
+    if rank:
+        network = _blank(recipe)
+    model = network.model
+    weights = model.state_dict() if rank == 0 else {}
+    _shard(model, device, world)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(model, weights, options=options)
+    for buffer in model.buffers():  # those that no state dict holds, as the rotary frequencies
+        dist.broadcast(buffer, src=0)
+    return network
 
 
 def sync_gradients(model: PreTrainedModel, sync: bool) -> None:
     """Whether the next backward pass exchanges gradients; off, they add up where they are."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(sync)
+
+
+def _implementation(recipe: Recipe) -> str:
+    if recipe.skips.documents:
+        return attention.NAMES[recipe.kernel]
+    return attention.NAMES["flash"] if recipe.kernel == "flash" else "sdpa"
+
+
+def _blank(recipe: Recipe) -> Network:
+    """The same network with memory that nothing was written to."""
+    attention.register()
+    config = config_of(recipe.path, trust_remote_code=recipe.trust_remote_code)
+    config._attn_implementation = _implementation(recipe)
+    model = exact.meta_model(config, trust_remote_code=recipe.trust_remote_code).float()
+    model.to_empty(device="cpu")
+    model.tie_weights()
+    return _adapt(model, recipe)
+
+
+def _adapt(model: PreTrainedModel, recipe: Recipe) -> Network:
+    if recipe.skips.sparse_last_layer:
+        last_layer.make_sparse(model)
+    if recipe.options.lora is not None:
+        torch.manual_seed(recipe.seed)
+        lora.add(model, recipe.options.lora)
+    if recipe.options.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return Network(model.train(), recipe.skips, recipe.kernel)
+
+
+def _shard(model: PreTrainedModel, device: torch.device, world: int) -> None:
+    """Shard the model over all workers, layer by layer, and place each shard on its device.
+
+    On CPUs parameters stay gathered between forward and backward: memory is not what is short there, and gathering
+    them again would cost a collective per layer.
+    """
+    on_gpu = device.type != "cpu"
+    mesh = init_device_mesh(device.type, (world,))
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if on_gpu else MixedPrecisionPolicy()
+    layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
+    for module in [*layers, model]:
+        fully_shard(module, mesh=mesh, reshard_after_forward=None if on_gpu else False, mp_policy=policy)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.fs
 import ray
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from atlas_ray import models
 from atlas_ray.config import PipelineConfig, TrainConfig
@@ -18,16 +18,15 @@ from atlas_ray.errors import ClusterError, TrainingError
 from atlas_ray.progress import say
 from atlas_ray.store import Store, content_hash
 from atlas_ray.training import checkpoint, packing
+from atlas_ray.training.exact import decide, meta_model, truncation
 from atlas_ray.training.examples import Example, prepare
 from atlas_ray.training.job import Job
 from atlas_ray.training.journal import follow
 from atlas_ray.training.loop import work
+from atlas_ray.training.model import config_of
+from atlas_ray.training.track import tracker
 from atlas_ray.trajectory import Trajectory
 
-# What may differ between a killed run and the one that goes on: none of it changes the gradient.
-_NOT_CONTENT = {
-    "selections", "max_dropped_steps", "pack_tokens", "workers", "threads", "checkpoint_every", "warmup"
-}  # fmt: skip
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
@@ -66,18 +65,31 @@ def train(
     """
     options = options or config.train
     path = models.resolve(base, trust_remote_code=config.trust_remote_code)
-    examples, report = prepare(trajectories, steps, models.load_tokenizer(path), options)
-    say(f"  train {name}: {report}")
+    tokenizer = models.load_tokenizer(path)
     scaling, threads = _scaling(options)
+    kernel = options.attention if options.attention != "auto" else "flex" if scaling.use_gpu else "sdpa"
+    if kernel != "sdpa" and not scaling.use_gpu:
+        raise TrainingError(f"train.attention={kernel} has no backward pass on CPUs; leave it out or add GPUs")
+    empty = meta_model(
+        config_of(path, trust_remote_code=config.trust_remote_code), trust_remote_code=config.trust_remote_code
+    )
+    examples, report = prepare(trajectories, steps, tokenizer, options, truncate=truncation(empty, options))
+    say(f"  train {name}: {report}")
+    skips, reasons = decide(empty, options, kernel, max(example.length for example in examples))
+    for switch, reason in reasons.items():
+        say(f"  train {name}: train.exact.{switch} is off: {reason}")
     key = _key(path, examples, options, config.seed)
     target = f"{store.url}/checkpoints/{name}"
     if _prepare_state(store, name, key):
         return target
+    track = tracker(config, name, key, {**options.recipe(), "model": config.model, "seed": config.seed})
     job = Job(
         name=name,
         run_dir=store.url,
         base=path if Path(base).expanduser().is_dir() else base,  # a name is resolved on each worker's own node
         options=options,
+        skips=skips,
+        kernel=kernel,
         threads=threads,
         seed=config.seed,
         trust_remote_code=config.trust_remote_code,
@@ -86,6 +98,8 @@ def train(
         work,
         train_loop_config={"job": job, "examples": ray.put(examples)},
         scaling_config=scaling,
+        # States are written beside the training by a group of their own, on the CPU.
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if scaling.use_gpu else "gloo"),
         run_config=RunConfig(
             name=checkpoint.STATE,
             failure_config=FailureConfig(max_failures=2),
@@ -98,7 +112,7 @@ def train(
     )
     total = packing.steps_per_epoch(len(examples), options.batch_size) * options.epochs
     try:
-        with follow(store, name, start=checkpoint.latest(store, name), total=total):
+        with follow(store, name, start=checkpoint.latest(store, name), total=total, track=track):
             result = trainer.fit()
     except TrainingFailedError as error:
         raise TrainingError(
@@ -137,7 +151,7 @@ def _key(base: str, examples: Sequence[Example], options: TrainConfig, seed: int
         {
             "base": _fingerprint(base),
             "examples": [[e.trajectory_id, e.ids.tolist(), e.weights.tolist()] for e in examples],
-            "options": options.model_dump(mode="json", exclude=_NOT_CONTENT),
+            "options": {name: value for name, value in options.recipe().items() if name != "warmup"},
             "seed": seed,
         }
     )

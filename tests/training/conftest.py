@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 from tests.training.tiny import save, tiny
 
@@ -13,6 +15,15 @@ from tests.training.tiny import save, tiny
 def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Directory of a tiny Llama."""
     return save(tiny("llama"), tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny models gain nothing from two threads, which wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,10 +31,11 @@ def trained(steps: int) -> tuple[PreTrainedModel, torch.optim.AdamW]:
     return model, optimizer
 
 
-def test_state_goes_on_bit_by_bit_and_a_torn_one_is_ignored(store: Store) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_state_goes_on_bit_by_bit_and_a_torn_one_is_ignored(store: Store, beside: bool) -> None:
     model, optimizer = trained(2)
-    checkpoint.save(store, "llm", 2, model, optimizer)
-    checkpoint.save(store, "llm", 4, model, optimizer)
+    saver = checkpoint.Saver(store, "llm", model, optimizer, beside=beside)
+    assert [saver.save(2), saver.save(4), saver.finish()] == ([[], [2], [4]] if beside else [[2], [4], []])
     assert checkpoint.latest(store, "llm") == 4
     store.fs.rm(store.path(*checkpoint.folder("llm"), "step-000004", ".metadata"))
     assert checkpoint.latest(store, "llm") == 2

@@ -13,11 +13,11 @@ import torch.distributed as dist
 from atlas_ray.config import TrainConfig
 from atlas_ray.store import Store
 from atlas_ray.training.examples import Example, prepare
-from atlas_ray.training.journal import FILE, Journal
+from atlas_ray.training.journal import FILE, Journal, Speed
 from atlas_ray.training.loop import backward, learning_rate, not_finite, rows_of
-from atlas_ray.training.model import load
+from atlas_ray.training.model import Recipe, load
 from tests.tokenizers import tokenizer
-from tests.training.tiny import save, tiny, trajectory
+from tests.training.tiny import ALL, save, tiny, trajectory
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
@@ -36,12 +36,14 @@ def test_journal_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
     store.append([{"checkpoint": "warmup", "step": 9}, *({"checkpoint": "llm", "step": s} for s in (1, 2, 3))], *FILE)
     journal = Journal(store, "llm", start=2)
     weights = np.array([0, 1, 1, 0, 1], np.float32)
-    journal.log(3, 0, [Example("t", np.arange(5, dtype=np.int32), weights, 8)], 0.5, 1.5, 1e-4, 2.0)
+    speed = Speed(seconds=2.0, flops=1e9, peak=1e9, memory_gib=0.5, skipped={"truncate": 0.5})
+    journal.log(3, 0, [Example("t", np.arange(5, dtype=np.int32), weights, 8)], 0.5, 1.5, 1e-4, speed)
     rows = list(store.journal(*FILE))
     assert [(row["checkpoint"], row["step"]) for row in rows] == [("warmup", 9), ("llm", 1), ("llm", 2), ("llm", 3)]
     assert rows[-1] == {
         "checkpoint": "llm", "step": 3, "epoch": 0, "loss": 0.5, "labelled_tokens": 3, "tokens": 4,
-        "tokens_skipped": 0.5, "grad_norm": 1.5, "learning_rate": 1e-4, "tokens_per_second": 2.0, "seconds": 2.0,
+        "grad_norm": 1.5, "learning_rate": 1e-4, "tokens_per_second": 2.0, "labelled_tokens_per_second": 1.5,
+        "flops": 1e9, "mfu": 0.5, "memory_gib": 0.5, "skipped": {"truncate": 0.5}, "seconds": 2.0,
     }  # fmt: skip
 
 
@@ -52,12 +54,13 @@ def test_a_loss_that_is_not_finite_names_its_trajectories(tmp_path: Path) -> Non
     read = [set(one.ids[:-1].tolist()) for one in examples]
     token = min(set.union(*read) - set.intersection(*read))  # some examples read it
     broken = [one.trajectory_id for one, tokens in zip(examples, read, strict=True) if token in tokens]
-    network = load(save(tiny("mistral"), tmp_path), longest=1000)  # the head is not tied to the embedding
+    path = save(tiny("mistral"), tmp_path)  # the head is not tied to the embedding
+    network = load(Recipe(path, ALL, "sdpa", TrainConfig()))
     with torch.no_grad():
         network.model.get_input_embeddings().weight[token] = torch.nan
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        result = backward(network, rows_of(examples, 0, 1, 300, torch.device("cpu")), 1.0, 1)
+        result = backward(network, rows_of(examples, 0, 1, 300, ALL, torch.device("cpu")), 1.0, 1)
         assert sorted(result.broken) == broken
         message = not_finite(3, result.loss, 1.0, result, examples)
     finally:

@@ -15,6 +15,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from atlas_ray.training.job import Skips
 from atlas_ray.trajectory import Message, Trajectory
 from tests.tokenizers import tokenizer
 
@@ -23,6 +24,9 @@ SHAPE = {
     "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 2048, "bos_token_id": None, "eos_token_id": 2,
     "pad_token_id": 0, "initializer_range": 0.2,
 }  # fmt: skip
+
+
+ALL = Skips(*[True] * 5)
 
 
 def tiny(family: str, **changes: object) -> PreTrainedModel:
@@ -44,14 +48,18 @@ def save(model: PreTrainedModel, path: Path) -> str:
     return str(path)
 
 
-def trajectory(number: int, n_steps: int) -> Trajectory:
-    """A conversation of `n_steps` steps about nothing, with replies of different lengths."""
-    messages = [Message(role="user", content=f"task {number}")]
+def trajectory(number: int, n_steps: int, fork: int = 0, name: str = "") -> Trajectory:
+    """A conversation of `n_steps` steps about nothing, with replies of different lengths.
+
+    Conversations with the same `fork` begin with the same steps up to that one.
+    """
+    own, messages = number, [Message(role="user", content=f"task {0 if fork else number}")]
     for step in range(n_steps):
+        number = own if step >= fork else 0
         words = " ".join(str((number * 7 + step * 3 + k) % 10) for k in range(1 + (number + step) % 5))
         messages.append(Message(role="assistant", content=f"Thought: {words}\nAction: go {step}", step=step))
         messages.append(Message(role="user", content=f"seen {number * step}"))
     return Trajectory(
-        trajectory_id=f"t{number:03d}", env="none", item_id=f"none_{number}", source="test",
+        trajectory_id=name or f"t{own:03d}", env="none", item_id=f"none_{own}", source="test",
         messages=tuple(messages), n_steps=n_steps,
     )  # fmt: skip

@@ -1,0 +1,45 @@
+"""What a device can do: peak FLOP/s and memory by name, or the measured rate of a matrix product."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import torch
+
+GPUS = {
+    "a100-40gb": (312e12, 40), "a100-80gb": (312e12, 80), "h100": (989e12, 80), "h200": (989e12, 141),
+    "b200": (2250e12, 180), "l40s": (362e12, 48), "l4": (121e12, 24), "a10g": (70e12, 24), "rtx4090": (165e12, 24),
+}  # fmt: skip
+"""Dense bf16 FLOP/s and GB of memory, from the makers' data sheets."""
+_SIZE, _ROUNDS = 1024, 5
+
+
+def peak_flops(device: torch.device) -> float:
+    """FLOP/s of a device: by its data sheet, or as measured where there is none (CPUs, unknown GPUs)."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device).lower().replace(" ", "")
+        memory = torch.cuda.get_device_properties(device).total_memory / 1e9
+        known = [key for key in GPUS if key.split("-")[0] in name and GPUS[key][1] * 0.8 < memory]
+        if known:
+            return GPUS[known[-1]][0]
+    return matmul_flops(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Best measured FLOP/s of a square matrix product, with the threads that are set."""
+    factor = torch.randn(_SIZE, _SIZE, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        product = factor @ factor
+        product[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - begun)
+    return 2.0 * _SIZE**3 / best
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB that this process held at most: of the GPU, or resident in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,35 @@
+"""The plain loss that every variant must agree with: one padded batch, the model's own attention, all logits.
+
+What LLaMA-Factory and Hugging Face's Trainer compute. Kept for the tests of exactness and as the benchmark's peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from atlas_ray.training.examples import Example
+
+
+def padded_loss(model: PreTrainedModel, examples: Sequence[Example], denominator: float) -> torch.Tensor:
+    """The critical-step loss of a padded batch.
+
+    Args:
+        model: a causal language model as transformers loads it.
+        examples: made with `truncate=False` for the work that peers do; the loss is the same either way.
+        denominator: sum of the weights of the optimizer step.
+    """
+    width = max(len(example.ids) for example in examples)
+    ids, seen, weights = (torch.zeros(len(examples), width) for _ in range(3))
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = torch.as_tensor(example.ids)
+        seen[row, : len(example.ids)] = 1
+        weights[row, : len(example.ids)] = torch.as_tensor(example.weights)
+    ids = ids.long()
+    logits = model(input_ids=ids, attention_mask=seen.long() if len(examples) > 1 else None, use_cache=False).logits
+    labels = torch.where(weights > 0, ids, -100)[:, 1:]
+    losses = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=-100, reduction="none")
+    return (losses * weights[:, 1:].flatten()).sum() / denominator
