@@ -17,10 +17,7 @@ from atlas_ray.stages import Run, open_run
 
 
 def run_job(description: str, body: Callable[[Run], None]) -> None:
-    """Parse the command line, connect to Ray, claim the run directory and call `body`.
-
-    Exits with code 2 and one line on any `AtlasError`, wherever in the cluster it was raised.
-    """
+    """Parse the command line, connect to Ray, claim the run directory and call `body`; errors as `guarded`."""
     run_job_with(parser_for(description), lambda run, _: body(run))
 
 
@@ -30,7 +27,8 @@ def run_job_with(
     needs_ray: Callable[[Namespace], bool] = lambda _: True,
 ) -> None:
     """As `run_job`, for a parser (from `config.parser_for`) with options of its own, which `body` gets too."""
-    try:
+
+    def work() -> None:
         config, options = parse_args_with(parser)
         if needs_ray(options):
             check_address(os.environ.get("RAY_ADDRESS"))  # before anything is written
@@ -38,6 +36,14 @@ def run_job_with(
         if needs_ray(options):
             connect()
         body(run, options)
+
+    guarded(work)
+
+
+def guarded(work: Callable[[], None]) -> None:
+    """Call `work`; exits with code 2 and one line on any `AtlasError`, wherever in the cluster it was raised."""
+    try:
+        work()
     except AtlasError as error:
         _stop(error)
     except ray.exceptions.RayError as error:

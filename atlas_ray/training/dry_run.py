@@ -1,0 +1,246 @@
+"""`jobs/train.py --dry-run`: what a training run would take, from the architecture alone, without weights or network.
+
+The model is built on the meta device and one packed row is sent through it, so activations are counted, not guessed.
+Left out: speed. Hours follow from the FLOPs, the GPU's data sheet and an assumed share of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+
+from atlas_ray import models
+from atlas_ray.config import PipelineConfig, TrainConfig
+from atlas_ray.errors import ModelError
+from atlas_ray.store import Store
+from atlas_ray.training import flops, lora, packing
+from atlas_ray.training.exact import decide, meta_model
+from atlas_ray.training.examples import choose, prepare
+from atlas_ray.training.flops import Counts
+from atlas_ray.training.hardware import GPUS
+from atlas_ray.training.model import config_of
+
+ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
+    "meta-llama/Llama-3.1-8B-Instruct": lambda: LlamaConfig(
+        vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, max_position_embeddings=131072,
+    ),
+    "Qwen/Qwen2.5-7B-Instruct": lambda: Qwen2Config(
+        vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
+        num_key_value_heads=4,
+    ),
+    models.ON_BOARD: lambda: LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        num_key_value_heads=3, tie_word_embeddings=True,
+    ),
+}  # fmt: skip
+"""Models whose shape is known without their files; any other needs a directory with config.json."""
+MFU = 0.4
+"""Assumed share of the data sheet's FLOP/s."""
+_RATIO_TOKENS = 1 / 3
+"""Assumed share of a trajectory's tokens that its steps are."""
+_KERNEL = "atlas_meta"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What would be trained on."""
+
+    trajectories: int
+    whole: Counts
+    """The trajectories in full."""
+    read: Counts
+    """As they are trained on."""
+    source: str
+    """Where the numbers come from."""
+
+
+def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
+    """The text that the job prints.
+
+    Args:
+        config: of the pipeline.
+        gpu: a name of `hardware.GPUS`.
+        mean_tokens: of a trajectory, where none has been collected yet.
+
+    Raises:
+        ModelError: the model's shape is not known here.
+    """
+    options = config.train
+    model = meta_model(architecture(config.model), trust_remote_code=config.trust_remote_code)
+    skips, reasons = decide(model, options, "flex", longest=options.max_length)
+    data = _data(config, mean_tokens, skips.truncate)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    labels = data.read.predictors / max(1, data.read.tokens)
+    row = options.pack_tokens if skips.pack else round(data.read.tokens / data.trajectories)
+    if options.lora is not None:
+        lora.add(model, options.lora)
+    shape = flops.shape_of(model)
+    tuned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    activations = activation_bytes(model, options, row, max(1, round(labels * row)))
+    memory = _memory(model, tuned, options.workers, activations)
+    peak, size = GPUS[gpu]
+    plain = shape.step(data.whole, head_at_labels=False, sparse_last_layer=False) * options.epochs
+    needed = options.epochs * shape.step(
+        data.read, head_at_labels=skips.head_at_labels, sparse_last_layer=skips.sparse_last_layer
+    )
+    computed = needed * 4 / 3 if options.activation_checkpointing else needed  # the forward pass once more
+    total = sum(memory.values()) / 1e9
+    steps = packing.steps_per_epoch(data.trajectories, options.batch_size) * options.epochs
+    lines = [
+        f"model       {config.model}: {parameters / 1e9:.2f} B parameters, {tuned / 1e9:.3g} B tuned",
+        f"data        {data.trajectories} trajectories ({data.source})",
+        f"            {data.whole.tokens / 1e6:.1f} M tokens, {data.read.tokens / 1e6:.1f} M read, "
+        f"{data.read.predictors / 1e6:.1f} M labels",
+        f"steps       {steps} of {options.batch_size} trajectories in {options.epochs} epochs",
+        f"memory      {total:.0f} GB on each of {options.workers} x {gpu} ({size} GB)"
+        + ("" if total <= size else ": TOO MUCH; set train.activation_checkpointing, train.lora or more workers"),
+        *(f"            {value / 1e9:6.1f} GB {name}" for name, value in memory.items()),
+        f"FLOPs       {needed:.3g}; {1 - needed / plain:.0%} of the plain {plain:.3g} are left out",
+        f"time        {computed / (peak * MFU * options.workers) / 3600:.1f} hours at {MFU:.0%} of "
+        f"{peak / 1e12:.0f} TFLOP/s a GPU (an assumption; metrics/train.jsonl holds what a run reaches)",
+        *(f"off         train.exact.{switch}: {reason}" for switch, reason in reasons.items()),
+    ]
+    return "\n".join(lines)
+
+
+def architecture(name: str) -> PreTrainedConfig:
+    """The configuration of a model: from its directory, the built-in table, or the Hugging Face cache or Hub.
+
+    Raises:
+        ModelError: none of them knows it.
+    """
+    if Path(name).expanduser().is_dir():
+        if not Path(name).expanduser().joinpath("config.json").is_file():
+            raise ModelError(f"model {name}: config.json is missing; the dry run needs nothing else")
+        return config_of(str(Path(name).expanduser()))
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]()
+    try:
+        return config_of(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {name!r}: its config.json is neither cached nor to be had; give a directory that holds one, or one "
+            f"of {', '.join(ARCHITECTURES)}"
+        ) from error
+
+
+def activation_bytes(model: PreTrainedModel, options: TrainConfig, tokens: int, labels: int) -> int:
+    """Bytes that the backward pass of one row needs kept, in bf16, logits included.
+
+    Counted on the meta device: every tensor that autograd saves, once. Attention saves what a flash kernel would.
+    """
+    AttentionInterface.register(_KERNEL, _flash)
+    AttentionMaskInterface.register(_KERNEL, lambda *_, **__: None)
+    model.config._attn_implementation = _KERNEL
+    model.to(torch.bfloat16).train()
+    if options.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    kept: dict[int, int] = {}
+    weights = {id(weight) for weight in model.parameters()}
+    alive: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        source = tensor if tensor._base is None else tensor._base
+        if id(source) not in weights and id(source) not in kept:
+            kept[id(source)] = source.numel() * source.element_size()
+            alive.append(source)  # an id is only unique while its tensor lives
+        return tensor
+
+    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
+    at = torch.arange(labels, device="meta")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        seen = torch.ones_like(ids)  # given, so that transformers does not look at values for packed documents
+        logits = model(input_ids=ids, attention_mask=seen, use_cache=False, logits_to_keep=at).logits[0]
+        nn.functional.cross_entropy(logits.float(), at)
+    return sum(kept.values())
+
+
+class _Flash(torch.autograd.Function):
+    """The shape of a flash attention kernel, and what it saves."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        output = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        raise NotImplementedError("the dry run has no backward pass")
+
+
+def _flash(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+) -> tuple[torch.Tensor, None]:
+    output: torch.Tensor = _Flash.apply(query, key, value)
+    return output.transpose(1, 2), None
+
+
+def _memory(model: PreTrainedModel, tuned: int, workers: int, activations: int) -> dict[str, float]:
+    """Bytes on one GPU under FSDP2: fp32 shards, bf16 of the largest layer twice (it is prefetched), activations."""
+    parameters = sum(weight.numel() for weight in model.parameters())
+    blocks = list(getattr(model.base_model, "layers", [model]))
+    largest = max(sum(weight.numel() for weight in block.parameters()) for block in blocks)
+    ends = {id(end.weight): end.weight.numel() for end in (model.get_input_embeddings(), model.get_output_embeddings())}
+    return {
+        "weights, fp32 shard": 4.0 * parameters / workers,
+        "gradients and Adam's moments, fp32 shard": 12.0 * tuned / workers,
+        "gathered weights, bf16 (two layers, embedding, head), and the gradient of a layer": 2.0
+        * (3 * largest + sum(ends.values())),
+        "activations and logits of a row": float(activations),
+    }
+
+
+def _data(config: PipelineConfig, mean_tokens: int, truncate: bool) -> Data:
+    collected = _collected(config, truncate)
+    if collected is not None:
+        return collected
+    trajectories = sum(config.collect.trajectories.values())
+    if not trajectories:
+        raise ModelError("nothing is collected and collect.trajectories names no numbers; run jobs/collect.py first")
+    labels = round(mean_tokens * _RATIO_TOKENS * config.select.ratio)
+    cut = round(mean_tokens * 0.82) if truncate else mean_tokens
+    whole, read = flops.document(mean_tokens), flops.document(cut)
+    read = Counts(read.tokens, read.pairs, labels, labels * cut // 2)
+    return Data(
+        trajectories,
+        Counts(*(trajectories * value for value in whole.values)),
+        Counts(*(trajectories * value for value in read.values)),
+        f"none collected yet: assumed {mean_tokens} tokens each, a third of them steps, the last critical step at 82 %",
+    )
+
+
+def _collected(config: PipelineConfig, truncate: bool) -> Data | None:
+    """Counts of the run directory's trajectories and selection, when both and the tokenizer are there."""
+    store, method = Store(config.run_dir), config.train.selections[0]
+    if not store.names("trajectories") or not store.names("selections", method):
+        return None
+    try:
+        tokenizer = models.load_tokenizer(models.resolve(config.model))
+    except ModelError:
+        return None  # a dry run is made before the weights are there
+    selections = store.read_selections(method)
+    named = {selection.trajectory_id for selection in selections}
+    chosen = choose([t for t in store.read_trajectories() if t.trajectory_id in named], selections)
+    examples, _ = prepare(chosen.trajectories, chosen.steps, tokenizer, config.train, truncate=truncate)
+    whole, read = Counts(), Counts()
+    for example in examples:
+        whole += flops.document(example.full_length)
+        predictors = example.weights.nonzero()[0]
+        cut = flops.document(example.length)
+        read += Counts(cut.tokens, cut.pairs, len(predictors), int(predictors.sum()))
+    return Data(len(examples), whole, read, f"selection {method!r} in {config.run_dir}")
