@@ -275,7 +275,7 @@ class TrainConfig(Section):
     """Off by default."""
 
     def recipe(self) -> dict[str, Any]:
-        """What of these options determines the weights; the rest may differ between a killed run and one that goes on."""
+        """What of these options determines the weights; a killed run may go on with others of the rest."""
         how = {
             "selections", "max_dropped_steps", "pack_tokens", "workers", "threads", "checkpoint_every", "exact",
             "attention", "activation_checkpointing",
