@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from atlas_ray.errors import StoreError
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint
 from atlas_ray.training.export import export
@@ -66,3 +69,37 @@ def test_export_replaces_an_older_one(store: Store, tmp_path: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(local)
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.to(torch.bfloat16))
     assert AutoTokenizer.from_pretrained(local).chat_template
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_full_disk_leaves_the_state_before_valid(tmp_path: Path, beside: bool) -> None:
+    store = Store(str(tmp_path / "run"))
+    model, optimizer = trained(1)
+    saver = checkpoint.Saver(store, "llm", model, optimizer, beside=beside)
+    saver.save(1)
+    saver.finish()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # the kernel refuses to write on, as on a full disk
+    try:
+        with pytest.raises(CheckpointException, match="File too large|iostream|unexpected pos"):  # noqa: PT012
+            saver.save(2)
+            saver.finish()  # one of the two raises: the one that waits for the disk
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint.latest(store, "llm") == 1
+    other, moments = trained(0)
+    checkpoint.load(store, "llm", 1, other, moments)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_an_export_to_a_full_disk_is_refused_in_one_line(tmp_path: Path) -> None:
+    base = save(tiny("llama"), tmp_path / "base")
+    store = Store(str(tmp_path / "run"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*checkpoints/llm: .*free space and run again"):
+            export(store, "llm", trained(1)[0], tokenizer("chatml"), base, write=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not store.exists("checkpoints", "llm", "config.json")

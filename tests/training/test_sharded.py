@@ -1,0 +1,59 @@
+"""Two ranks with a shard each: the weights that rank 0 read, and the gradient that one rank computes alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+
+from atlas_ray.config import TrainConfig
+from atlas_ray.errors import ModelError
+from atlas_ray.training.examples import Example, prepare
+from atlas_ray.training.loop import backward, rows_of
+from atlas_ray.training.model import Network, Recipe, load, load_sharded
+from tests.tokenizers import tokenizer
+from tests.training.tiny import ALL, save, tiny, trajectory
+
+RECIPES = [TrainConfig(), TrainConfig(lora={"rank": 4}, activation_checkpointing=True)]
+CPU = torch.device("cpu")
+
+
+def examples() -> list[Example]:
+    trajectories = [trajectory(number, 3) for number in range(5)]
+    steps: dict[str, tuple[int, ...]] = {one.trajectory_id: (1,) for one in trajectories}
+    return prepare(trajectories, steps, tokenizer("chatml"), TrainConfig())[0]
+
+
+def rank_of_two(rank: int, store: str, path: str, broken: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    batch = examples()
+    denominator = sum(float(example.weights.sum()) for example in batch)
+    for options in RECIPES:
+        recipe = Recipe(path, ALL, "sdpa", options)
+        sharded = load_sharded(recipe, CPU, rank, 2)
+        alone: Network = load(recipe)
+        for (name, part), whole in zip(sharded.model.named_parameters(), alone.model.parameters(), strict=True):
+            assert torch.equal(part.full_tensor(), whole), name
+        for mine, buffer in zip(sharded.model.buffers(), alone.model.buffers(), strict=True):
+            assert torch.equal(mine, buffer)
+        backward(sharded, rows_of(batch, rank, 2, 300, ALL, CPU), denominator, 2)
+        backward(alone, rows_of(batch, 0, 1, 300, ALL, CPU), denominator, 1)
+        for (name, part), whole in zip(sharded.model.named_parameters(), alone.model.parameters(), strict=True):
+            if whole.grad is not None and whole.grad.norm() > 0:
+                assert (part.grad.full_tensor() - whole.grad).norm() < 1e-5 * whole.grad.norm(), name
+    with pytest.raises(ModelError, match="not finite"):  # on the rank that did not read it too
+        load_sharded(Recipe(broken, ALL, "sdpa", RECIPES[0]), CPU, rank, 2)
+    dist.destroy_process_group()
+
+
+def test_two_ranks_compute_what_one_does(tmp_path: Path) -> None:
+    path = save(tiny("llama"), tmp_path / "llama")  # its head is tied to the embedding
+    model = tiny("llama")
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    broken = save(model, tmp_path / "broken")
+    multiprocessing.spawn(rank_of_two, (str(tmp_path / "store"), path, broken), nprocs=2)
