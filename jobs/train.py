@@ -10,8 +10,6 @@ del sys.path[0]  # this folder: its select.py is not the standard library's
 from atlas_ray import stages
 from atlas_ray.config import parse_args_with, parser_for
 from atlas_ray.job import guarded, run_stage
-from atlas_ray.training.dry_run import dry_run
-from atlas_ray.training.hardware import GPUS
 
 
 def train(run: stages.Run) -> None:
@@ -23,13 +21,15 @@ def train(run: stages.Run) -> None:
 def main() -> None:
     parser = parser_for(__doc__ or "")
     parser.add_argument("--dry-run", action="store_true", help="print what training would take")
-    parser.add_argument("--gpu", choices=sorted(GPUS), default="a100-80gb", help="GPU of the dry run [%(default)s]")
+    parser.add_argument("--gpu", default="a100-80gb", metavar="NAME", help="GPU of the dry run [%(default)s]")
     parser.add_argument(
         "--mean-tokens", type=int, default=2048, metavar="N",
         help="tokens of a trajectory in the dry run, where none is collected yet [%(default)s]",
     )  # fmt: skip
     config, chosen = parse_args_with(parser)
     if chosen.dry_run:
+        from atlas_ray.training.dry_run import dry_run  # brings torch along
+
         print(dry_run(config, chosen.gpu, chosen.mean_tokens))
     else:
         run_stage(config, train)

@@ -24,7 +24,7 @@ from transformers import (
 
 from atlas_ray import models
 from atlas_ray.config import PipelineConfig, TrainConfig
-from atlas_ray.errors import ModelError
+from atlas_ray.errors import ConfigError, ModelError
 from atlas_ray.store import Store
 from atlas_ray.training import flops, lora, packing
 from atlas_ray.training.exact import decide, meta_model
@@ -77,8 +77,11 @@ def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
         mean_tokens: of a trajectory, where none has been collected yet.
 
     Raises:
+        ConfigError: the GPU is not known.
         ModelError: the model's shape is not known here.
     """
+    if gpu not in GPUS:
+        raise ConfigError(f"--gpu {gpu}: not known; take one of {', '.join(GPUS)}")
     options = config.train
     model = meta_model(architecture(config.model), trust_remote_code=config.trust_remote_code)
     skips, reasons = decide(model, options, "flex", longest=options.max_length)

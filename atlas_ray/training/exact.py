@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
@@ -116,8 +116,6 @@ def _dropouts(model: nn.Module) -> Iterator[str]:
 
 def meta_model(config: Any, *, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model of a configuration without its weights: every tensor on the meta device."""
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     return model

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from transformers import LlamaConfig
 
 from atlas_ray.config import TrainConfig, load
-from atlas_ray.errors import ModelError
+from atlas_ray.errors import ConfigError, ModelError
 from atlas_ray.training.dry_run import activation_bytes, dry_run
 from atlas_ray.training.exact import meta_model
 from tests.conftest import ROOT
@@ -62,3 +64,23 @@ def test_activations_are_those_that_autograd_saves() -> None:
     kept = activation_bytes(meta_model(LlamaConfig(num_hidden_layers=4, **shape)), saved, 100, 10)
     assert kept < sizes[2] / 2
     assert torch.get_default_device().type == "cpu"
+
+
+def test_the_job_prints_it_without_ray(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "jobs/train.py",
+        "--config",
+        "configs/paper.yaml",
+        "--dry-run",
+        "--run_dir",
+        str(tmp_path),
+    ]
+    ran = subprocess.run(
+        command, env={"PYTHONPATH": ".", "HF_HUB_OFFLINE": "1"}, cwd=ROOT, text=True, capture_output=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "hours at 40% of 312 TFLOP/s" in ran.stdout
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="--gpu abacus: not known; take one of a100-40gb"):
+        dry_run(load(None), "abacus", 100)
