@@ -30,7 +30,6 @@ from atlas_ray import models
 from atlas_ray.config import TrainConfig
 from atlas_ray.training import flops
 from atlas_ray.training.examples import Example
-from atlas_ray.training.hardware import matmul_flops
 from atlas_ray.training.job import Skips
 from atlas_ray.training.loop import count, rows_of
 from atlas_ray.training.loss import token_losses
@@ -43,6 +42,8 @@ BATCH = 8
 VOCABULARY = 49152
 LAYERS = 4
 PACK = 2048
+SIZE, PRODUCTS = 1024, 40
+"""Of the matrix products whose rate is the machine's."""
 
 
 def main() -> None:
@@ -126,12 +127,14 @@ def measure(path: str, name: str, number: int, rounds: int, device: torch.device
     batch = [cut(example) for example in examples]
     steps = per_step(examples, critical)
     denominator = float(sum(example.weights.sum() for example in batch))
-    variants: dict[str, Callable[[], None]] = {
+    variants: dict[str, Callable[[], object]] = {
         "exact": lambda: ours(exact, batch, denominator, ALL),
         "padded": lambda: padded(stock, examples, denominator, BATCH),
         "stock": lambda: padded(stock, examples, denominator, 1),
         "per step": lambda: padded(stock, steps, denominator, 1),
     }
+    square = torch.randn(SIZE, SIZE, device=device)
+    variants["matmul"] = lambda: products(square)
     trl = trl_step(path, examples, device)
     if trl is not None:
         variants["trl"] = trl
@@ -149,14 +152,12 @@ def measure(path: str, name: str, number: int, rounds: int, device: torch.device
         rounds,
         device,
     )
-    # The matrix products of the model run at a rate between those of a large square and of its own shapes.
-    rate = matmul_flops(device, torch.float32)
+    rate = PRODUCTS * 2 * SIZE**3 / seconds["matmul"]
     rows = rows_of(batch, 0, 1, PACK, ALL, device)
     needed = flops.shape_of(exact.model).step(
         sum((count([row]) for row in rows), flops.Counts()), head_at_labels=True, sparse_last_layer=True
     )
     share = needed / seconds["exact"] / rate * 100
-    del trl, variants["trl" if "trl" in variants else "per step"]
     ours_peak = activation_memory(variants["exact"], device)
     padded_peak = activation_memory(variants["padded"], device)
     read = sum(example.length for example in examples)
@@ -195,6 +196,12 @@ def ours(network: Network, batch: Sequence[Example], denominator: float, skips: 
     for row in rows_of(list(batch), 0, 1, PACK, skips, device):
         ((token_losses(network, row) * row.weights).sum() / denominator).backward()
     network.model.zero_grad()
+
+
+def products(square: torch.Tensor) -> None:
+    """Matrix products to compare with."""
+    for _ in range(PRODUCTS):
+        square @ square
 
 
 def padded(model: PreTrainedModel, batch: Sequence[Example], denominator: float, size: int) -> None:
@@ -250,7 +257,7 @@ def trl_step(path: str, examples: Sequence[Example], device: torch.device) -> Ca
     return step
 
 
-def interleaved(variants: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, float]:
+def interleaved(variants: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, float]:
     """Median seconds of each variant: A B C, A B C, ..."""
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds):
@@ -260,7 +267,7 @@ def interleaved(variants: dict[str, Callable[[], None]], rounds: int, device: to
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def timed(run: Callable[[], None], device: torch.device) -> float:
+def timed(run: Callable[[], object], device: torch.device) -> float:
     """CPU seconds of this process, or wall seconds of a GPU."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     begun = clock()
@@ -270,7 +277,7 @@ def timed(run: Callable[[], None], device: torch.device) -> float:
     return clock() - begun
 
 
-def activation_memory(run: Callable[[], None], device: torch.device) -> float:
+def activation_memory(run: Callable[[], object], device: torch.device) -> float:
     """Peak bytes above what is held before, gradients of the weights included, which are the same for all."""
     gc.collect()
     if device.type != "cpu":
