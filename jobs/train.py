@@ -9,7 +9,7 @@ del sys.path[0]  # this folder: its select.py is not the standard library's
 
 from atlas_ray import stages
 from atlas_ray.config import parse_args_with, parser_for
-from atlas_ray.job import guarded, run_stage
+from atlas_ray.job import guarded, run_job_with
 
 
 def train(run: stages.Run) -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 
         print(dry_run(config, chosen.gpu, chosen.mean_tokens))
     else:
-        run_stage(config, train)
+        run_job_with(parser, lambda run, _: train(run))
 
 
 guarded(main)
