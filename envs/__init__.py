@@ -9,6 +9,7 @@ for _name, _class in {
     "academia": "AcademiaEnv",
     "alfworld": "ALFWorldEnv",
     "babyai": "BabyAIEnv",
+    "jericho": "JerichoEnv",
     "maze": "MazeEnv",
     "movie": "MovieEnv",
     "pddl": "PDDLEnv",

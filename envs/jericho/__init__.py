@@ -1,0 +1,1 @@
+"""Jericho: parser games on a Z-machine, scored by sub-goals."""
