@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from atlas_ray.environments.contract import EnvironmentCard
 
 _SPECIAL = re.compile(r"[\\`*|#]|\[(?=[^][]*\]\()|<(?=\S)|(?<!\w)_|_(?!\w)")
+_WIDEST = 7
+"""Columns that a terminal of 110 characters has room for."""
 NONE = "–"
 """What a cell shows where a model was not evaluated."""
 
@@ -82,11 +84,14 @@ def escape(text: str) -> str:
 
 
 def terminal(results: Sequence[Mapping[str, Any]], cards: Mapping[str, EnvironmentCard]) -> RichTable:
-    """The table for a terminal: `rich.print(terminal(...))`."""
+    """The table for a terminal: `rich.print(terminal(...))`; many environments go down, and models across."""
     table = layout(results, cards)
+    lines = [table.header, *table.rows]
+    if len(table.header) > _WIDEST:
+        lines = list(zip(*lines, strict=True))
     shown = RichTable(caption="percent, 95 % interval in brackets")
-    for i, title in enumerate(table.header):
+    for i, title in enumerate(lines[0]):
         shown.add_column(Text(title), justify="right" if i else "left")
-    for row in table.rows:
+    for row in lines[1:]:
         shown.add_row(*(Text(text) for text in row))
     return shown

@@ -95,3 +95,14 @@ def test_terminal_shows_the_same_cells_and_takes_no_markup() -> None:
         console.print(terminal([row("[red]x", 50.0, textcraft=entry(50.0))], CARDS))
     assert "50.0 [30.0, 67.2]" in capture.get()
     assert "[red]x" in capture.get()
+
+
+def test_a_terminal_has_room_for_fourteen_environments() -> None:
+    names = [f"environment_{n}" for n in range(14)]
+    cards = {name: card(name, True) for name in names}
+    console = Console(width=110)
+    with console.capture() as capture:
+        results = [row(model, 50.0, **{name: entry(50.0) for name in names}) for model in ("base", "random", "llm")]
+        console.print(terminal(results, cards))
+    assert capture.get().count("50.0 [30.0, 67.2]") == 3 * 14
+    assert all(name in capture.get() for name in names)
