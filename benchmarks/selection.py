@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
+
 from atlas_ray.store import Store
 from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Message, Trajectory, trajectories_to_table
 from benchmarks.result import Result, publish
@@ -108,7 +110,7 @@ def _kill(folder: Path) -> list[Result]:
 def _memory(folder: Path) -> list[Result]:
     peaks = {}
     for count in (1_000, 100_000):
-        _store(folder / str(count), count)
+        _store(folder / str(count), count, alike=True)
         peaks[count] = _facts(_start(folder / str(count), "random", {"model": ON_BOARD}))["peak_mib"]
     detail = ", ".join(f"{peak:.0f} MiB at {count}" for count, peak in peaks.items())
     return [
@@ -219,11 +221,21 @@ def _stats(url: str) -> dict[str, float]:
         return dict(json.load(response))
 
 
-def _store(folder: Path, count: int) -> None:
-    """Trajectories of about 11 steps, written as they are made."""
+def _store(folder: Path, count: int, *, alike: bool = False) -> None:
+    """Trajectories of about 11 steps, written as they are made; `alike` repeats 64 under ids of their own."""
+    first = trajectories_to_table([_trajectory(n, 8 + n % 7) for n in range(64)])
     with Store(str(folder)).table_writer(TRAJECTORY_SCHEMA, "trajectories", "part-0.parquet") as write:
         for start in range(0, count, 64):
-            write(trajectories_to_table([_trajectory(n, 8 + n % 7) for n in range(start, min(count, start + 64))]))
+            numbers = range(start, min(count, start + 64))
+            if alike:
+                ids = pa.array([_identity(n) for n in numbers])
+                write(first.slice(0, len(numbers)).set_column(0, "trajectory_id", ids))
+            else:
+                write(trajectories_to_table([_trajectory(n, 8 + n % 7) for n in numbers]))
+
+
+def _identity(number: int) -> str:
+    return f"t{number:07d}"
 
 
 def _trajectory(number: int, n_steps: int) -> Trajectory:
@@ -235,7 +247,7 @@ def _trajectory(number: int, n_steps: int) -> Trajectory:
         messages.append(Message(role="assistant", content=f"Thought: {thought}\nAction: get {step} logs", step=step))
         messages.append(Message(role="user", content=f"Got {step} logs. Inventory: {step} logs, {number} planks."))
     return Trajectory(
-        trajectory_id=f"t{number:07d}", env="textcraft", item_id=f"textcraft_{number}", source="benchmark",
+        trajectory_id=_identity(number), env="textcraft", item_id=f"textcraft_{number}", source="benchmark",
         messages=tuple(messages), n_steps=n_steps,
     )  # fmt: skip
 
