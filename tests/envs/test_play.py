@@ -6,13 +6,14 @@ import io
 
 import pytest
 
+from atlas_ray.environments import names
 from envs.__main__ import main
 
 
 def test_the_list_names_every_environment(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out
-    for name in ("babyai", "maze", "textcraft", "wordle"):
+    for name in names():
         assert name in shown
 
 

@@ -16,8 +16,7 @@ import pytest
 from atlas_ray.errors import ConfigError, EnvironmentError
 from envs.textcraft.env import TextCraftEnv
 from envs.textcraft.tasks import OUT_OF_REACH, goals, recipe_book
-
-SAMPLE = Path("/work/shared/data/agenttraj/textcraft_sample.json")
+from tests.reference import reference
 
 
 def _task_of(goal: str) -> dict[str, Any]:
@@ -120,15 +119,15 @@ def _mutate(rng: random.Random, action: str) -> str:
     return action
 
 
-@pytest.mark.skipif(not SAMPLE.exists(), reason=f"the reference data {SAMPLE} is not here")
-def test_fetching_agrees_with_recorded_runs() -> None:
+@reference("agenttraj/textcraft_sample.json")
+def test_fetching_agrees_with_recorded_runs(path: str) -> None:
     """What `get` finds does not depend on the inventory, so recorded runs can be compared turn by turn.
 
     All but iron: upstream cuts the circle of ingot and nugget where its directory listing happens to meet it first.
     """
     env = TextCraftEnv(max_rounds=10_000)
     compared = 0
-    for row in json.loads(SAMPLE.read_text()):
+    for row in json.loads(Path(path).read_text()):
         turns = [turn["value"] for turn in row["conversations"]]
         env.reset()
         for reply, answer in zip(turns[3::2], turns[4::2]):

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from atlas_ray.errors import ConfigError
 from envs.wordle.env import WordleEnv
 from envs.wordle.tasks import WORDS, feedback, hidden_words, load_words
-
-REFERENCE = Path("/work/shared/data/wordle/tweet_words.txt")
+from tests.reference import reference
 
 
 @pytest.mark.parametrize(
@@ -109,9 +108,9 @@ def test_own_vocabulary(tmp_path: Path) -> None:
         WordleEnv(vocabulary=tmp_path / "none.txt")
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason=f"the reference data {REFERENCE} is not here")
-def test_agentgyms_vocabulary_is_played_to_the_end() -> None:
-    env = WordleEnv(vocabulary=REFERENCE, max_rounds=6)
+@reference("wordle/tweet_words.txt")
+def test_agentgyms_vocabulary_is_played_to_the_end(path: str) -> None:
+    env = WordleEnv(vocabulary=path, max_rounds=6)
     assert env.card.n_train + env.card.n_test == 40
     for task in range(env.card.n_train):
         observation, _ = env.reset(options={"task": task})
