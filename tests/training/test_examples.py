@@ -36,6 +36,8 @@ def test_missing_and_double_selections_are_named() -> None:
     trajectories = [trajectory(number, 3) for number in range(3)]
     with pytest.raises(DataError, match=r"2 of 3 trajectories have no row \(t000, t002\)"):
         choose(trajectories, [selection("t001", (0,))])
+    with pytest.raises(DataError, match=r"1 rows are of no trajectory to tune on \(t009\)"):
+        choose(trajectories[1:2], [selection("t001", (0,)), selection("t009", (0,))])
     with pytest.raises(DataError, match="t001 has two rows"):
         choose(trajectories[1:2], [selection("t001", (0,)), selection("t001", (1,))])
     with pytest.raises(DataError, match="t000"):
