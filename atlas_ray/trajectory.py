@@ -135,6 +135,8 @@ class Episode(Row):
     completion_tokens: int = 0
     environment_steps: int = 0
     """Steps that environments made for it, those of replays included."""
+    faults: int = 0
+    """Times that a live service behind the environment failed; to the agent each was an observation."""
     seconds: float = 0.0
 
 

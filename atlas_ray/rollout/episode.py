@@ -99,6 +99,7 @@ class Record:
         self.messages: list[Message] = []
         self.score, self.success, self.rounds = 0.0, False, 0
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = self.environment_steps = 0
+        self.faults = 0
         self.began = time.monotonic()
         self.calling_since: float | None = None
         """When the environment was called that has not answered yet."""
@@ -117,7 +118,7 @@ class Record:
             key=spec.key, model=spec.model, env=spec.env, task=spec.task, split=spec.split, seed=spec.seed,
             messages=tuple(self.messages), score=self.score, success=self.success, rounds=self.rounds, stop=stop,
             error=error, prompt_tokens=self.prompt_tokens, cached_tokens=self.cached_tokens,
-            completion_tokens=self.completion_tokens, environment_steps=self.environment_steps,
+            completion_tokens=self.completion_tokens, environment_steps=self.environment_steps, faults=self.faults,
             seconds=round(time.monotonic() - self.began, 3),
         )  # fmt: skip
 
@@ -194,6 +195,7 @@ def _play(env: TextEnv, policy_for: PolicyFor, spec: EpisodeSpec, record: Record
             record.environment_steps += 1
             observation, _, ended, truncated, info = record.call(env.step, reply.action)
             record.score, record.success = float(info["score"]), bool(info["success"])
+            record.faults = int(info.get("faults", 0))
         unheard = [Message(role="user", content=observation)]
         record.messages += unheard
         if ended:

@@ -1,7 +1,7 @@
 """The application's front: OpenAI's endpoints, agent sessions and the page, as one Ray Serve ingress.
 
 Chat and completions are Ray Serve's own ingress behind a schema that is documented here. A session's episode lives in
-an environment server, the same actor that evaluation plays in; this class fetches the conversation, lets the model
+an environment server (`rollout.server.SessionServer`); this class fetches the conversation, lets the model
 answer, and hands the answer back. When such a server dies its sessions end with a 410, and the service goes on.
 """
 

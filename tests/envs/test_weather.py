@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -12,6 +13,8 @@ import pytest
 
 from atlas_ray.environments import make
 from atlas_ray.errors import ConfigError, DataError, EnvironmentError
+from atlas_ray.rollout.episode import EpisodeSpec, play
+from atlas_ray.rollout.policy import Turn
 from envs.tools import live
 from envs.tools.grammar import format_call
 from envs.weather import climate
@@ -241,3 +244,17 @@ def test_live_errors_are_observations_and_counted(
         assert after.inner[:2] == before.inner[:2]
         _, reward, terminated, _, info = env.step("check_valid_actions with Action Input: {}")
         assert (reward, terminated, info["faults"]) == (0, False, 1)
+
+
+def test_faults_of_a_live_service_stand_in_the_episode(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asks:
+        def reply(self, turns: Any, timeout_s: float) -> Turn:
+            action = {"latitude": 59.9, "longitude": 10.7, "current_date": "2023-01-02"}
+            return Turn(f"Action: get_current_temp with Action Input: {json.dumps(action)}")
+
+    monkeypatch.setattr(live.time, "sleep", lambda seconds: None)
+    with _live(tmp_path, lambda *_: Reply("", 500)) as env:
+        spec = EpisodeSpec(model="m", model_key="k", env="weather", task=0, split="test", seed=0)
+        episode = play(env, lambda *_: Asks(), spec)
+    assert (episode.error, episode.success) == (None, False)
+    assert episode.faults == episode.rounds == env.card.max_rounds

@@ -98,7 +98,9 @@ def test_the_agent_acts_and_runs_to_the_end_in_events(served):
 
 def test_a_killed_environment_server_ends_its_sessions_and_not_the_service(served):
     view = served.open()
-    servers = [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::Env")]
+    lines = {p.pid: (p.info["cmdline"] or [""])[0] for p in psutil.process_iter(["cmdline"])}
+    servers = [pid for pid, line in lines.items() if line.startswith("ray::SessionServer")]
+    assert servers
     for pid in servers:
         os.kill(pid, signal.SIGKILL)
     lost = served.call(view["id"], "POST", "/step", json={"action": "inventory"})
