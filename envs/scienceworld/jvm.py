@@ -140,3 +140,5 @@ def _end(process: subprocess.Popen[bytes], gateway: Any, owner: int) -> None:
         if process.stdin is not None:
             process.stdin.close()
         gateway.close()
+        # Else py4j would call the dead process for each Java object that is collected later, and log its failure.
+        gateway._gateway_client.is_connected = False
