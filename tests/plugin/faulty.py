@@ -30,6 +30,7 @@ class FaultyEnv(TextEnv):
         )  # fmt: skip
         super().__init__(card, max_rounds=max_rounds)
         self.folder, self.leak_mib, self.step_s = Path(folder), leak_mib, step_s
+        self.has_folder = self.folder.is_dir()
         self.goal, self.total, self.held = goal, 0, []
 
     def _start(self, task: int, split: str, seed: int | None) -> str:
@@ -37,11 +38,13 @@ class FaultyEnv(TextEnv):
         return f"Task {task}. The sum is {self.total}."
 
     def _act(self, action: str) -> Outcome:
-        time.sleep(self.step_s)
-        self.held.append(bytes(range(256)) * 4096 * self.leak_mib)
-        if self.folder.is_dir():
+        if self.step_s:
+            time.sleep(self.step_s)
+        if self.leak_mib:
+            self.held.append(bytes(range(256)) * 4096 * self.leak_mib)
+        if self.has_folder:
             (self.folder / f"trace-{self._task}-{self.rounds}-{os.getpid()}").touch()
-        if self.rounds == 1:
+        if self.has_folder and self.rounds == 1:
             if (self.folder / f"die-{self._task}").exists():
                 os._exit(3)
             while (self.folder / f"hang-{self._task}").exists():
