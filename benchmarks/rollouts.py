@@ -232,7 +232,8 @@ def _value(result: Any) -> list[Any]:
     replayed = list(run_episodes(once, Player(directory, (cold,), engine.max_model_len), config))
     theirs_s = (time.perf_counter() - start) * 5
     ray.kill(cold)
-    assert not [episode.error for episode in [*episodes, *replayed] if episode.error]
+    errors = [episode.error for episode in [*episodes, *replayed] if episode.error]
+    assert not errors, errors[0]
     own = sum(episode.environment_steps for episode in episodes)
     computed = sum(episode.prompt_tokens - episode.cached_tokens for episode in episodes)
     everything = sum(episode.prompt_tokens for episode in episodes)

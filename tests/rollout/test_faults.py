@@ -62,7 +62,7 @@ def test_a_killed_server_loses_and_doubles_nothing(ray_cluster):
         os.kill(killed[0], signal.SIGKILL)
 
     assert played(work, disturb=kill) == undisturbed
-    assert len(killed) == 2
+    assert killed
 
 
 def test_a_frozen_server_is_given_up(ray_cluster, monkeypatch):
