@@ -35,6 +35,9 @@ _META = frozenset(
     ("save", "restore", "restart", "quit", "q", "undo", "script", "unscript", "record", "replay", "verify", "notify")
 )
 
+_PROSE = re.compile(r"[A-Za-z0-9 ,.;:'\"?!-]+")
+"""Frotz takes a backslash, and some stories `#` and `$`, as the beginning of a command about the program."""
+
 
 class JerichoEnv(TextEnv):
     """`info["score"]` is the share of sub-goals reached, or of the story's points; success is that it is 1.
@@ -120,12 +123,12 @@ class JerichoEnv(TextEnv):
 
     def _act(self, action: str) -> Outcome:
         command = " ".join(action.split())
-        words = re.findall(r"[a-z0-9#]+", command.casefold())
-        if not words or len(command) > MAX_COMMAND_CHARS or not (command.isascii() and command.isprintable()):
+        words = re.findall(r"[a-z0-9]+", command.casefold())
+        if not words or len(command) > MAX_COMMAND_CHARS or not _PROSE.fullmatch(command):
             return Outcome(self._explain_format(), self._score)
         if command.casefold() == CHECK:
             return Outcome(f"You can take the following actions: {', '.join(self.valid_actions())}", self._score)
-        if not _META.isdisjoint(words) or command.startswith(("#", "$")):
+        if not _META.isdisjoint(words):
             return Outcome(f"The command {command[:40]!r} is not valid here: stories go on and on.", self._score)
         reply: Reply = self._ask("step", command)
         walkthrough = self._task_now.walkthrough

@@ -9,6 +9,7 @@ calls are made; the package's `step` lists every valid action each time, which c
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -76,6 +77,7 @@ class ScienceWorldEngine:
         from py4j.protocol import Py4JError
         from scienceworld.constants import JAR_PATH
 
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)  # a dead engine is reported by us, in one line
         self._error: type[Exception] = Py4JError
         java = find_java()
         folder = cache_dir() / "scienceworld"  # the engine writes a table of its object types where it is started

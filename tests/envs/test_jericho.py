@@ -74,7 +74,7 @@ def test_valid_actions_change_nothing_and_are_listed_on_demand(env: JerichoEnv) 
         assert "can't" not in env.step(action)[0]
 
 
-@pytest.mark.parametrize("action", ["save", "look. quit", "restart", "#record", "RESTORE", "()", "a" * 191])
+@pytest.mark.parametrize("action", ["save", "look. quit", "restart", "#record", "RESTORE", "\\\\help", "()", "a" * 191])
 def test_commands_about_the_program_are_answered_by_us(env: JerichoEnv, action: str) -> None:
     env.reset(options={"task": 0})
     before = env.snapshot().inner
