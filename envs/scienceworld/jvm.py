@@ -95,7 +95,7 @@ class ScienceWorldEngine:
         except (Py4JError, OSError, ValueError) as error:
             raise EngineFailure(f"Java did not start ({type(error).__name__})") from error
         self.process: subprocess.Popen[bytes] = process
-        parameters = GatewayParameters(port=port, auth_token=token, auto_field=True, read_timeout=_TIMEOUT_S)
+        parameters = GatewayParameters(port=port, auth_token=token, read_timeout=_TIMEOUT_S)
         gateway = JavaGateway(gateway_parameters=parameters, java_process=process)
         self.close = weakref.finalize(self, _end, process, gateway, os.getpid())
         self._server = gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface()
@@ -109,24 +109,25 @@ class ScienceWorldEngine:
     def gold_path(self, task: str, variation: int) -> list[str]:
         """The engine's own solution; the game that was running is lost."""
         self._call("load", task, variation, "", True, seed=0)
-        return [str(action) for action in self._call("getGoldActionSequence", seed=0)]
+        return [str(action) for action in self._call("getGoldActionSequence")]
 
     def describe(self) -> str:
         """The task in words."""
-        return str(self._call("getTaskDescription", seed=0))
+        return str(self._call("getTaskDescription"))
 
     def step(self, action: str, seed: int) -> Answer:
         """Apply one action."""
         text = str(self._call("step", action, seed=seed))
-        return Answer(text, float(self._call("getScore", seed=seed)), bool(self._call("getCompleted", seed=seed)))
+        return Answer(text, float(self._call("getScore")), bool(self._call("getCompleted")))
 
     def objects(self) -> list[str]:
         """Names of the objects that the agent can refer to now."""
         return [str(name) for name in self._call("getPossibleObjects", seed=0)]
 
-    def _call(self, method: str, *arguments: Any, seed: int) -> Any:
+    def _call(self, method: str, *arguments: Any, seed: int | None = None) -> Any:
         try:
-            self._random.setSeed(seed)
+            if seed is not None:
+                self._random.setSeed(seed)
             return getattr(self._server, method)(*arguments)
         except (self._error, OSError) as error:
             code = self.process.poll()
