@@ -71,7 +71,8 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
 
 
 _OWN_LINE = re.compile(
-    r"^\d{4}-\d\d-\d\d [\d:,]+\s+(INFO|SUCC)\s+(cli|sdk|job_manager)\.py:"
+    r"^\d{4}-\d\d-\d\d [\d:,]+\s+(INFO|SUCC)\s+(cli|sdk|job_manager|streaming_executor)\.py:"
+    r"|^.* -- Progress bars disabled"  # of Ray Data: our own lines are enough
     r"|^Running entrypoint for job "
     r"|^\[.* core_worker\.cc:\d+: Actor with class name: 'MapWorker"  # Ray on Ray Data's own actors
 )
