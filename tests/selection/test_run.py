@@ -180,7 +180,7 @@ def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(tmp_path: Path, 
         free = tight | {"budget_usd": None, "concurrency": 130, "prices": {}}
         select(configured(tiny_model, server.url, **free), many, "llm", list(reversed(twins)))
         assert server.calls == 24
-        assert server.most_under_way > 4
+        assert server.most_under_way > 1
         assert parquet(one) == parquet(many)
         before, calls = parquet(one), server.calls
         select(configured(tiny_model, server.url, concurrency=7, max_tokens=16), one, "llm", twins)
