@@ -11,9 +11,9 @@ from typing import NoReturn
 import ray
 
 from atlas_ray.cluster import check_address, connect
-from atlas_ray.config import parse_args_with, parser_for
 from atlas_ray.errors import AtlasError
-from atlas_ray.stages import Run, open_run
+from atlas_ray.options import parse_args_with, parser_for
+from atlas_ray.run import Run, open_run
 
 
 def run_job(description: str, body: Callable[[Run], None]) -> None:
@@ -26,7 +26,7 @@ def run_job_with(
     body: Callable[[Run, Namespace], None],
     needs_ray: Callable[[Namespace], bool] = lambda _: True,
 ) -> None:
-    """As `run_job`, for a parser (from `config.parser_for`) with options of its own, which `body` gets too."""
+    """As `run_job`, for a parser (from `options.parser_for`) with options of its own, which `body` gets too."""
 
     def work() -> None:
         config, options = parse_args_with(parser)

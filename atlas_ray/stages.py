@@ -10,46 +10,26 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from atlas_ray import models
 from atlas_ray.config import Method, PipelineConfig
-from atlas_ray.errors import ConfigError, StoreError
+from atlas_ray.errors import ConfigError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
 from atlas_ray.formats import files
 from atlas_ray.progress import say
 from atlas_ray.rollout.player import REFERENCE_POLICIES, Agent
+from atlas_ray.run import Run
 from atlas_ray.selection.export import Format
 from atlas_ray.selection.export import export as export_selection
-from atlas_ray.store import Store, content_hash
+from atlas_ray.store import content_hash
 from atlas_ray.trajectory import Trajectory
 
 METHODS: tuple[Method, ...] = get_args(Method)
 RANDOM_STEPS = "random_steps"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A configured run and its directory."""
-
-    config: PipelineConfig
-    store: Store
-
-
-def open_run(config: PipelineConfig) -> Run:
-    """Claim the run directory for this config.
-
-    Raises:
-        StoreError: it belongs to another experiment, or cannot be written.
-    """
-    store = Store(config.run_dir)
-    store.claim(config.model_dump(mode="json"))
-    return Run(config, store)
 
 
 def wanted_selections(config: PipelineConfig) -> list[Method]:
@@ -79,7 +59,7 @@ def collect(run: Run) -> list[Trajectory]:
         run.store.write_trajectories(trajectories)
         return facts
 
-    _once(run, "collect", "trajectories", _collect_key(run), work)
+    run.once("collect", "trajectories", _collect_key(run), work)
     return run.store.read_trajectories()
 
 
@@ -136,7 +116,7 @@ def select(run: Run, methods: Iterable[Method]) -> None:
 
             return select_steps(config, run.store, method, ids, scorer_model=scorer)
 
-        _once(run, "select", method, _select_key(run, method), work)
+        run.once("select", method, _select_key(run, method), work)
 
 
 def estimate_selector(run: Run) -> str:
@@ -206,7 +186,7 @@ def selection_order(config: PipelineConfig, methods: Iterable[Method]) -> list[M
 
 def _select_key(run: Run, method: Method) -> str:
     config = run.config
-    parts: list[Any] = ["select", method, config.seed, config.select.ratio, _required(run, "collect", "trajectories")]
+    parts: list[Any] = ["select", method, config.seed, config.select.ratio, run.required("collect", "trajectories")]
     if config.train.warmup is not None:
         parts.append(config.train.warmup.fraction)
     if method == "llm":
@@ -274,13 +254,13 @@ def warm_up(run: Run) -> None:
         )  # fmt: skip
         return {"trajectories": len(warm)}
 
-    _once(run, "train", "warmup", _warmup_key(run), work)
+    run.once("train", "warmup", _warmup_key(run), work)
 
 
 def _warmup_key(run: Run) -> str:
     config = run.config
     recipe = config.train.for_warmup().recipe()
-    return content_hash(["warmup", config.seed, recipe, _required(run, "collect", "trajectories"), _base_key(config)])
+    return content_hash(["warmup", config.seed, recipe, run.required("collect", "trajectories"), _base_key(config)])
 
 
 def train(run: Run, selections: Iterable[Method]) -> None:
@@ -303,12 +283,12 @@ def train(run: Run, selections: Iterable[Method]) -> None:
                 "selection_errors": len(tuning) - len(chosen.trajectories),
             }
 
-        _once(run, "train", selection, _train_key(run, selection), work)
+        run.once("train", selection, _train_key(run, selection), work)
 
 
 def _train_key(run: Run, selection: Method) -> str:
     return content_hash(
-        ["train", run.config.seed, run.config.train.recipe(), _required(run, "select", selection), _start_model(run)[1]]
+        ["train", run.config.seed, run.config.train.recipe(), run.required("select", selection), _start_model(run)[1]]
     )
 
 
@@ -316,7 +296,7 @@ def _start_model(run: Run) -> tuple[str, str]:
     """Directory and key of the model that tuning starts from, which scores perplexity too."""
     if run.config.train.warmup is None:
         return models.resolve(run.config.model), _base_key(run.config)
-    return run.store.path("checkpoints", "warmup"), _required(run, "train", "warmup")
+    return run.store.path("checkpoints", "warmup"), run.required("train", "warmup")
 
 
 def _base_key(config: PipelineConfig) -> str:
@@ -341,7 +321,7 @@ def evaluate_models(run: Run) -> list[dict[str, Any]]:
         def work(agent: Agent = agent) -> dict[str, Any]:
             return _outcome(evaluate(config, run.store, agent))
 
-        _once(run, "evaluate", agent.name, key, work)
+        run.once("evaluate", agent.name, key, work)
         tables.append(run.store.read_json("evaluation", agent.name, "results.json"))
     return tables
 
@@ -370,7 +350,7 @@ def _agent(run: Run, name: str) -> Agent:
         raise ConfigError("the model 'warmup' needs the section train.warmup; add it or drop the model")
     checkpoint = _selection_of(name) or ("warmup" if name == "warmup" else None)
     if checkpoint is not None:
-        return Agent(name, _required(run, "train", checkpoint), run.store.path("checkpoints", checkpoint))
+        return Agent(name, run.required("train", checkpoint), run.store.path("checkpoints", checkpoint))
     directory = models.resolve(name)
     key = _base_key(run.config.model_copy(update={"model": name}))
     return Agent(Path(name.rstrip("/")).name, key, directory)
@@ -397,7 +377,7 @@ def verify(run: Run) -> dict[str, Any]:
     config = run.config
     agent, selection = _agent(run, config.verify.model), config.verify.selection
     parts = [config.seed, config.verify.trajectories, _playing(config), config.evaluate.temperature]
-    key = content_hash(["verify", *parts, config.environments, agent.key, _required(run, "select", selection)])
+    key = content_hash(["verify", *parts, config.environments, agent.key, run.required("select", selection)])
 
     def work() -> dict[str, Any]:
         from atlas_ray.evaluation.verify import verify as verify_steps
@@ -407,7 +387,7 @@ def verify(run: Run) -> dict[str, Any]:
         result = verify_steps(config, run.store, agent, tuning, run.store.read_selections(selection), known)
         return {"errors": sum(entry["errors"] for entry in result["environments"].values())}
 
-    _once(run, "verification", f"{agent.name} {selection}", key, work)
+    run.once("verification", f"{agent.name} {selection}", key, work)
     result: dict[str, Any] = run.store.read_json("verification", agent.name, f"{selection}.json")
     return result
 
@@ -461,29 +441,3 @@ def served_models(run: Run) -> dict[str, str]:
         agent = _agent(run, name)
         models_served = {agent.name: str(agent.directory)}
     return models_served | ({"base": models.resolve(config.model)} if config.serve.base else {})
-
-
-# --- shared ----------------------------------------------------------------------------------------------------------
-def _once(run: Run, stage: str, unit: str, key: str, work: Callable[[], dict[str, Any]]) -> None:
-    if run.store.is_current(stage, unit, key):
-        say(f"{stage} {unit}: current, skipped")
-        return
-    say(f"{stage} {unit}: running")
-    start = time.monotonic()
-    facts = work()
-    seconds = round(time.monotonic() - start, 1)
-    if facts.get("errors"):
-        key = f"{key} incomplete"
-        say(f"{stage} {unit}: {facts['errors']} failed; the same command tries them again")
-    run.store.finish(stage, unit, key, seconds=seconds, **facts)
-    say(f"{stage} {unit}: done in {seconds:.0f} s")
-
-
-def _required(run: Run, stage: str, unit: str) -> str:
-    key = run.store.key_of(stage, unit)
-    if key is None or key.endswith("incomplete"):
-        job = "train" if unit == "warmup" else stage
-        raise StoreError(
-            f"{run.store.url}: {stage} {unit!r} has not been run; run jobs/{job}.py or jobs/pipeline.py first"
-        )
-    return key

@@ -6,9 +6,10 @@ del sys.path[0]  # this folder: its select.py is not the standard library's
 
 from atlas_ray import stages
 from atlas_ray.job import run_job
+from atlas_ray.run import Run
 
 
-def collect(run: stages.Run) -> None:
+def collect(run: Run) -> None:
     trajectories = stages.collect(run)
     print(f"{len(trajectories)} trajectories in {run.store.path('trajectories')}")
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from atlas_ray import stages
 from atlas_ray.evaluation.table import markdown, terminal
 from atlas_ray.job import run_job
+from atlas_ray.run import Run
 
 
-def evaluate(run: stages.Run) -> None:
+def evaluate(run: Run) -> None:
     results, cards = stages.evaluate_models(run), stages.result_cards(run)
     compared = stages.comparisons(run)
     text = markdown(results, cards) + "".join(f"\n- {line}" for line in compared) + "\n"

@@ -9,9 +9,10 @@ from rich.console import Console
 from atlas_ray import stages
 from atlas_ray.evaluation.table import terminal
 from atlas_ray.job import run_job
+from atlas_ray.run import Run
 
 
-def pipeline(run: stages.Run) -> None:
+def pipeline(run: Run) -> None:
     selections = stages.wanted_selections(run.config)
     stages.collect(run)
     stages.warm_up(run)

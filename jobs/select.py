@@ -7,11 +7,12 @@ from argparse import Namespace
 del sys.path[0]  # this folder: its select.py is not the standard library's
 
 from atlas_ray import stages
-from atlas_ray.config import parser_for
 from atlas_ray.job import run_job_with
+from atlas_ray.options import parser_for
+from atlas_ray.run import Run
 
 
-def select(run: stages.Run, options: Namespace) -> None:
+def select(run: Run, options: Namespace) -> None:
     if options.dry_run:
         print(stages.estimate_selector(run))
     elif options.action == "compare":

@@ -7,9 +7,10 @@ del sys.path[0]  # this folder: its select.py is not the standard library's
 
 from atlas_ray import stages
 from atlas_ray.job import run_job
+from atlas_ray.run import Run
 
 
-def serve(run: stages.Run) -> None:
+def serve(run: Run) -> None:
     with stages.serve(run) as url:
         print(f"serving at {url}  (page: {url}/, API: {url}/openapi.json)", flush=True)
         signal.pause()

@@ -8,11 +8,12 @@ import sys
 del sys.path[0]  # this folder: its select.py is not the standard library's
 
 from atlas_ray import stages
-from atlas_ray.config import parse_args_with, parser_for
 from atlas_ray.job import guarded, run_job_with
+from atlas_ray.options import parse_args_with, parser_for
+from atlas_ray.run import Run
 
 
-def train(run: stages.Run) -> None:
+def train(run: Run) -> None:
     stages.warm_up(run)
     stages.train(run, run.config.train.selections)
     print(f"checkpoints in {run.store.path('checkpoints')}")

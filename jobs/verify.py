@@ -6,9 +6,10 @@ del sys.path[0]  # this folder: its select.py is not the standard library's
 
 from atlas_ray import stages
 from atlas_ray.job import run_job
+from atlas_ray.run import Run
 
 
-def verify(run: stages.Run) -> None:
+def verify(run: Run) -> None:
     from atlas_ray.evaluation.verify import markdown
 
     print(markdown(stages.verify(run)), end="")

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from atlas_ray.config import PipelineConfig, load, parse_args
+from atlas_ray.config import PipelineConfig, load
 from atlas_ray.errors import ConfigError
+from atlas_ray.options import parse_args
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
