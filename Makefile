@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 CONFIG ?= configs/quickstart.yaml
 ARGS ?=
+# pip does not compile (it would take minutes): the first import of a module does, once for all of Ray's workers,
+# unless the machine's environment forbids it, which would double the start of every one of them.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install engines browser pipeline serve test lint bench clean
 

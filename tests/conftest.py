@@ -13,6 +13,8 @@ import ray
 
 from tests.tokenizers import tokenizer
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts many workers: each would compile all that it imports
+
 ROOT = Path(__file__).parents[1]
 PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'plugin'}"
 """Of workers: the project, and a package with environments of its own."""
