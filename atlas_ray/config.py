@@ -49,7 +49,7 @@ class RolloutConfig(Section):
     servers: int = Field(1, gt=0)
     """Environment servers (Ray actors), over the whole cluster."""
     slots: int = Field(32, gt=0)
-    """Episodes under way in one server."""
+    """Episodes under way in one server; of an environment with a process of its own, as many as its memory holds."""
     cpus: float = Field(1.0, ge=0)
     """CPUs that Ray reserves for a server."""
     memory_gib: float = Field(2.0, gt=0)

@@ -41,7 +41,7 @@ class EnvironmentCard(BaseModel):
         n_test: Test tasks, numbered from 0; none of them is a training task.
         source: Where the rules and the tasks come from.
         snapshot: "native" copies the state, "replay" plays the actions again.
-        isolated: Whether it needs an operating-system process of its own.
+        process_mib: Memory (MiB) of the operating-system process of its own that each instance has; 0 without one.
         action_rule: How a reply's action is found: "one" = exactly one "Action:" line, "first" = after the first
             "Action:" or the whole reply, "last" = after the last "Action:".
     """
@@ -58,8 +58,13 @@ class EnvironmentCard(BaseModel):
     n_test: int = Field(ge=0)
     source: str
     snapshot: Literal["native", "replay"] = "native"
-    isolated: bool = False
+    process_mib: int = Field(0, ge=0)
     action_rule: Literal["one", "first", "last"]
+
+    @property
+    def isolated(self) -> bool:
+        """Whether each instance has an operating-system process of its own; it starts with the first reset."""
+        return self.process_mib > 0
 
     def n_tasks(self, split: Split) -> int:
         """How many tasks the split has."""

@@ -40,7 +40,8 @@ class RemoteEnv(TextEnv):
     ) -> None:  # fmt: skip
         self._dialect = dialect(card.name)
         name = PREFIX + card.name
-        super().__init__(card.model_copy(update={"name": name, "snapshot": "replay"}), max_rounds=max_rounds)
+        here = card.model_copy(update={"name": name, "snapshot": "replay", "process_mib": 0})
+        super().__init__(here, max_rounds=max_rounds)
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ConfigError(f"{name}: url is {url!r}; give the server's, as in http://127.0.0.1:36001")
         self._first_test = card.n_train if first_test is None else first_test

@@ -7,6 +7,7 @@ about an environment that never answers, is the server's business.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,6 +104,14 @@ class Record:
         self.began = time.monotonic()
         self.calling_since: float | None = None
         """When the environment was called that has not answered yet."""
+
+    def wait(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what waits for others; the episode's time begins afterwards."""
+        self.began = math.inf
+        try:
+            return method(*arguments)
+        finally:
+            self.began = time.monotonic()
 
     def call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call the environment and note since when."""

@@ -24,8 +24,8 @@ from ray.util.metrics import Counter
 from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import TextEnv
-from atlas_ray.errors import EndpointError
 from atlas_ray.rollout.episode import PolicyFor, Record, one_line
+from atlas_ray.rollout.isolated import Isolated
 from atlas_ray.rollout.player import Player, Voice, tokenizer
 from atlas_ray.rollout.sessions import Sessions
 from atlas_ray.trajectory import Episode, Stop
@@ -91,6 +91,7 @@ class EnvironmentServer:
         if player.directory is not None:
             tokenizer(player.directory)  # not in the slots: transformers' lazy imports break in several threads
         self._idle: list[_Slot] = []
+        self._isolated = Isolated(config.memory_gib)
         self._voice: Voice | None = None
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
@@ -108,13 +109,14 @@ class EnvironmentServer:
         """
         if self._voice is None:
             self._voice = Voice(self._player, asyncio.get_running_loop())
-        slot = self._idle.pop() if self._idle else _Slot()
+        slot = self._idle.pop() if self._idle else _Slot(self._isolated)
         record = Record()
         future = asyncio.wrap_future(slot.submit(work, self._voice.policy, record))
         while not (await asyncio.wait([future], timeout=_TICK_S))[0]:
             overdue = self._overdue(work, record)
             if overdue is not None:
                 self._abandoned += 1  # the slot's thread cannot be ended; it goes with the server
+                self._isolated.give_back(slot, keep=False)
                 future.add_done_callback(lambda f: f.cancelled() or f.exception())
                 return self._done(work.failed(overdue, stop="deadline", record=record))
         self._idle.append(slot)
@@ -152,9 +154,10 @@ class EnvironmentServer:
 
 
 class _Slot:
-    """A thread that does one work at a time in environments that are its alone."""
+    """A thread that does one work at a time in environments that are its alone, or that `isolated` lends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, isolated: Isolated) -> None:
+        self._isolated = isolated
         self._works: queue.SimpleQueue[tuple[Work, PolicyFor, Record, Future[Any]]] = queue.SimpleQueue()
         self._environments: dict[str, TextEnv] = {}
         threading.Thread(target=self._run, name="slot", daemon=True).start()
@@ -179,15 +182,19 @@ class _Slot:
             env = self._environments.pop(place, None) or record.call(registry.make, work.env, **work.options)
         except Exception as error:  # an environment that cannot be made is this work's result
             return work.failed(one_line(error), record=record)
+        if env.card.isolated:
+            env = record.wait(self._isolated.borrow, self, place, env)
+        is_sound = False
         try:
             result = work.run(env, policy_for, record)
-        except EndpointError:
-            env.close()
-            raise
-        if result.error is None:
-            self._environments[place] = env
-        else:
-            env.close()  # an environment that failed is not used again
+            is_sound = result.error is None
+        finally:  # an environment that failed is not used again
+            if env.card.isolated:
+                self._isolated.give_back(self, keep=is_sound)
+            elif is_sound:
+                self._environments[place] = env
+            else:
+                env.close()
         return result
 
 

@@ -71,7 +71,7 @@ class ALFWorldEnv(TextEnv):
             n_test=self._games.count("test") if self._games else N_TEST,
             source="ALFWorld (MIT) as in AgentGym; games of our own in its rooms, official ones by path",
             snapshot="native" if self._engine is None else "replay",
-            isolated=self._engine is not None,
+            process_mib=0 if self._engine is None else 128,
             action_rule="last",
         )
         super().__init__(card, max_rounds=max_rounds)
@@ -133,6 +133,12 @@ class ALFWorldEnv(TextEnv):
 
     def expert(self) -> HouseExpert:
         return HouseExpert(self)
+
+    def close(self) -> None:
+        """End the engine's process, where there is one; the next reset starts another."""
+        if self._engine is not None:
+            self._playing = None
+            self._engine.close()
 
     def _save(self) -> tuple[Split, int, Any]:
         assert self._playing is not None

@@ -64,7 +64,7 @@ class JerichoEnv(TextEnv):
             n_train=len(self._tasks) if self._tasks else N_TRAIN,
             n_test=len(self._tasks) if self._tasks else N_TEST,
             source="Jericho's Z-machine (GPL-2.0), games of TextWorld (MIT), form as in AgentBoard",
-            isolated=True,
+            process_mib=64,
             action_rule="last",
         )
         super().__init__(card, max_rounds=max_rounds)
@@ -173,6 +173,10 @@ class JerichoEnv(TextEnv):
 
     def expert(self) -> JerichoExpert:
         return JerichoExpert(self)
+
+    def close(self) -> None:
+        """End the engine's process; the next reset starts another."""
+        self._engine.close()
 
     def _save(self) -> tuple[Snapshot, frozenset[int], int, int | None]:
         return self._ask("save"), self._reached, self._followed, self._total

@@ -11,7 +11,7 @@ import zlib
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.environments.process import EngineFailure
 from envs.scienceworld.expert import ScienceWorldExpert
-from envs.scienceworld.jvm import Answer, ScienceWorldEngine
+from envs.scienceworld.jvm import MEMORY_MIB, Answer, ScienceWorldEngine
 from envs.scienceworld.tasks import Task, locate, numbering
 
 INSTRUCTION = """\
@@ -68,7 +68,7 @@ class ScienceWorldEnv(TextEnv):
             n_test=len(numbering("test")),
             source="ScienceWorld 1.2.3 (Apache-2.0), texts as in AgentGym",
             snapshot="replay",
-            isolated=True,
+            process_mib=MEMORY_MIB,
             action_rule="last",
         )
         super().__init__(card, max_rounds=max_rounds)
@@ -161,6 +161,12 @@ class ScienceWorldEnv(TextEnv):
 
     def expert(self) -> ScienceWorldExpert:
         return ScienceWorldExpert(self)
+
+    def close(self) -> None:
+        """End the Java process; the next reset starts another."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def _save(self) -> tuple[Task, int, tuple[str, ...]]:
         return self._where, self._salt, tuple(self._actions)

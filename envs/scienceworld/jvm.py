@@ -29,6 +29,7 @@ JVM_OPTIONS = (
     "-XX:hashCode=2",
 )
 """455 MB a process instead of 2.2 GB; `hashCode=2` makes every identity hash the same."""
+MEMORY_MIB = 455
 
 _TIMEOUT_S = 120.0
 
