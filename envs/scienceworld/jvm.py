@@ -17,9 +17,9 @@ import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from atlas_ray.cache import cache_dir
 from atlas_ray.environments.process import EngineFailure
 from atlas_ray.errors import EnvironmentError
-from atlas_ray.models import cache_dir
 
 JVM_OPTIONS = (
     "-Xmx384m",
