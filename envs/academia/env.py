@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import ConfigError
 from envs.academia.backend import AcademiaBackend
 from envs.academia.network import generated, read
@@ -16,7 +15,6 @@ from envs.academia.tasks import TEMPLATES, tasks
 from envs.academia.tools import EXAMPLE, HINT, TOOLBOX
 from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
-from envs.tools.tasks import N_TEST, N_TRAIN
 
 
 class AcademiaEnv(ToolEnv):
@@ -40,22 +38,16 @@ class AcademiaEnv(ToolEnv):
             )
         chosen = None if data is None else read_tasks(data, "academia")
         given = None if graph is None else read(str(graph))
-        card = EnvironmentCard(
-            name="academia",
-            held_in=False,
-            metric="success_rate",
-            max_rounds=12,
-            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
-            n_train=N_TRAIN if chosen is None else len(chosen.train),
-            n_test=N_TEST if chosen is None else len(chosen.test),
-            source="AgentGym's Academia tools (AgentBoard); generated tasks on a generated citation network",
-            action_rule="last",
-        )
         super().__init__(
-            card,
+            "academia",
+            held_in=False,
+            rounds=12,
+            source="AgentGym's Academia tools (AgentBoard); generated tasks on a generated citation network",
+            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
             toolbox=TOOLBOX,
             backend=AcademiaBackend(generated if given is None else lambda: given),
-            tasks=chosen or tasks,
-            templates=TEMPLATES if chosen is None else (),
+            templates=TEMPLATES,
+            generated=tasks,
+            given=chosen,
             max_rounds=max_rounds,
         )

@@ -6,13 +6,12 @@ The plays that the templates carry are in `expert.py`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from envs.academia import expert
 from envs.academia.network import generated
-from envs.tools.tasks import Answer, Play, Task, TaskSet, Template, generate
+from envs.tools.tasks import Answer, Task, TaskSet, generate, template
 
 _YES_NO = "Answer 'Yes' or 'No'."
 _LIST = "Answer with an array of"
@@ -238,29 +237,23 @@ def _organizations(rng: random.Random) -> Task | None:
     return Task(goal, Answer(orgs), parameters={"title": title})
 
 
-def _template(
-    draw: Callable[[random.Random], Task | None], play: Callable[[Task], Play], *, easy: bool = False
-) -> Template:
-    return Template(play.__name__, "easy" if easy else "hard", draw, play)
-
-
 TEMPLATES = (
-    _template(_fact, expert.fact, easy=True),
-    _template(_authors, expert.authors, easy=True),
-    _template(_organization, expert.organization, easy=True),
-    _template(_same_organization, expert.same_organization, easy=True),
-    _template(_more_cited, expert.more_cited, easy=True),
-    _template(_published_first, expert.published_first, easy=True),
-    _template(_same_venue, expert.same_venue, easy=True),
-    _template(_both_conference, expert.both_conference, easy=True),
-    _template(_common_authors, expert.common_authors, easy=True),
-    _template(_common_keywords, expert.common_keywords, easy=True),
-    _template(_n_collaborators, expert.n_collaborators, easy=True),
-    _template(_mutual_collaborators, expert.mutual_collaborators, easy=True),
-    _template(_cites, expert.cites, easy=True),
-    _template(_joint_citations, expert.joint_citations),
-    _template(_closest_collaborator, expert.closest_collaborator),
-    _template(_colleagues, expert.colleagues),
-    _template(_most_cited_reference, expert.most_cited_reference),
-    _template(_organizations, expert.organizations),
+    template(_fact, expert.fact, easy=True),
+    template(_authors, expert.authors, easy=True),
+    template(_organization, expert.organization, easy=True),
+    template(_same_organization, expert.same_organization, easy=True),
+    template(_more_cited, expert.more_cited, easy=True),
+    template(_published_first, expert.published_first, easy=True),
+    template(_same_venue, expert.same_venue, easy=True),
+    template(_both_conference, expert.both_conference, easy=True),
+    template(_common_authors, expert.common_authors, easy=True),
+    template(_common_keywords, expert.common_keywords, easy=True),
+    template(_n_collaborators, expert.n_collaborators, easy=True),
+    template(_mutual_collaborators, expert.mutual_collaborators, easy=True),
+    template(_cites, expert.cites, easy=True),
+    template(_joint_citations, expert.joint_citations),
+    template(_closest_collaborator, expert.closest_collaborator),
+    template(_colleagues, expert.colleagues),
+    template(_most_cited_reference, expert.most_cited_reference),
+    template(_organizations, expert.organizations),
 )

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atlas_ray.environments.contract import EnvironmentCard
 from envs.movie.backend import MovieBackend, OfflineMovie
 from envs.movie.live import LiveMovie
 from envs.movie.tasks import TEMPLATES, tasks
 from envs.movie.tools import EXAMPLE, HINT, TOOLBOX
-from envs.tools.backend import BackendKind, check_kind
-from envs.tools.env import ToolEnv, need_file_for_live
+from envs.tools.backend import BackendKind, choose, need_file_for_live
+from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
-from envs.tools.tasks import N_TEST, N_TRAIN
 
 
 class MovieEnv(ToolEnv):
@@ -37,29 +35,18 @@ class MovieEnv(ToolEnv):
         data: str | Path | None = None,
         max_rounds: int | None = None,
     ) -> None:
-        kind = check_kind("movie", backend)
-        need_file_for_live("movie", kind, data)
+        need_file_for_live("movie", backend, data)
         chosen = None if data is None else read_tasks(data, "movie")
-        card = EnvironmentCard(
-            name="movie",
-            held_in=True,
-            metric="success_rate",
-            max_rounds=12,
-            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
-            n_train=N_TRAIN if chosen is None else len(chosen.train),
-            n_test=N_TEST if chosen is None else len(chosen.test),
-            source="AgentGym's Movie tools (AgentBoard); generated tasks on a generated film universe",
-            action_rule="last",
-        )
         super().__init__(
-            card,
+            "movie",
+            held_in=True,
+            rounds=12,
+            source="AgentGym's Movie tools (AgentBoard); generated tasks on a generated film universe",
+            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
             toolbox=TOOLBOX,
-            backend=backend if isinstance(backend, MovieBackend) else _backend(kind),
-            tasks=chosen or tasks,
-            templates=TEMPLATES if chosen is None else (),
+            backend=choose("movie", backend, OfflineMovie, LiveMovie, MovieBackend),
+            templates=TEMPLATES,
+            generated=tasks,
+            given=chosen,
             max_rounds=max_rounds,
         )
-
-
-def _backend(kind: BackendKind | None) -> MovieBackend:
-    return LiveMovie() if kind == "live" else OfflineMovie()

@@ -6,13 +6,12 @@ The plays that the templates carry are in `expert.py`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from envs.movie import expert, words
 from envs.movie.universe import universe
-from envs.tools.tasks import Answer, Play, Task, TaskSet, Template, generate
+from envs.tools.tasks import Answer, Task, TaskSet, generate, template
 
 _FACTS = {
     "budget": ("budget", "What was the budget of the film '{0}'? Answer with a number of dollars."),
@@ -238,29 +237,23 @@ def _best_directed(rng: random.Random) -> Task | None:
     return Task(goal, Answer(votes[0][0]), parameters={"name": work[0]})
 
 
-def _template(
-    draw: Callable[[random.Random], Task | None], play: Callable[[Task], Play], *, easy: bool = False
-) -> Template:
-    return Template(play.__name__, "easy" if easy else "hard", draw, play)
-
-
 TEMPLATES = (
-    _template(_fact, expert.fact, easy=True),
-    _template(_director, expert.director, easy=True),
-    _template(_director_birthplace, expert.director_birthplace, easy=True),
-    _template(_profit, expert.profit, easy=True),
-    _template(_compare, expert.compare),
-    _template(_same_director, expert.same_director),
-    _template(_common_genres, expert.common_genres),
-    _template(_character, expert.character, easy=True),
-    _template(_other_role, expert.other_role),
-    _template(_actors_imdb, expert.actors_imdb, easy=True),
-    _template(_companies, expert.companies, easy=True),
-    _template(_same_country, expert.same_country),
-    _template(_translation, expert.translation, easy=True),
-    _template(_title_abroad, expert.title_abroad, easy=True),
-    _template(_keywords, expert.keywords, easy=True),
-    _template(_older_lead, expert.older_lead),
-    _template(_n_directed, expert.n_directed, easy=True),
-    _template(_best_directed, expert.best_directed),
+    template(_fact, expert.fact, easy=True),
+    template(_director, expert.director, easy=True),
+    template(_director_birthplace, expert.director_birthplace, easy=True),
+    template(_profit, expert.profit, easy=True),
+    template(_compare, expert.compare),
+    template(_same_director, expert.same_director),
+    template(_common_genres, expert.common_genres),
+    template(_character, expert.character, easy=True),
+    template(_other_role, expert.other_role),
+    template(_actors_imdb, expert.actors_imdb, easy=True),
+    template(_companies, expert.companies, easy=True),
+    template(_same_country, expert.same_country),
+    template(_translation, expert.translation, easy=True),
+    template(_title_abroad, expert.title_abroad, easy=True),
+    template(_keywords, expert.keywords, easy=True),
+    template(_older_lead, expert.older_lead),
+    template(_n_directed, expert.n_directed, easy=True),
+    template(_best_directed, expert.best_directed),
 )

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome
+from atlas_ray.environments.contract import Outcome
 from atlas_ray.errors import ConfigError, DataError, EnvironmentError
 from envs.sheet.actions import EXAMPLE, HINT, TOOLBOX
 from envs.sheet.arrangements import ARRANGEMENTS
@@ -27,7 +27,7 @@ from envs.sheet.live import GoogleSheets
 from envs.sheet.store import SheetStore
 from envs.sheet.workbook import Workbook, read_xlsx
 from envs.sheet.worksheet import Table, agreement
-from envs.tools.backend import check_kind
+from envs.tools.backend import choose
 from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
 from envs.tools.grammar import observation_text
@@ -60,26 +60,20 @@ class SheetEnv(ToolEnv):
     ) -> None:
         if workbook is not None and data is None:
             raise ConfigError("sheet: workbook=PATH is the start state of data=PATH; give both")
-        kind = check_kind("sheet", backend)
-        tasks = generated() if data is None else _read(data, workbook)
-        self._store = (GoogleSheets if kind == "live" else SheetStore)(_workbook)
-        card = EnvironmentCard(
-            name="sheet",
+        tasks = None if data is None else _read(data, workbook)
+        self._store = choose("sheet", backend, lambda: SheetStore(_workbook), lambda: GoogleSheets(_workbook))
+        super().__init__(
+            "sheet",
             held_in=False,
             metric="mean_reward",
-            max_rounds=15,
-            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
-            n_train=len(tasks.train),
-            n_test=len(tasks.test),
+            rounds=15,
             source="AgentGym agentenv-sheet (AgentBoard heritage); own workbooks and tasks",
-            action_rule="last",
-        )
-        super().__init__(
-            card,
+            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
             toolbox=TOOLBOX,
             backend=self._store,
-            tasks=tasks,
-            templates=TEMPLATES if data is None else (),
+            templates=TEMPLATES,
+            generated=generated,
+            given=tasks,
             max_rounds=max_rounds,
         )
 

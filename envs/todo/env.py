@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import ConfigError
 from envs.todo.actions import EXAMPLE, HINT, TOOLBOX
 from envs.todo.changes import CHANGES
@@ -20,7 +19,7 @@ from envs.todo.live import TodoistBackend
 from envs.todo.questions import QUESTIONS
 from envs.todo.store import TodoStore, World
 from envs.todo.worlds import world
-from envs.tools.backend import check_kind
+from envs.tools.backend import choose
 from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
 from envs.tools.tasks import Task, TaskSet, generate
@@ -48,27 +47,20 @@ class TodoEnv(ToolEnv):
     ) -> None:
         if projects is not None and data is None:
             raise ConfigError("todo: projects=PATH is the start state of data=PATH; give both")
-        kind = check_kind("todo", backend)
         world_of = _generated_world if data is None else _file_world(projects or beside(data))
-        self._list = (TodoistBackend if kind == "live" else TodoStore)(world_of)
-        tasks = generated() if data is None else read_tasks(data, "todo")
-        card = EnvironmentCard(
-            name="todo",
-            held_in=True,
-            metric="success_rate",
-            max_rounds=15,
-            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
-            n_train=len(tasks.train),
-            n_test=len(tasks.test),
-            source="AgentGym agentenv-todo (AgentBoard heritage); own to-do lists and tasks",
-            action_rule="last",
-        )
+        self._list = choose("todo", backend, lambda: TodoStore(world_of), lambda: TodoistBackend(world_of))
+        tasks = None if data is None else read_tasks(data, "todo")
         super().__init__(
-            card,
+            "todo",
+            held_in=True,
+            rounds=15,
+            source="AgentGym agentenv-todo (AgentBoard heritage); own to-do lists and tasks",
+            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
             toolbox=TOOLBOX,
             backend=self._list,
-            tasks=tasks,
-            templates=TEMPLATES if data is None else (),
+            templates=TEMPLATES,
+            generated=generated,
+            given=tasks,
             max_rounds=max_rounds,
         )
 

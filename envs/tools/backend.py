@@ -8,12 +8,15 @@ backend alone.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, cast, get_args
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar
 
 from atlas_ray.errors import AtlasError, ConfigError
 from envs.tools.tasks import Task
 
 BackendKind = Literal["offline", "live"]
+B = TypeVar("B")
+L = TypeVar("L")
 
 
 class Refused(AtlasError):
@@ -40,14 +43,32 @@ class Backend(Protocol):
         ...
 
 
-def check_kind(environment: str, backend: object) -> BackendKind | None:
-    """The kind that the option `backend` names, or None if it is a backend itself.
+def choose(
+    environment: str, backend: object, offline: Callable[[], B], live: Callable[[], L], own: type[B] | None = None
+) -> B | L:
+    """The backend that the option `backend` names, or that it is, where it may be one (`own` says of which class).
 
     Raises:
-        ConfigError: It is another text.
+        ConfigError: It is neither.
     """
-    if not isinstance(backend, str):
-        return None
-    if backend in get_args(BackendKind):
-        return cast(BackendKind, backend)
-    raise ConfigError(f"{environment}: backend is {backend!r}; choose 'offline' or 'live', or give a Backend")
+    if own is not None and isinstance(backend, own):
+        return backend
+    if backend == "offline":
+        return offline()
+    if backend == "live":
+        return live()
+    other = f", or give a {own.__name__}" if own is not None else ""
+    raise ConfigError(f"{environment}: backend is {backend!r}; choose 'offline' or 'live'{other}")
+
+
+def need_file_for_live(environment: str, backend: object, data: object) -> None:
+    """Refuse the generated tasks on a live service: their answers are true in the offline store alone.
+
+    Raises:
+        ConfigError: The backend is live and there is no task file.
+    """
+    if backend == "live" and data is None:
+        raise ConfigError(
+            f"{environment}: backend 'live' needs data=PATH, a task file whose answers come from the live service; "
+            "the generated tasks ask about the offline store"
+        )

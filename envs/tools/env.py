@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
-from atlas_ray.errors import ConfigError, EnvironmentError
+from atlas_ray.environments.contract import EnvironmentCard, Metric, Outcome, Split, TextEnv
+from atlas_ray.errors import EnvironmentError
 from envs.tools.backend import Backend, Fault, Refused
 from envs.tools.expert import ToolExpert
 from envs.tools.grammar import (
@@ -29,7 +29,7 @@ from envs.tools.grammar import (
     shorten,
     start_text,
 )
-from envs.tools.tasks import Play, Task, TaskSet, Template
+from envs.tools.tasks import N_TEST, N_TRAIN, Play, Task, TaskSet, Template
 from envs.tools.toolbox import Toolbox
 
 
@@ -54,11 +54,13 @@ class ToolEnv(TextEnv):
     """An environment of tools; see the package for what a subclass gives.
 
     Args:
-        card: With `n_train` and `n_test` of `tasks`.
+        name, held_in, metric, rounds, source: As in `EnvironmentCard`.
+        instruction: What `toolbox` makes of the environment's hint and example.
         toolbox: The tools.
         backend: Carries them out; this environment has it for itself.
-        tasks: What there is to do, or what makes it, called when the first episode begins.
-        templates: Those that `tasks` were made from; empty where they came from a file.
+        templates: What the generated tasks are made from.
+        generated: Makes them when the first episode begins.
+        given: Tasks from a file, to be played instead.
         max_rounds: As in `TextEnv`.
     """
 
@@ -68,19 +70,36 @@ class ToolEnv(TextEnv):
 
     def __init__(
         self,
-        card: EnvironmentCard,
+        name: str,
         *,
+        held_in: bool,
+        metric: Metric = "success_rate",
+        rounds: int,
+        source: str,
+        instruction: str,
         toolbox: Toolbox,
         backend: Backend,
-        tasks: TaskSet | Callable[[], TaskSet],
-        templates: tuple[Template, ...] = (),
-        max_rounds: int | None = None,
+        templates: tuple[Template, ...],
+        generated: Callable[[], TaskSet],
+        given: TaskSet | None,
+        max_rounds: int | None,
     ) -> None:
+        card = EnvironmentCard(
+            name=name,
+            held_in=held_in,
+            metric=metric,
+            max_rounds=rounds,
+            instruction=instruction,
+            n_train=N_TRAIN if given is None else len(given.train),
+            n_test=N_TEST if given is None else len(given.test),
+            source=source,
+            action_rule="last",
+        )
         super().__init__(card, max_rounds=max_rounds)
         self.toolbox = toolbox
         self.backend = backend
-        self._tasks = tasks
-        self._templates = {template.name: template for template in templates}
+        self._generated, self._given = generated, given
+        self._templates = {template.name: template for template in templates} if given is None else {}
         self._current: Task | None = None
         self._log: tuple[LoggedCall, ...] = ()
         self._faults = 0
@@ -131,9 +150,7 @@ class ToolEnv(TextEnv):
     # -- the environment contract ---------------------------------------------------------------------------------
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
-        if not isinstance(self._tasks, TaskSet):
-            self._tasks = self._tasks()
-        self._current = self._tasks.of(split)[task]
+        self._current = (self._given or self._generated()).of(split)[task]
         self._log, self._faults = (), 0
         self.backend.open(self._current)
         return start_text(self._current.goal)
@@ -221,16 +238,3 @@ class ToolEnv(TextEnv):
 
 def _unordered(item: object) -> bool:
     return isinstance(item, bool) or not isinstance(item, int | float)
-
-
-def need_file_for_live(environment: str, kind: str | None, data: object) -> None:
-    """Refuse the generated tasks on a live service: their answers are true in the offline store alone.
-
-    Raises:
-        ConfigError: The backend is live and there is no task file.
-    """
-    if kind == "live" and data is None:
-        raise ConfigError(
-            f"{environment}: backend 'live' needs data=PATH, a task file whose answers come from the live service; "
-            "the generated tasks ask about the offline store"
-        )

@@ -144,6 +144,13 @@ class Template:
     play: Callable[[Task], Play]
 
 
+def template(
+    draw: Callable[[random.Random], Task | None], play: Callable[[Task], Play], *, easy: bool = False
+) -> Template:
+    """The template that is called as its expert's way is."""
+    return Template(play.__name__, "easy" if easy else "hard", draw, play)
+
+
 class TaskSet(NamedTuple):
     """The tasks of an environment, numbered from 0 in each split."""
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atlas_ray.environments.contract import EnvironmentCard
-from envs.tools.backend import BackendKind, check_kind
-from envs.tools.env import ToolEnv, need_file_for_live
+from envs.tools.backend import BackendKind, choose, need_file_for_live
+from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
-from envs.tools.tasks import N_TEST, N_TRAIN
 from envs.weather.backend import OfflineWeather, WeatherBackend, setting_of
 from envs.weather.live import LiveWeather
 from envs.weather.tasks import TEMPLATES, tasks
@@ -36,31 +34,20 @@ class WeatherEnv(ToolEnv):
         data: str | Path | None = None,
         max_rounds: int | None = None,
     ) -> None:
-        kind = check_kind("weather", backend)
-        need_file_for_live("weather", kind, data)
+        need_file_for_live("weather", backend, data)
         chosen = None if data is None else read_tasks(data, "weather")
         for task in () if chosen is None else chosen.test:
             setting_of(task)
-        card = EnvironmentCard(
-            name="weather",
-            held_in=True,
-            metric="success_rate",
-            max_rounds=10,
-            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
-            n_train=N_TRAIN if chosen is None else len(chosen.train),
-            n_test=N_TEST if chosen is None else len(chosen.test),
-            source="AgentGym's Weather tools (AgentBoard); generated tasks on a deterministic climate",
-            action_rule="last",
-        )
         super().__init__(
-            card,
+            "weather",
+            held_in=True,
+            rounds=10,
+            source="AgentGym's Weather tools (AgentBoard); generated tasks on a deterministic climate",
+            instruction=TOOLBOX.instruction(HINT, EXAMPLE),
             toolbox=TOOLBOX,
-            backend=backend if isinstance(backend, WeatherBackend) else _backend(kind),
-            tasks=chosen or tasks,
-            templates=TEMPLATES if chosen is None else (),
+            backend=choose("weather", backend, OfflineWeather, LiveWeather, WeatherBackend),
+            templates=TEMPLATES,
+            generated=tasks,
+            given=chosen,
             max_rounds=max_rounds,
         )
-
-
-def _backend(kind: BackendKind | None) -> WeatherBackend:
-    return LiveWeather() if kind == "live" else OfflineWeather()

@@ -6,11 +6,10 @@ The plays that the templates carry are in `expert.py`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from datetime import date, timedelta
 from functools import cache
 
-from envs.tools.tasks import Answer, Play, Task, TaskSet, Template, generate
+from envs.tools.tasks import Answer, Task, TaskSet, generate, template
 from envs.weather import climate, expert
 from envs.weather.backend import distance_km
 from envs.weather.places import Place, gazetteer
@@ -227,26 +226,20 @@ def _umbrella(rng: random.Random) -> Task | None:
     )
 
 
-def _template(
-    draw: Callable[[random.Random], Task | None], play: Callable[[Task], Play], *, easy: bool = False
-) -> Template:
-    return Template(play.__name__, "easy" if easy else "hard", draw, play)
-
-
 TEMPLATES = (
-    _template(_past_temperature, expert.past_temperature, easy=True),
-    _template(_yesterday_here, expert.yesterday_here),
-    _template(_elevation, expert.elevation, easy=True),
-    _template(_highest_city, expert.highest_city),
-    _template(_distance, expert.distance, easy=True),
-    _template(_warmer_tomorrow, expert.warmer_tomorrow),
-    _template(_against_last_year, expert.against_last_year),
-    _template(_rain_total, expert.rain_total, easy=True),
-    _template(_snow_coming, expert.snow_coming, easy=True),
-    _template(_coldest_day, expert.coldest_day),
-    _template(_air_level, expert.air_level),
-    _template(_cleaner_air, expert.cleaner_air),
-    _template(_weekend_range, expert.weekend_range),
-    _template(_rainiest_day, expert.rainiest_day, easy=True),
-    _template(_umbrella, expert.umbrella),
+    template(_past_temperature, expert.past_temperature, easy=True),
+    template(_yesterday_here, expert.yesterday_here),
+    template(_elevation, expert.elevation, easy=True),
+    template(_highest_city, expert.highest_city),
+    template(_distance, expert.distance, easy=True),
+    template(_warmer_tomorrow, expert.warmer_tomorrow),
+    template(_against_last_year, expert.against_last_year),
+    template(_rain_total, expert.rain_total, easy=True),
+    template(_snow_coming, expert.snow_coming, easy=True),
+    template(_coldest_day, expert.coldest_day),
+    template(_air_level, expert.air_level),
+    template(_cleaner_air, expert.cleaner_air),
+    template(_weekend_range, expert.weekend_range),
+    template(_rainiest_day, expert.rainiest_day, easy=True),
+    template(_umbrella, expert.umbrella),
 )

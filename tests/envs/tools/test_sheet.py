@@ -18,7 +18,7 @@ from envs.sheet.env import TEMPLATES, SheetEnv
 from envs.sheet.workbook import Workbook
 from envs.sheet.worksheet import Sheet, agreement
 from envs.tools.grammar import format_call
-from envs.tools.tasks import Task
+from envs.tools.tasks import Task, TaskSet
 from tests.envs.tools.calls import assert_answered, calls, nothing_executed
 from tests.reference import reference
 
@@ -34,7 +34,7 @@ def _sheet(*rows: list[Any]) -> Sheet:
 def _env(sheet: Sheet, monkeypatch: pytest.MonkeyPatch) -> SheetEnv:
     book = Workbook((sheet, Sheet("Other", ((Cell(5.0),),))))
     env = SheetEnv(max_rounds=1000)
-    monkeypatch.setattr(env, "_tasks", env._tasks._replace(train=(Task("g", None, {"workbook": book}, final=[["x"]]),)))
+    monkeypatch.setattr(env, "_given", TaskSet((Task("g", None, {"workbook": book}, final=[["x"]]),), ()))
     env.reset()
     return env
 
