@@ -33,6 +33,12 @@ class Result:
 
 def publish(name: str, results: Sequence[Result]) -> None:
     """Print the claims beside their goals and write `benchmarks/results/<name>.json`."""
+    show(name, results)
+    write(name, results)
+
+
+def show(name: str, results: Sequence[Result]) -> None:
+    """Print the claims beside their goals."""
     table = Table(title=name)
     for column in ("claim", "value", "goal", "holds", "against", "detail"):
         table.add_column(column)
@@ -44,6 +50,10 @@ def publish(name: str, results: Sequence[Result]) -> None:
         value = f"{result.value:,.4g}" if result.value < 10_000 else f"{result.value:,.0f}"
         table.add_row(result.claim, f"{value} {result.unit}", goal, holds, result.peer, result.detail)
     Console(width=140).print(table)
+
+
+def write(name: str, results: Sequence[Result]) -> None:
+    """Write `benchmarks/results/<name>.json`."""
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     rows = [{k: v for k, v in asdict(r).items() if k != "at_least"} | {"holds": r.holds} for r in results]

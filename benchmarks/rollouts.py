@@ -1,7 +1,8 @@
 """Episodes at scale against the usual ways: a request per step, replayed prefixes, one episode at a time.
 
-Every ratio is of one run on one machine: the ways are measured in turn, three rounds each, and medians compared. Nodes
-are simulated (Ray's cluster utility on this machine) with steps that sleep as long as a model's call would.
+`python -m benchmarks.rollouts [requests] [processes] [engine] [nodes]` measures those claims, all by default; each is
+published when it is measured. Every ratio is of one run on one machine: the ways are measured in turn, in rounds, and
+medians compared. Nodes are simulated (Ray's cluster utility) with steps that sleep as long as a model's call would.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from benchmarks.result import Result, show, write
 
 ROOT = Path(__file__).parents[1]
 PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'plugin'}"
@@ -25,26 +29,23 @@ CORES = os.cpu_count() or 1
 ROUNDS = 3
 NODES = (1, 2, 4, 8)
 SLOTS_A_NODE = 16
+Play = Callable[[list[Any]], tuple[list[Any], float]]
+"""Plays works; their results and the seconds it took."""
 
 
 def main() -> None:
-    """Measure all claims and publish."""
-    from benchmarks.result import Result, publish
-
+    """Measure what is asked for and publish each claim as it is measured."""
+    claims = {"requests": _requests, "processes": _processes, "engine": _engine, "nodes": _nodes}
     results: list[Result] = []
-    _start_ray()
-    results += _per_step(Result)
-    results += _in_process(Result)
-    results += _value(Result)
-    results += _batching(Result)
-    import ray
-
-    ray.shutdown()
-    results.append(_scaling(Result))
-    publish("rollouts", results)
+    for name in sys.argv[1:] or claims:
+        for result in claims[name]():
+            results.append(result)
+            show("rollouts", [result])
+            write("rollouts", results)
 
 
-def _start_ray() -> None:
+@contextmanager
+def _cluster() -> Iterator[None]:
     import ray
 
     ray.init(
@@ -52,6 +53,32 @@ def _start_ray() -> None:
         object_store_memory=400_000_000, _temp_dir=tempfile.mkdtemp(prefix="atlas-bench-", dir="/tmp"),
         runtime_env={"env_vars": {"PYTHONPATH": PYTHONPATH, "TOKENIZERS_PARALLELISM": "false"}},
     )  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _servers(
+    player: Any, warm: Iterable[Any], *, slots: int, servers: int = 1, memory_gib: float = 0.5
+) -> Iterator[Play]:
+    """A way to play works on servers that are all up and have played `warm`."""
+    from atlas_ray.config import RolloutConfig
+    from atlas_ray.rollout.driver import Rollouts
+
+    config, warm = RolloutConfig(slots=slots, servers=servers, memory_gib=memory_gib), list(warm)
+    with Rollouts(player, config) as rollouts:
+
+        def play(works: list[Any]) -> tuple[list[Any], float]:
+            start = time.perf_counter()
+            rollouts.add(works)
+            results = list(rollouts)
+            return results, time.perf_counter() - start
+
+        while sum(server.was_ready for server in rollouts._pool) < servers:
+            play(warm)
+        yield play
 
 
 def _specs(env: str, count: int, *, model: str, **options: Any) -> list[Any]:
@@ -60,34 +87,23 @@ def _specs(env: str, count: int, *, model: str, **options: Any) -> list[Any]:
     return [EpisodeSpec(model, model, env, task, "train", 0, options) for task in range(count)]
 
 
-def _steady(player: Any, config: Any, warm: Iterable[Any], works: list[Any], ready: int) -> tuple[list[Any], float]:
-    """Results of `works` and the seconds they took once `ready` servers were up and had played."""
-    from atlas_ray.rollout.driver import Rollouts
-
-    warm = list(warm)
-    with Rollouts(player, config) as rollouts:
-        while sum(server.was_ready for server in rollouts._pool) < ready:
-            rollouts.add(warm)
-            list(rollouts)
-        start = time.perf_counter()
-        rollouts.add(works)
-        return list(rollouts), time.perf_counter() - start
+def _in_turn(*ways: Callable[[], float]) -> list[list[float]]:
+    """Each way's figures, measured in turn."""
+    rounds = [[way() for way in ways] for _ in range(ROUNDS)]
+    return [list(figures) for figures in zip(*rounds, strict=True)]
 
 
 # --- a request per step ----------------------------------------------------------------------------------------------
-def _per_step(result: Any) -> list[Any]:
+def _requests() -> Iterator[Result]:
     """Steps per second of a trivial environment: whole episodes in a call, against a request per step."""
-    from atlas_ray.config import RolloutConfig
     from atlas_ray.rollout.player import Player
 
     works = _specs("faulty", 600, model="random", max_rounds=50, goal=1000)
-    config = RolloutConfig(servers=CORES, slots=4, memory_gib=0.5)
+    with _cluster(), _HttpServer() as url, _servers(Player(), works[: 8 * CORES], servers=CORES, slots=4) as play:
 
-    def ours() -> float:
-        episodes, seconds = _steady(Player(), config, works[: 8 * CORES], works, CORES)
-        return sum(episode.environment_steps for episode in episodes) / seconds
-
-    with _HttpServer() as url:
+        def ours() -> float:
+            episodes, seconds = play(works)
+            return sum(episode.environment_steps for episode in episodes) / seconds
 
         def theirs() -> float:
             import requests
@@ -104,8 +120,8 @@ def _per_step(result: Any) -> list[Any]:
 
         rates, peers = _in_turn(ours, theirs)
     detail = f"{median(rates):,.0f} against {median(peers):,.0f} steps/s of this machine"
-    return [result("an episode a call, trivial environment", "FastAPI server, requests.post a step",
-                   median(rates) / median(peers), "x", 25, detail=detail)]  # fmt: skip
+    yield Result("an episode a call, trivial environment", "FastAPI server, requests.post a step",
+                 median(rates) / median(peers), "x", 25, detail=detail)  # fmt: skip
 
 
 class _HttpServer:
@@ -137,13 +153,7 @@ class _HttpServer:
         self._process.wait()
 
 
-def _in_turn(*ways: Callable[[], float]) -> list[list[float]]:
-    """Each way's figures, measured in turn."""
-    rounds = [[way() for way in ways] for _ in range(ROUNDS)]
-    return [list(figures) for figures in zip(*rounds, strict=True)]
-
-
-# --- in-process ------------------------------------------------------------------------------------------------------
+# --- plain processes -------------------------------------------------------------------------------------------------
 _LOOP = """
 import sys, time
 from atlas_ray.environments import registry
@@ -153,84 +163,91 @@ env = registry.make("babyai")
 specs = [EpisodeSpec("expert", "expert", "babyai", task, "train", 0) for task in range(*map(int, sys.argv[1:]))]
 play(env, lambda env, spec: ExpertPolicy(env), specs[0])
 print("ready", flush=True)
-input()
-start = time.perf_counter()
-steps = sum(play(env, lambda env, spec: ExpertPolicy(env), spec).environment_steps for spec in specs)
-print(steps, time.perf_counter() - start, flush=True)
+for _ in sys.stdin:
+    start = time.perf_counter()
+    steps = sum(play(env, lambda env, spec: ExpertPolicy(env), spec).environment_steps for spec in specs)
+    print(steps, time.perf_counter() - start, flush=True)
 """
 
 
-def _in_process(result: Any) -> list[Any]:
+def _processes() -> Iterator[Result]:
     """BabyAI's steps per second with its expert: servers on every core, against plain loops on every core."""
-    from atlas_ray.config import RolloutConfig
     from atlas_ray.rollout.player import Player
 
     count = 300
     works = _specs("babyai", count * CORES, model="expert")
-    config = RolloutConfig(servers=CORES, slots=2, memory_gib=0.5)
-
-    def ours() -> float:
-        episodes, seconds = _steady(Player(), config, works[: 4 * CORES], works, CORES)
-        assert not [episode.error for episode in episodes if episode.error]
-        return sum(episode.environment_steps for episode in episodes) / seconds
-
-    def plain() -> float:
+    with _cluster(), ExitStack() as stack:
         loops = [
-            subprocess.Popen([sys.executable, "-c", _LOOP, str(i * count), str((i + 1) * count)], text=True,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": PYTHONPATH})
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _LOOP, str(i * count), str((i + 1) * count)], text=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": PYTHONPATH},
+                )
+            )
             for i in range(CORES)
         ]  # fmt: skip
-        for loop in loops:
-            assert loop.stdout is not None
-            loop.stdout.readline()
-        for loop in loops:
-            assert loop.stdin is not None
-            loop.stdin.write("\n")
-            loop.stdin.flush()
-        figures = [tuple(map(float, loop.communicate()[0].split())) for loop in loops]
-        return sum(steps for steps, _ in figures) / max(seconds for _, seconds in figures)
+        play = stack.enter_context(_servers(Player(), works[: 4 * CORES], servers=CORES, slots=2))
 
-    rates, peers = _in_turn(ours, plain)
+        def ours() -> float:
+            episodes, seconds = play(works)
+            assert not [episode.error for episode in episodes if episode.error]
+            return sum(episode.environment_steps for episode in episodes) / seconds
+
+        def plain() -> float:
+            for loop in loops:
+                assert loop.stdin is not None
+                loop.stdin.write("\n")
+                loop.stdin.flush()
+            figures = [tuple(map(float, _line(loop).split())) for loop in loops]
+            return sum(steps for steps, _ in figures) / max(seconds for _, seconds in figures)
+
+        assert [_line(loop) for loop in loops] == ["ready\n"] * CORES
+        rates, peers = _in_turn(ours, plain)
     detail = f"{median(rates):,.0f} against {median(peers):,.0f} steps/s on {CORES} cores"
-    return [result("BabyAI on as many servers as cores", "the same loop without Ray, a process a core",
-                   100 * median(rates) / median(peers), "%", 80, detail=detail)]  # fmt: skip
+    yield Result("BabyAI on as many servers as cores", "the same loop without Ray, a process a core",
+                 100 * median(rates) / median(peers), "%", 80, detail=detail)  # fmt: skip
 
 
-# --- value rollouts --------------------------------------------------------------------------------------------------
-def _value(result: Any) -> list[Any]:
-    """Rollouts before each of ten steps of a TextCraft trajectory: forks, against replayed prefixes, cold cache."""
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+# --- the model on board ----------------------------------------------------------------------------------------------
+def _engine() -> Iterator[Result]:
+    """What needs an engine, with one for all of it."""
+    from atlas_ray import models
+    from atlas_ray.config import EngineConfig
+    from atlas_ray.rollout.player import engines
+
+    with _cluster(), engines(EngineConfig(max_model_len=2048), "on board", models.resolve(models.ON_BOARD)) as player:
+        yield from _value(player)
+        yield from _batching(player)
+
+
+def _value(player: Any) -> Iterator[Result]:
+    """Five rollouts before each of ten steps of a TextCraft trajectory: forks, against replayed prefixes, cold cache.
+
+    The peer's prompts begin with a token of their own each, so they share no block in the engine's cache. One rollout
+    of each step is measured for it, and counted five times.
+    """
     import ray
 
-    from atlas_ray import models
-    from atlas_ray.config import EngineConfig, RolloutConfig
-    from atlas_ray.rollout.driver import Rollouts, run_episodes
     from atlas_ray.rollout.forks import ReplaySpec
-    from atlas_ray.rollout.player import Player, engines
 
-    directory, options = models.resolve(models.ON_BOARD), {"depths": [3], "distractors": 2, "max_rounds": 20}
+    options = {"depths": [3], "distractors": 2, "max_rounds": 20}
     trajectory = _ten_steps(options)
-    engine, config = EngineConfig(max_model_len=2048), RolloutConfig(slots=50)
-    with engines(engine, "on board", directory) as player:
+    warm = _specs("wordle", 1, model="on board", max_rounds=1)
+    with _servers(player, warm, slots=50, memory_gib=2) as play:
         start = time.perf_counter()
-        with Rollouts(player, config) as rollouts:
-            rollouts.add([ReplaySpec(trajectory, options=options)])
-            replay, episodes = None, []
-            for found in rollouts:
-                if replay is None:
-                    replay = found
-                    assert replay.error is None, replay.error
-                    forks = [_fork(replay, step, sample, options) for step in range(10) for sample in range(5)]
-                    rollouts.add(forks)
-                else:
-                    episodes.append(found)
+        [replay], _ = play([ReplaySpec(trajectory, options=options)])
+        assert replay.error is None, replay.error
+        forks = [_fork(replay, step, sample, options) for step in range(10) for sample in range(5)]
+        episodes, _ = play(forks)
         ours_s = time.perf_counter() - start
-    assert replay is not None
-    cold = ray.remote(_ColdEngine).options(num_cpus=1).remote(directory, engine)
-    once = [replace(fork, sample=9) for fork in forks[::5]]
-    ray.get(cold.ready.remote())
-    start = time.perf_counter()
-    replayed = list(run_episodes(once, Player(directory, (cold,), engine.max_model_len), config))
-    theirs_s = (time.perf_counter() - start) * 5
+    cold = ray.remote(_ColdEngine).options(num_cpus=0).remote(player.engines[0])
+    with _servers(replace(player, engines=(cold,)), warm, slots=50, memory_gib=2) as play:
+        replayed, theirs_s = play([replace(fork, sample=9) for fork in forks[::5]])
     ray.kill(cold)
     errors = [episode.error for episode in [*episodes, *replayed] if episode.error]
     lost = f"; {len(errors)} of {len(episodes) + len(replayed)} rollouts failed ({errors[0]})" if errors else ""
@@ -239,14 +256,12 @@ def _value(result: Any) -> list[Any]:
     everything = sum(episode.prompt_tokens for episode in episodes)
     prefixes = sum(5 * step for step in range(10))
     peer = "every prefix replayed, cold cache"
-    return [
-        result("value rollouts: prefill tokens computed", peer, everything / computed, "x fewer", 3,
-               detail=f"{everything:,} against {computed:,}; 10 steps x 5 rollouts"),
-        result("value rollouts: environment steps", peer, (prefixes + own) / (10 + own), "x fewer", 4,
-               detail=f"{prefixes} + {own} against 10 + {own} of the rollouts' own"),
-        result("value rollouts: wall-clock", peer, theirs_s / ours_s, "x", 1,
-               detail=f"{ours_s:.0f} s; one of five measured cold, x 5: {theirs_s:.0f} s{lost}"),
-    ]  # fmt: skip
+    yield Result("value rollouts: prefill tokens computed", peer, everything / computed, "x fewer", 3,
+                 detail=f"{everything:,} against {computed:,}; 10 steps x 5 rollouts{lost}")  # fmt: skip
+    yield Result("value rollouts: environment steps", peer, (prefixes + own) / (10 + own), "x fewer", 4,
+                 detail=f"{prefixes} + {own} against 10 + {own} of the rollouts' own")  # fmt: skip
+    yield Result("value rollouts: wall-clock", peer, 5 * theirs_s / ours_s, "x", None,
+                 detail=f"{ours_s:.0f} s; one of five measured cold, x 5: {5 * theirs_s:.0f} s")  # fmt: skip
 
 
 def _ten_steps(options: dict[str, Any]) -> Any:
@@ -279,89 +294,77 @@ def _fork(replay: Any, step: int, sample: int, options: dict[str, Any]) -> Any:
 
 
 class _ColdEngine:
-    """An engine without a prefix cache."""
+    """An engine whose prefix cache never applies: each prompt begins with another token."""
 
-    def __init__(self, directory: str, config: Any) -> None:
-        from atlas_ray.inference import engine
-
-        arguments = engine.engine_arguments
-        engine.engine_arguments = lambda *a, **o: arguments(*a, **o) | {"enable_prefix_caching": False}  # type: ignore[assignment]
-        self._engine = engine.Engine(directory, config)
-
-    async def ready(self) -> int:
-        return self._engine.max_len
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._token = 1000
 
     async def generate(self, ids: list[int], **sampling: Any) -> Any:
-        return await self._engine.generate(ids, **sampling)
+        self._token += 1
+        return await self._engine.generate.remote([self._token, *ids], **sampling)
 
 
-# --- batching --------------------------------------------------------------------------------------------------------
-def _batching(result: Any) -> list[Any]:
+def _batching(player: Any) -> Iterator[Result]:
     """Generated tokens per second of the model on board: 32 Wordle episodes at a time against one."""
-    from atlas_ray import models
-    from atlas_ray.config import EngineConfig, RolloutConfig
-    from atlas_ray.rollout.player import engines
-
     works = [
-        replace(spec, max_new_tokens=48, temperature=1.0) for spec in _specs("wordle", 40, model="m", max_rounds=2)
+        replace(spec, max_new_tokens=32, temperature=1.0) for spec in _specs("wordle", 32, model="m", max_rounds=2)
     ]
-    with engines(EngineConfig(max_model_len=2048), "on board", models.resolve(models.ON_BOARD)) as player:
+    samples = iter(range(1_000))
+    with _servers(player, works[:1], slots=32, memory_gib=2) as play:
 
-        def rate(slots: int, count: int) -> float:
-            sampled = [replace(spec, sample=slots + count) for spec in works[:count]]
-            episodes, seconds = _steady(player, RolloutConfig(slots=slots), works[-1:], sampled, 1)
+        def rate(count: int) -> float:
+            sample = next(samples)
+            episodes, seconds = play([replace(spec, sample=sample) for spec in works[:count]])
             return sum(episode.completion_tokens for episode in episodes) / seconds
 
-        many, one = _in_turn(lambda: rate(32, 32), lambda: rate(1, 3))
+        many, one = _in_turn(lambda: rate(32), lambda: rate(1))
     detail = f"{median(many):.0f} against {median(one):.0f} tokens/s"
-    return [result("32 episodes at a time", "one at a time", median(many) / median(one), "x", 5, detail=detail)]
+    yield Result("32 episodes at a time", "one at a time", median(many) / median(one), "x", 5, detail=detail)
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
-def _scaling(result: Any) -> Any:
+def _nodes() -> Iterator[Result]:
     """Episodes per second on 1, 2, 4 and 8 simulated nodes of one server each."""
-    rates = {}
-    for nodes in NODES:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.rollouts", "--nodes", str(nodes)], cwd=ROOT, text=True,
-            env=os.environ | {"PYTHONPATH": PYTHONPATH}, capture_output=True, timeout=300,
-        )  # fmt: skip
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        assert lines, done.stdout + done.stderr
-        rates[nodes] = json.loads(lines[-1])["rate"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from benchmarks.rollouts import grow; grow()"], cwd=ROOT, text=True, timeout=400,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH}, capture_output=True,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert lines, done.stdout + done.stderr
+    rates = {int(nodes): rate for nodes, rate in json.loads(lines[-1]).items()}
     shares = ", ".join(f"{n}: {rate:.1f}/s ({rate / n / rates[1]:.0%})" for n, rate in rates.items())
-    return result("8 simulated nodes, steps of 0.5 s", "one node, times 8", 100 * rates[8] / 8 / rates[1], "%", 90,
-                  detail=f"episodes by nodes: {shares}")  # fmt: skip
+    yield Result("8 simulated nodes, steps of 0.5 s", "one node, times 8", 100 * rates[8] / 8 / rates[1], "%", 90,
+                 detail=f"episodes by nodes: {shares}")  # fmt: skip
 
 
-def _on_nodes(nodes: int) -> None:
-    """Print the rate on so many nodes; in a process of its own, for a cluster of its own."""
+def grow() -> None:
+    """Print the rates by number of nodes; in a process of its own, whose cluster grows."""
     folder = tempfile.mkdtemp(prefix="atlas-nodes-", dir="/tmp")
     os.makedirs(f"{folder}/ray")
     os.environ["RAY_TMPDIR"] = folder
     import ray
     from ray.cluster_utils import Cluster
 
-    from atlas_ray.config import RolloutConfig
     from atlas_ray.rollout.player import Player
 
     store = {"object_store_memory": 80_000_000, "memory": 2 * 2**30}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store})
-    for _ in range(nodes):
-        cluster.add_node(num_cpus=1, **store)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error",
              runtime_env={"env_vars": {"PYTHONPATH": PYTHONPATH}})  # fmt: skip
-    works = _specs("faulty", 6 * SLOTS_A_NODE * nodes, model="random", step_s=0.5, max_rounds=6, goal=1000)
-    config = RolloutConfig(servers=nodes, slots=SLOTS_A_NODE, memory_gib=0.5)
-    warm = _specs("faulty", SLOTS_A_NODE * nodes, model="random", step_s=0.1)
-    episodes, seconds = _steady(Player(), config, warm, works, nodes)
-    print(json.dumps({"rate": len(episodes) / seconds}), flush=True)
+    rates: dict[int, float] = {}
+    for nodes in NODES:
+        while len(cluster.worker_nodes) < nodes:
+            cluster.add_node(num_cpus=1, **store)
+        works = _specs("faulty", 4 * SLOTS_A_NODE * nodes, model="random", step_s=0.5, max_rounds=6, goal=1000)
+        warm = _specs("faulty", SLOTS_A_NODE * nodes, model="random", step_s=0.1)
+        with _servers(Player(), warm, servers=nodes, slots=SLOTS_A_NODE) as play:
+            episodes, seconds = play(works)
+        rates[nodes] = len(episodes) / seconds
+    print(json.dumps(rates), flush=True)
     ray.shutdown()
     cluster.shutdown()
 
 
 if __name__ == "__main__":
-    if "--nodes" in sys.argv:
-        _on_nodes(int(sys.argv[-1]))
-    else:
-        main()
+    main()

@@ -6,6 +6,7 @@ checkpoint under the same name is evaluated anew. Aggregation is `metrics.py`'s 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from atlas_ray.environments import registry
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import ConfigError
 from atlas_ray.evaluation import metrics
-from atlas_ray.progress import Progress
+from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.driver import run_episodes
 from atlas_ray.rollout.episode import EpisodeSpec
 from atlas_ray.rollout.player import Agent, Player, playing
@@ -100,6 +101,11 @@ def evaluate(config: PipelineConfig, store: Store, agent: Agent) -> dict[str, An
     episodes: dict[str, list[Episode]] = {name: [] for name in known}
     for spec in specs:
         episodes[spec.env].append(finished[spec.key])
+    for name, every in episodes.items():
+        lost = Counter(episode.error for episode in every if episode.error is not None)
+        if lost:
+            reason = lost.most_common(1)[0][0]
+            say(f"  evaluate {model}: {name}: {lost.total()} of {len(every)} episodes failed: {reason}")
     config_hash = content_hash(sorted(spec.key for spec in specs))
     table: dict[str, Any] = metrics.results(model, config_hash, episodes, known)
     store.write_json(table, "evaluation", model, "results.json")

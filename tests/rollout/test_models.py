@@ -12,7 +12,7 @@ import ray
 from atlas_ray.config import EndpointConfig, EngineConfig, RolloutConfig
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference.engine import Generation
-from atlas_ray.rollout.driver import run_episodes
+from atlas_ray.rollout.driver import Rollouts, run_episodes
 from atlas_ray.rollout.episode import EpisodeSpec
 from atlas_ray.rollout.player import Player, endpoint_player, engines
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status
@@ -30,8 +30,13 @@ def specs(count, **changes):
     return [EpisodeSpec(task=task, **(FIELDS | changes)) for task in range(count)]
 
 
-def played(work, player, config=ONE):
-    episodes = list(run_episodes(work, player, config, on_retry=lambda _: None))
+def played(work, player):
+    return taken(work, run_episodes(work, player, ONE, on_retry=lambda _: None))
+
+
+def taken(work, results):
+    """One episode of each work, by task."""
+    episodes = list(results)
     assert {episode.key for episode in episodes} == {spec.key for spec in work}
     assert len(episodes) == len(work)
     return {episode.task: episode for episode in episodes}
@@ -48,16 +53,25 @@ def engine_pids():
 
 
 @pytest.fixture(scope="module")
-def player(ray_cluster, tiny_model):
-    with engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1), "tiny", tiny_model) as player:
-        yield player
+def rollouts(ray_cluster, tiny_model):
+    """An engine, and a server that plays with it."""
+    with (
+        engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1), "tiny", tiny_model) as player,
+        Rollouts(player, ONE) as rollouts,
+    ):
+        yield rollouts
+
+
+def by_model(rollouts, work):
+    rollouts.add(work)
+    return taken(work, rollouts)
 
 
 @pytest.mark.parametrize("calls", [1, 2])
-def test_a_model_plays_and_plays_the_same_again(player, calls):
+def test_a_model_plays_and_plays_the_same_again(rollouts, calls):
     work = specs(4, calls_per_step=calls)
-    first = played(work, player)
-    assert texts(played(work, player)) == texts(first)
+    first = by_model(rollouts, work)
+    assert texts(by_model(rollouts, work)) == texts(first)
     for episode in first.values():
         assert episode.error is None
         assert episode.completion_tokens > 0
@@ -66,26 +80,27 @@ def test_a_model_plays_and_plays_the_same_again(player, calls):
             assert all("\nAction:" in m.content for m in episode.messages if m.step is not None)
 
 
-def test_samples_differ_and_repeat(player):
+def test_samples_differ_and_repeat(rollouts):
     def sampled(sample):
-        return texts(played(specs(2, temperature=1.0, sample=sample), player))
+        return texts(by_model(rollouts, specs(2, temperature=1.0, sample=sample)))
 
     assert sampled(0) == sampled(0)
     assert sampled(0) != sampled(1)
 
 
-def test_a_full_context_is_counted_not_cut(player):
-    episode = played(specs(1, max_new_tokens=600), player)[0]
+def test_a_full_context_is_counted_not_cut(rollouts):
+    episode = by_model(rollouts, specs(1, max_new_tokens=600))[0]
     assert (episode.stop, episode.error) == ("context", None)
     assert "Goal: craft" in episode.messages[2].content  # the task is whole
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_engine_is_restarted_and_nobody_notices(player):
+def test_a_killed_engine_is_restarted_and_nobody_notices(rollouts):
     work = specs(24)
-    undisturbed = texts(played(work, player))
+    undisturbed = texts(by_model(rollouts, work))
+    rollouts.add(work)
     episodes = {}
-    for episode in run_episodes(work, player, ONE):
+    for episode in rollouts:
         episodes[episode.task] = episode
         if len(episodes) == 3:
             os.kill(engine_pids()[0], signal.SIGKILL)
@@ -105,11 +120,11 @@ class DyingEngine:
 class GarbageEngine(DyingEngine):
     """An engine that answers with what is no generation."""
 
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, answers):
+        self.answers = list(answers)
 
     async def generate(self, ids, **sampling):
-        return self.answer
+        return self.answers.pop()
 
 
 def test_an_engine_that_dies_for_ever_becomes_errors(ray_cluster, tiny_model):
@@ -120,14 +135,13 @@ def test_an_engine_that_dies_for_ever_becomes_errors(ray_cluster, tiny_model):
     ray.kill(engine)
 
 
-@pytest.mark.parametrize(
-    "answer", [None, "Action: go", Generation([1, -5], "x", True, 1, 0), Generation("ids", "x", True, 1, 0)]
-)
-def test_garbage_from_an_engine_is_an_error_of_its_episode(ray_cluster, tiny_model, answer):
-    engine = ray.remote(GarbageEngine).options(num_cpus=0).remote(answer)
-    episodes = played(specs(2), Player(tiny_model, (engine,), 1024))
+def test_garbage_from_an_engine_is_an_error_of_its_episode(ray_cluster, tiny_model):
+    garbage = [None, "Action: go", Generation([1, -5], "x", True, 1, 0), Generation("ids", "x", True, 1, 0)]
+    engine = ray.remote(GarbageEngine).options(num_cpus=0).remote(garbage)
+    episodes = played(specs(len(garbage)), Player(tiny_model, (engine,), 1024))
     for episode in episodes.values():
         assert episode.error.startswith("EngineError: the engine answered with")
+    assert len({episode.error for episode in episodes.values()}) == len(garbage)
     ray.kill(engine)
 
 
@@ -139,13 +153,14 @@ def reply(body):
 def test_an_endpoint_with_faults_plays_as_one_without(ray_cluster):
     work = specs(8)
     with EndpointServer(default=reply) as server:
-        config = EndpointConfig(base_url=server.url, model="m", timeout_s=2.0)
-        undisturbed = texts(played(work, endpoint_player(config, "")))
-        assert not [error for *_, error in undisturbed.values() if error]
-        slow = Answer("late", delay_s=30.0)
-        now = {"Retry-After": "0"}
-        server.script.extend([Status(429, headers=now), Status(500), Raw(b"<html>"), Reset(), slow, Status(503)])
-        assert texts(played(work, endpoint_player(config, ""))) == undisturbed
+        player = endpoint_player(EndpointConfig(base_url=server.url, model="m", timeout_s=2.0), "")
+        with Rollouts(player, ONE) as rollouts:
+            undisturbed = texts(by_model(rollouts, work))
+            assert not [error for *_, error in undisturbed.values() if error]
+            slow = Answer("late", delay_s=30.0)
+            now = {"Retry-After": "0"}
+            server.script.extend([Status(429, headers=now), Status(500), Raw(b"<html>"), Reset(), slow, Status(503)])
+            assert texts(by_model(rollouts, work)) == undisturbed
         assert not server.script
 
 
