@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ class Run:
         if facts.get("errors"):
             key = f"{key} incomplete"
             say(f"{stage} {unit}: {facts['errors']} failed; the same command tries them again")
-        self.store.finish(stage, unit, key, seconds=seconds, **facts)
+        self.store.finish(stage, unit, key, seconds=seconds, command=shlex.join(["python", *sys.argv]), **facts)
         say(f"{stage} {unit}: done in {seconds:.0f} s")
 
     def required(self, stage: str, unit: str) -> str:

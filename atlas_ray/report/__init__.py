@@ -39,7 +39,7 @@ def write_report(
         StoreError: a file in the run directory is malformed, or the report cannot be written.
     """
     read = data.read(config, store, cards)
-    about = setting(store)
+    about = setting(store, read)
     return (
         store.write_text(markdown.render(read, about), "report.md"),
         store.write_text(html.render(read, about, _tokenizer(store)), "report.html"),

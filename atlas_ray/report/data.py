@@ -19,6 +19,7 @@ from atlas_ray.trajectory import Episode, Selection, Trajectory
 
 REFERENCES = ("random", "base", "warmup", "expert")
 """Models that no selection tuned, in the order in which they read best."""
+_OWN = ("key", "finished", "seconds", "command")
 STAGES = ("collect", "select", "train", "evaluate")
 
 
@@ -41,6 +42,8 @@ class Unit:
     name: str
     finished: str
     seconds: float | None
+    command: str | None
+    """That made it."""
     facts: dict[str, Any]
     """Whatever else the stage recorded."""
 
@@ -177,8 +180,10 @@ def _by_checkpoint(records: Iterable[dict[str, Any]]) -> dict[str, list[dict[str
 def _units(store: Store, stage: str) -> list[Unit]:
     units = []
     for name, entry in store.facts(stage).items():
-        facts = {key: value for key, value in entry.items() if key not in ("key", "finished", "seconds")}
-        units.append(Unit(stage, name, str(entry.get("finished", "")), entry.get("seconds"), facts))
+        facts = {key: value for key, value in entry.items() if key not in _OWN}
+        units.append(
+            Unit(stage, name, str(entry.get("finished", "")), entry.get("seconds"), entry.get("command"), facts)
+        )
     return sorted(units, key=lambda unit: unit.finished)
 
 

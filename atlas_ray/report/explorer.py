@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from atlas_ray.chat import encode
 from atlas_ray.report.data import RunData
 from atlas_ray.report.view import conversation, rule_of, spread
-from atlas_ray.trajectory import Episode, Trajectory
+from atlas_ray.trajectory import Episode, Selection, Trajectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,7 +85,8 @@ def _trajectory(
         if (chosen := rows.get(trajectory.trajectory_id)) is not None:
             picks[method] = {
                 "steps": chosen.steps, "scores": chosen.scores, "categories": chosen.categories,
-                "error": chosen.error, "note": "\n".join(text for text in (chosen.plan, chosen.reason) if text),
+                "error": chosen.error, "curve": _curve(chosen),
+                "note": "\n".join(text for text in (chosen.plan, chosen.reason) if text),
             }  # fmt: skip
     row: dict[str, Any] = {
         "id": trajectory.trajectory_id, "env": trajectory.env, "n": trajectory.n_steps, "solved": trajectory.success,
@@ -97,6 +98,17 @@ def _trajectory(
         row["tokens"] = [str(tokenizer.decode([token])) for token in encoded.ids]
         row["spans"] = encoded.spans
     return row
+
+
+def _curve(row: Selection) -> dict[str, Any] | None:
+    """What the value method knows before each step, and at the end: values, mean rewards and number of rollouts."""
+    known = row.provenance
+    if not {"values", "returns", "samples", "outcome"} <= known.keys():
+        return None
+    return {
+        "values": known["values"], "returns": [*known["returns"], known["outcome"]], "samples": known["samples"],
+        "estimate": known.get("estimate", "discounted"),
+    }  # fmt: skip
 
 
 def _rounds(rounds: Iterable[Any]) -> list[list[str]]:

