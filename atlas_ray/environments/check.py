@@ -62,10 +62,21 @@ def check_env(env_id: str, *, tasks: Sequence[int] = (0, 1, 2), seed: int = 0, *
         ConfigError: There is no such environment or option.
     """
     env, twin = registry.make(env_id, **options), registry.make(env_id, **options)
+    capped = registry.make(env_id, **{**options, "max_rounds": 3})
+    try:
+        _check(env, twin, capped, env_id, tasks, seed, options)
+    finally:
+        for used in (env, twin, capped):
+            used.close()
+
+
+def _check(
+    env: TextEnv, twin: TextEnv, capped: TextEnv, env_id: str, tasks: Sequence[int], seed: int, options: dict[str, Any]
+) -> None:
+    with _clause("life cycle"):
+        _check_life_cycle(env)
     with _clause("card"):
         _check_card(env, env_id, options)
-    with _clause("life cycle"):
-        _check_life_cycle(registry.make(env_id, **options))
     solved, played = 0, 0
     for split in get_args(Split):
         for task in [task for task in tasks if task < env.card.n_tasks(split)]:
@@ -78,7 +89,7 @@ def check_env(env_id: str, *, tasks: Sequence[int] = (0, 1, 2), seed: int = 0, *
             with _clause(f"snapshots ({where})"):
                 _check_snapshots(env, twin, task, split, rng)
             with _clause(f"round cap ({where})"):
-                _check_cap(registry.make(env_id, **{**options, "max_rounds": 3}), task, split)
+                _check_cap(capped, task, split)
             with _clause(f"expert ({where})"):
                 success = _check_expert(env, task, split)
             if split == "train":

@@ -6,6 +6,7 @@ engine is not installed is skipped by name.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,8 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import gymnasium
@@ -24,6 +27,8 @@ from atlas_ray.environments import TextEnv, check_env, make, names
 from atlas_ray.environments.contract import MAX_ACTION_CHARS, State
 from atlas_ray.errors import EnvironmentError
 
+ENDLESS = 10**6
+"""Rounds that no test plays."""
 ENGINES = {"jericho": "jericho", "scienceworld": "scienceworld"}
 """Environments that nothing can be played in without the package named."""
 
@@ -47,6 +52,21 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 """Options to check the contract with, besides none."""
 
 
+@pytest.fixture(scope="module")
+def endless() -> Iterator[Callable[[str], TextEnv]]:
+    """One environment of each name for all tests here, so that an engine starts once; episodes never end by the cap."""
+    made: dict[str, TextEnv] = {}
+
+    def get(name: str) -> TextEnv:
+        if name not in made:
+            made[name] = make(name, max_rounds=ENDLESS)
+        return made[name]
+
+    yield get
+    for env in made.values():
+        env.close()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_environment_keeps_the_contract(name: str) -> None:
     for options in OPTIONS.get(name, [{}]):
@@ -60,6 +80,7 @@ def test_gymnasium_makes_it_without_warnings(name: str) -> None:
         env = gymnasium.make(f"atlas/{name}-v0", max_rounds=4)
         observation, info = env.reset(seed=3, options={"task": 1, "split": "test"})
         env.step("nothing")
+        env.close()
     unwrapped = env.unwrapped
     assert isinstance(unwrapped, TextEnv)
     assert unwrapped.card.max_rounds == 4
@@ -70,12 +91,10 @@ def test_gymnasium_makes_it_without_warnings(name: str) -> None:
 
 # -- the same texts in any process ------------------------------------------------------------------------------------
 
-_FINGERPRINTS = """
-import hashlib, json, sys
-from atlas_ray.environments import make
-digests = {}
-for name in sys.argv[1:]:
-    env, digest = make(name), hashlib.sha256()
+
+def fingerprint(env: TextEnv) -> str:
+    """A digest of some texts of an environment: what it begins with, what its expert does, what it lists."""
+    digest = hashlib.sha256()
     for split in ("train", "test"):
         for task in (0,) if env.card.isolated else (0, 7, 19):
             observation, _ = env.reset(seed=task, options={"task": task, "split": split})
@@ -87,29 +106,44 @@ for name in sys.argv[1:]:
                     digest.update(repr((thought, action, env.valid_actions())).encode())
                     observation = env.step(action)[0]
                     digest.update(observation.encode())
-    digests[name] = digest.hexdigest()
-sys.stdout.write(json.dumps(digests))
+    return digest.hexdigest()
+
+
+_ELSEWHERE = """
+import json, sys
+from atlas_ray.environments import make
+from tests.environments.test_all import ENDLESS, fingerprint
+digests = {name: fingerprint(make(name, max_rounds=ENDLESS)) for name in sys.argv[1:]}
+sys.stdout.write(json.dumps({**digests, "": hash("text")}))
 """
 
 
 @pytest.fixture(scope="module")
-def fingerprints() -> list[dict[str, str]]:
-    """A digest of each environment's texts, from two processes that hash strings differently."""
+def elsewhere() -> Callable[[], dict[str, Any]]:
+    """Starts a process that hashes strings differently; it works while this one does. The digests that it found."""
     playable = [param.values[0] for param in NAMES if not param.marks[0].args[0]]
-    runs = []
-    for hash_seed in ("1", "4242"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, "-c", _FINGERPRINTS, *playable]
-        runs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
-    printed = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0]
-    return [json.loads(text) for text in printed]  # fails if anything else was printed
+    hash_seed = "1" if os.environ.get("PYTHONHASHSEED") == "4242" else "4242"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _ELSEWHERE, *playable]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    @cache
+    def found() -> dict[str, Any]:
+        printed = run.communicate()[0]
+        assert run.returncode == 0
+        digests: dict[str, Any] = json.loads(printed)  # fails if anything else was printed
+        assert digests.pop("") != hash("text")
+        return digests
+
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_are_the_same_in_any_process(fingerprints: list[dict[str, str]], name: str) -> None:
-    first, second = (digests[name] for digests in fingerprints)
-    assert first == second
+def test_texts_are_the_same_in_any_process(
+    elsewhere: Callable[[], dict[str, Any]], endless: Callable[[str], TextEnv], name: str
+) -> None:
+    here = fingerprint(endless(name))
+    assert elsewhere()[name] == here
 
 
 # -- an answer to any action ------------------------------------------------------------------------------------------
@@ -145,8 +179,8 @@ _EXPLAINS = re.compile(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_action_is_answered(name: str) -> None:
-    env = make(name, max_rounds=10**6)
+def test_any_action_is_answered(endless: Callable[[str], TextEnv], name: str) -> None:
+    env = endless(name)
     env.reset(options={"task": 2, "split": "train"})
     verbs = sorted({action.split()[0] for action in env.valid_actions() if action.split()}) or ["look"]
     near = st.tuples(st.sampled_from(verbs), st.text(max_size=30)).map(" ".join)
@@ -183,8 +217,8 @@ def test_any_action_is_answered(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_start_that_is_refused_keeps_the_running_episode(name: str) -> None:
-    env = make(name)
+def test_a_start_that_is_refused_keeps_the_running_episode(endless: Callable[[str], TextEnv], name: str) -> None:
+    env = endless(name)
     env.reset(options={"task": 0})
     with pytest.raises(EnvironmentError, match=rf"{name}: split 'test' has no task {10**7}; its tasks are 0 to \d+"):
         env.reset(options={"task": 10**7, "split": "test"})
