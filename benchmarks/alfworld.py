@@ -131,8 +131,11 @@ def outcomes() -> Iterator[dict]:
 
 
 def all_games(seconds: float) -> Result:
-    """The claim that all official games have the same words."""
+    """The claim that all official games have the same words; prints the differences."""
     plays, commands, different = compare_all(seconds)
+    for row in outcomes():
+        for difference in row["differences"]:
+            print(f"{row['play']} of game {row['task']}: {difference}")
     goal = open_games(GAMES).count("train") + N_RANDOM
     detail = f"{plays} plays of {goal}, {commands} commands, {different} with a difference"
     return Result("alfworld: official games with the same words", PEER, plays - different, "plays", goal, detail=detail)

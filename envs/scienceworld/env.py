@@ -85,6 +85,11 @@ class ScienceWorldEnv(TextEnv):
         return self._description
 
     @property
+    def kind(self) -> str:
+        """The task's type, such as "boil"."""
+        return self._where.name
+
+    @property
     def actions(self) -> tuple[str, ...]:
         """What has been done in this episode, as the engine got it."""
         return tuple(self._actions)

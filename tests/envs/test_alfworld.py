@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from atlas_ray.environments import check_env
 from atlas_ray.errors import AtlasError, ConfigError, DataError, EnvironmentError
+from benchmarks import alfworld as compared
 from benchmarks.alfworld import differences, engines, random_walk, walkthrough
 from envs.alfworld import engine as engine_module
 from envs.alfworld.data import FileGames, open_games
@@ -319,6 +320,30 @@ def test_official_games_read_as_in_the_engine(path: str) -> None:
     assert len(tasks) >= 60
     assert [found for _, found in played if found] == []
     assert sum(commands for commands, _ in played) > 250
+
+
+@needs_engine
+@reference("alfworld/games.jsonl.xz")
+def test_a_difference_to_the_engine_is_recorded_and_printed(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Louder(Household):
+        def act(self, command: str) -> str:
+            return f"{super().act(command)}{'!' * command.startswith(('take', 'use'))}"
+
+    (tmp_path / "one.jsonl").write_bytes(_rows(path)[0])
+    monkeypatch.setattr(compared, "GAMES", tmp_path / "one.jsonl")
+    monkeypatch.setattr(compared, "OUTCOMES", tmp_path / "outcomes.jsonl")
+    monkeypatch.setattr(compared, "Household", Louder)
+    monkeypatch.setattr(compared, "RANDOM_COMMANDS", 0)
+    result = compared.all_games(600.0)
+    assert (result.value, result.holds) == (1, False)
+    rows = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+    assert [(row["play"], row["task"]) for row in rows] == [("random", 0), ("walkthrough", 0)]
+    printed = capsys.readouterr().out
+    assert printed.splitlines() == [f"walkthrough of game 0: {text}" for text in rows[1]["differences"]]
+    assert all(text.startswith(("take", "use")) for text in rows[1]["differences"])
+    assert compared.all_games(600.0) == result  # what was compared is not compared again, nor forgotten
 
 
 @needs_engine
