@@ -12,9 +12,7 @@ import ast
 import sys
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from atlas_ray.environments import TextEnv, card, make, names, option_names
 from atlas_ray.errors import AtlasError, ConfigError
@@ -32,16 +30,16 @@ def main(arguments: list[str] | None = None) -> int:
     play.add_argument("--expert", action="store_true", help="watch the expert play")
     play.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option, repeatable")
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         if options.command == "play":
             env = make(options.name, **dict(_option(text) for text in options.option))
             observation, _ = env.reset(seed=options.seed, options={"task": options.task, "split": options.split})
             _play(console, env, observation, options.expert)
         else:
-            console.print(_listing())
+            _list(console)
     except AtlasError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
         return 2
     return 0
 
@@ -57,24 +55,18 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _listing() -> Table:
-    table = Table(title="Environments (play one with: python -m envs play NAME)", box=box.SIMPLE_HEAD)
-    for heading in ("name", "held", "metric", "rounds", "train", "test", "options and source"):
-        table.add_column(heading, overflow="fold")
+def _list(console: Console) -> None:
+    """Every environment with what its card says."""
     for name in names():
         it = card(name)
-        process = ", in a process of its own" if it.isolated else ""
-        about = f"{', '.join(option_names(name))}\n{it.source}; snapshots: {it.snapshot}{process}"
-        table.add_row(
-            name,
-            "in" if it.held_in else "out",
-            it.metric.replace("_", " "),
-            str(it.max_rounds),
-            f"{it.n_train:,}",
-            f"{it.n_test:,}",
-            about,
-        )
-    return table
+        process = f", in a process of its own ({it.process_mib} MiB)" if it.isolated else ""
+        metric = it.metric.replace("_", " ")
+        tasks = f"{it.n_train:,} training and {it.n_test:,} test tasks"
+        console.print(name, style="bold", markup=False)
+        console.print(f"  {'held-in' if it.held_in else 'held-out'}, {metric}, {it.max_rounds} rounds, {tasks}")
+        console.print(f"  {it.source}", markup=False)
+        console.print(f"  snapshots: {it.snapshot}{process}; options: {', '.join(option_names(name))}", markup=False)
+    console.print("\nPlay one with: python -m envs play NAME [--task N] [--expert]", markup=False)
 
 
 def _play(console: Console, env: TextEnv, observation: str, watch: bool) -> None:

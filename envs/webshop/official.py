@@ -36,6 +36,8 @@ def official(products: Path, instructions: Path | None) -> tuple[Shop, tuple[Goa
         ConfigError: A file is missing.
         DataError: A file is malformed; the text names file, row and field.
     """
+    if not products.is_file():
+        raise ConfigError(f"webshop: data {products} does not exist; give upstream's file of products")
     attributes_path = _beside(products, "ins_v2")
     instructions = instructions or attributes_path
     rows, attributes, told = _read(products, list), _read(attributes_path, dict), _read(instructions, dict)

@@ -260,7 +260,7 @@ def test_human_instructions(tmp_path: Path) -> None:
         ("items_shuffle_1000.json", "[]", DataError, "has no products"),
         ("items_ins_v2_1000.json", None, ConfigError, "there is no items_ins_v2"),
         ("items_ins_v2_1000.json", "{}", DataError, "has no instruction for a product"),
-        ("items_shuffle_1000.json", None, ConfigError, "cannot be read"),
+        ("items_shuffle_1000.json", None, ConfigError, "does not exist"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, file: str, content: str | None, error: Any, message: str) -> None:
