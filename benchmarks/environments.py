@@ -29,7 +29,7 @@ from benchmarks.result import Result, publish
 
 ROUNDS = 5
 EPISODES = 40
-ISOLATED_TASKS = 100
+ISOLATED_TASKS = 60
 """Tasks for an expert whose engine has a process of its own, at most."""
 SNAPSHOTS = 50
 STEPS = {
@@ -64,10 +64,12 @@ def main() -> None:
 def _each(names: Sequence[str], measure: Callable[[str], list[Result]]) -> list[Result]:
     results = []
     for name in names:
+        began = time.monotonic()
         try:
             results += measure(name)
+            print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
         except AtlasError as error:
-            print(f"{name}: left out: {error}")
+            print(f"{name}: left out: {error}", flush=True)
     return results
 
 

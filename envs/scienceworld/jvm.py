@@ -79,6 +79,7 @@ class ScienceWorldEngine:
         from scienceworld.constants import JAR_PATH
 
         logging.getLogger("py4j").setLevel(logging.CRITICAL)  # a dead engine is reported by us, in one line
+        logging.getLogger().addFilter(_not_of_py4j)  # some of which it logs as nobody's
         self._error: type[Exception] = Py4JError
         java = find_java()
         folder = cache_dir() / "scienceworld"  # the engine writes a table of its object types where it is started
@@ -135,6 +136,10 @@ class ScienceWorldEngine:
             state = f"ended with exit code {code}" if code is not None else f"failed ({type(error).__name__})"
             self.close()
             raise EngineFailure(f"its Java process {state} ({method})") from None
+
+
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    return record.module != "java_gateway"
 
 
 def _end(process: subprocess.Popen[bytes], gateway: Any, owner: int) -> None:
