@@ -1,9 +1,9 @@
 """Causal attention inside each document of a packed row, as attention implementations of transformers.
 
 A dense mask would cost the square of the whole row and turn the causal kernel off. Three kernels know the documents
-instead: `sdpa`, PyTorch's per segment, on every device; `flex`, flex_attention with a block mask, for GPUs, which know
-no backward pass for it on CPUs; and `flash`, FlashAttention's varlen kernel through transformers, for packed documents
-without shared beginnings.
+instead: `sdpa`, per segment, by our own blocks on CPUs and by PyTorch's kernel on GPUs; `flex`, flex_attention with a
+block mask, for GPUs (it has no backward pass on CPUs); and `flash`, FlashAttention's varlen kernel through
+transformers, for packed documents without shared beginnings.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from atlas_ray.training import block_attention
 from atlas_ray.training.prefix_tree import Layout
 
 NAMES = {"sdpa": "atlas_sdpa", "flex": "atlas_flex", "flash": "flash_attention_2"}
@@ -70,7 +71,7 @@ def attend(
     Returns:
         Shape (1, tokens, heads, head_dim), and no weights.
     """
-    grouped = query.shape[1] != key.shape[1]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     lengths = [segment.length for segment in layout.segments]
     # Splitting costs one concatenation in the backward pass; slicing would cost a row of zeros for each segment.
     queries, keys, values = (torch.split(states, lengths, dim=2) for states in (query, key, value))
@@ -80,17 +81,23 @@ def attend(
         k, v = (
             torch.cat([states[at] for at in path], dim=2) if path[1:] else states[number] for states in (keys, values)
         )
-        before = k.shape[2] - segment.length
-        sees = None
-        if before:  # its ancestors whole, itself causally
-            sees = torch.ones(segment.length, k.shape[2], dtype=torch.bool, device=k.device).tril(before)
-        outputs.append(
-            scaled_dot_product_attention(
-                queries[number], k, v, attn_mask=sees, dropout_p=dropout, is_causal=sees is None, scale=scaling,
-                enable_gqa=grouped,
-            )
-        )  # fmt: skip
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+        outputs.append(_causal(queries[number], k, v, scale, dropout))
+    return torch.cat(outputs, dim=1), None
+
+
+def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, dropout: float) -> torch.Tensor:
+    """Attention of queries that are the last of the keys, of shape (1, queries, heads, head_dim)."""
+    queries, keys = query.shape[2], key.shape[2]
+    if query.is_cpu and not dropout:
+        return block_attention.attend(query, key, value, block_attention.causal(queries, keys), scale)
+    sees = None
+    if keys > queries:
+        sees = torch.ones(queries, keys, dtype=torch.bool, device=key.device).tril(keys - queries)
+    mixed = scaled_dot_product_attention(
+        query, key, value, attn_mask=sees, dropout_p=dropout, is_causal=sees is None, scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    return mixed.transpose(1, 2).contiguous()
 
 
 def flex(

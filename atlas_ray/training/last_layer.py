@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from atlas_ray.training import block_attention
 from atlas_ray.training.prefix_tree import Layout
 
 _LAYERS = {"LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer"}
@@ -84,12 +85,14 @@ def _forward(
     for queries, at, keys, values, (start, end) in parts:
         places = torch.arange(start, end, device=at.device)
         sees = (places[None] <= at[:, None]) & (at[:, None] < until[start:end][None])
-        outputs.append(
-            scaled_dot_product_attention(
+        if sees.is_cpu:
+            mixed = block_attention.attend(queries, keys, values, block_attention.masked(sees), attention.scaling)
+        else:
+            mixed = scaled_dot_product_attention(
                 queries, keys, values, attn_mask=sees, scale=attention.scaling, enable_gqa=grouped
-            )
-        )
-    mixed = torch.cat(outputs, 2).transpose(1, 2).reshape(1, len(predictors), -1)
+            ).transpose(1, 2)
+        outputs.append(mixed)
+    mixed = torch.cat(outputs, 1).reshape(1, len(predictors), -1)
     residual = hidden_states[:, predictors] + attention.o_proj(mixed)
     output: torch.Tensor = residual + layer.mlp(layer.post_attention_layernorm(residual))
     return output

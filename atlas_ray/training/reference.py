@@ -23,13 +23,13 @@ def padded_loss(model: PreTrainedModel, examples: Sequence[Example], denominator
         denominator: sum of the weights of the optimizer step.
     """
     width = max(len(example.ids) for example in examples)
-    ids, seen, weights = (torch.zeros(len(examples), width) for _ in range(3))
+    ids, seen, weights = (torch.zeros(len(examples), width) for _ in range(3))  # filled on the CPU, then moved
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.as_tensor(example.ids)
         seen[row, : len(example.ids)] = 1
         weights[row, : len(example.ids)] = torch.as_tensor(example.weights)
-    ids = ids.long()
-    logits = model(input_ids=ids, attention_mask=seen.long() if len(examples) > 1 else None, use_cache=False).logits
+    ids, seen, weights = ids.long().to(model.device), seen.long().to(model.device), weights.to(model.device)
+    logits = model(input_ids=ids, attention_mask=seen if len(examples) > 1 else None, use_cache=False).logits
     labels = torch.where(weights > 0, ids, -100)[:, 1:]
     losses = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=-100, reduction="none")
     return (losses * weights[:, 1:].flatten()).sum() / denominator

@@ -1,0 +1,129 @@
+"""Exact attention on CPUs, a block of queries at a time, over the keys that one of them sees and no others.
+
+PyTorch's CPU kernel splits long rows into pieces that suit its own threads, works through a dense mask where there is
+one, and multiplies each query head by itself. Here the query heads that share a key head stand in one matrix product,
+and what no query of a block sees is never computed. Probabilities are computed anew in the backward pass, so what is
+kept grows with the tokens, not with their square. Left out: GPUs, dropout, and bf16, which have kernels of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+SIZE = 48
+"""Queries of a block: as measured best; more compute what no query sees, fewer starve the matrix products."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Queries that are computed together."""
+
+    start: int
+    end: int
+    """Half-open range of queries."""
+    keys: int
+    """They see some of the first `keys` keys."""
+    hidden_from: int
+    """They all see the keys before this one."""
+    hidden: torch.Tensor
+    """Which keys from `hidden_from` on each query does not see, shape (end - start, keys - hidden_from)."""
+
+
+@lru_cache(maxsize=64)
+def causal(queries: int, keys: int) -> tuple[Block, ...]:
+    """Blocks of queries that are the last of the keys, and see those before them and themselves."""
+    before = keys - queries
+    blocks = []
+    for start in range(0, queries, SIZE):
+        end = min(queries, start + SIZE)
+        hidden = torch.ones(end - start, end - start, dtype=torch.bool).triu(1)
+        blocks.append(Block(start, end, before + end, before + start, hidden))
+    return tuple(blocks)
+
+
+def masked(sees: torch.Tensor) -> tuple[Block, ...]:
+    """Blocks of queries that see what a mask says: whether a query (row) sees a key (column)."""
+    blocks = []
+    for start in range(0, len(sees), SIZE):
+        part = sees[start : start + SIZE]
+        keys = int(part.any(0).nonzero()[-1]) + 1
+        blocks.append(Block(start, start + len(part), keys, 0, ~part[:, :keys]))
+    return tuple(blocks)
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[Block], scale: float
+) -> torch.Tensor:
+    """Attention of blocks.
+
+    Args:
+        query: shape (1, query heads, queries, head_dim).
+        key: shape (1, key heads, keys, head_dim); each serves the same number of query heads.
+        value: as `key`.
+        blocks: of all queries, in order.
+        scale: of the scores.
+
+    Returns:
+        Shape (1, queries, query heads, head_dim).
+    """
+    output: torch.Tensor = _Blocks.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
+    return output
+
+
+class _Blocks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[Block], scale: float
+    ) -> torch.Tensor:
+        _, heads, queries, dim = query.shape
+        groups = key.shape[1]
+        grouped = query.view(groups, heads // groups, queries, dim)
+        output = query.new_empty(queries, groups, heads // groups, dim)
+        for block in blocks:
+            weights = _weights(grouped, key, block, scale)
+            mixed = torch.bmm(weights, value[0, :, : block.keys])
+            output[block.start : block.end] = _apart(mixed, block).permute(2, 0, 1, 3)
+        ctx.save_for_backward(query, key, value)
+        ctx.blocks, ctx.scale = blocks, scale
+        return output.view(1, queries, heads, dim)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        query, key, value = ctx.saved_tensors
+        _, heads, queries, dim = query.shape
+        groups = key.shape[1]
+        grouped = query.view(groups, heads // groups, queries, dim)
+        incoming = gradient.view(queries, groups, heads // groups, dim).permute(1, 2, 0, 3)
+        of_query = query.new_empty(groups, heads // groups, queries, dim)
+        of_key, of_value = torch.zeros_like(key[0]), torch.zeros_like(value[0])
+        for block in ctx.blocks:
+            seen = slice(0, block.keys)
+            weights, above = _weights(grouped, key, block, ctx.scale), _together(incoming, block)
+            of_value[:, seen].baddbmm_(weights.transpose(1, 2), above)
+            of_weights = torch.bmm(above, value[0, :, seen].transpose(1, 2))
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_query[:, :, block.start : block.end] = _apart(torch.bmm(of_scores, key[0, :, seen]), block)
+            of_key[:, seen].baddbmm_(of_scores.transpose(1, 2), _together(grouped, block), alpha=ctx.scale)
+        return of_query.view(query.shape).mul_(ctx.scale), of_key[None], of_value[None], None, None
+
+
+def _weights(grouped: torch.Tensor, key: torch.Tensor, block: Block, scale: float) -> torch.Tensor:
+    """Attention weights, shape (key heads, query heads of each x queries of the block, keys)."""
+    scores = torch.bmm(_together(grouped, block).mul(scale), key[0, :, : block.keys].transpose(1, 2))
+    _apart(scores, block)[..., block.hidden_from :].masked_fill_(block.hidden, -torch.inf)
+    return torch.softmax(scores, -1)
+
+
+def _together(grouped: torch.Tensor, block: Block) -> torch.Tensor:
+    """From (key heads, query heads of each, queries, width) to the block's (key heads, rows, width)."""
+    return grouped[:, :, block.start : block.end].flatten(1, 2)
+
+
+def _apart(rows: torch.Tensor, block: Block) -> torch.Tensor:
+    """From (key heads, rows, width) to (key heads, query heads of each, queries of the block, width)."""
+    return rows.view(len(rows), -1, block.end - block.start, rows.shape[-1])
