@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH; `make browser` installs Debian's")
@@ -19,7 +19,8 @@ _QUIET = (
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Headless Chromium for as long as the block lasts."""
+    """Headless Chromium for as long as the block lasts; what a page is expected to show may take a busy machine long."""
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_QUIET))
         try:
