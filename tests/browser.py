@@ -19,7 +19,7 @@ _QUIET = (
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Headless Chromium for as long as the block lasts; what a page is expected to show may take a busy machine long."""
+    """Headless Chromium for as long as the block lasts; what a page shows may take long."""
     expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_QUIET))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 
 import httpx
 import pytest
 
+from atlas_ray.launch import local_head, submit
 from tests.conftest import ROOT
 
 
@@ -22,22 +22,23 @@ def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def test_a_job_runs_on_a_head_that_ends_with_it():
+def test_jobs_run_on_a_head_that_ends_with_them(monkeypatch, capfd):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(ROOT)
     script = "import os, ray; ray.init(log_to_driver=False); print('cpus', ray.cluster_resources()['CPU'], os.getcwd())"
-    done = launch("python", "-c", script)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"cpus {float(max(2, os.cpu_count() or 2))} {ROOT}" in done.stdout
-    assert "submitted successfully" not in done.stdout
-    (url,) = re.findall(r"Ray dashboard  (http://127\.0\.0\.1:\d+)", done.stdout)
+    with local_head() as dashboard:
+        assert submit(dashboard, ["python", "-c", script]) == 0
+        out, err = capfd.readouterr()
+        assert f"cpus {float(max(2, os.cpu_count() or 2))} {ROOT}" in out, out + err
+        assert "submitted successfully" not in out
+        assert submit(dashboard, ["python", "jobs/collect.py", "--config", "none.yaml"]) != 0
+        out, err = capfd.readouterr()
+        assert "error: config none.yaml: No such file" in out
+        assert "Traceback" not in out + err
     with pytest.raises(httpx.TransportError):
-        httpx.get(url)
-
-
-def test_a_failing_job_fails_the_launch_and_shows_its_line():
-    done = launch("python", "jobs/collect.py", "--config", "none.yaml")
-    assert done.returncode != 0
-    assert "error: config none.yaml: No such file" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+        httpx.get(dashboard)
 
 
 def test_an_address_where_nothing_listens_is_one_line():
