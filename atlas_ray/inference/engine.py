@@ -59,6 +59,8 @@ def engine_arguments(model: str, config: EngineConfig, *, cuda: bool, max_len: i
         "dtype": "float32" if config.dtype == "auto" else config.dtype,
         "enforce_eager": True,
         "block_size": CPU_BLOCK_SIZE,
+        # a seeded request whose prompt vLLM cuts in two kills the engine: it winds back a generator, which CPUs' cannot
+        "enable_chunked_prefill": False,
     }
 
 

@@ -57,6 +57,17 @@ def test_a_prompt_that_fills_the_context_is_refused_and_the_engine_goes_on(engin
     assert ray.get(engine.generate.remote(PROMPTS[0], max_tokens=4)).ids
 
 
+def test_seeded_prompts_beyond_a_batch_are_answered_as_alone(engine):
+    prompts = [[3 + (31 * i + (i + 1) * j) % 250 for j in range(230)] for i in range(40)]  # more than 4,096 tokens
+
+    def ask(i):
+        return engine.generate.remote(prompts[i], max_tokens=3, temperature=1.0, seed=i)
+
+    answers = ray.get([ask(i) for i in range(len(prompts))])
+    for i in (0, 20, 39):
+        assert ray.get(ask(i)).ids == answers[i].ids
+
+
 def test_a_model_that_is_none_is_one_line(ray_cluster, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
     broken = EngineActor.options(num_cpus=1).remote(str(tmp_path), EngineConfig(cpu_kv_cache_gib=1))
