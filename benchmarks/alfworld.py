@@ -82,7 +82,7 @@ def engines(n: int) -> SimpleQueue[EngineProcess]:
     """Started engines, to be taken and put back."""
     queue: SimpleQueue[EngineProcess] = SimpleQueue()
     for _ in range(n):
-        queue.put(EngineProcess("envs.alfworld.engine:Engine"))
+        queue.put(EngineProcess("envs.alfworld.engine:Engine", timeout_s=600.0))  # also on a busy machine
     return queue
 
 
