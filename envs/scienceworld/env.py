@@ -155,6 +155,12 @@ class ScienceWorldEnv(TextEnv):
         over = answer.completed or answer.score < 0
         return Outcome(_plain(answer.text), score, success=score == 1.0, done=over)
 
+    def _explain_format(self) -> str:
+        return (
+            f"An action is one line of 1 to {self.max_action_chars} printable ASCII characters, such as 'look around', "
+            "'open door to kitchen' or 'move seed to flower pot 1'."
+        )
+
     def valid_actions(self) -> list[str]:
         if not self.running or self._engine is None:
             return []
