@@ -29,7 +29,7 @@ from benchmarks.result import Result, publish
 
 ROUNDS = 5
 EPISODES = 40
-ISOLATED_TASKS = 60
+ISOLATED_TASKS = 40
 """Tasks for an expert whose engine has a process of its own, at most."""
 SNAPSHOTS = 50
 STEPS = {
