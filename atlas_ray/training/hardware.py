@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -12,7 +13,7 @@ GPUS = {
     "b200": (2250e12, 180), "l40s": (362e12, 48), "l4": (121e12, 24), "a10g": (70e12, 24), "rtx4090": (165e12, 24),
 }  # fmt: skip
 """Dense bf16 FLOP/s and GB of memory, from the makers' data sheets."""
-_SIZE, _ROUNDS = 1024, 5
+_SIZE, _ROUNDS = 1024, 8
 
 
 def peak_flops(device: torch.device) -> float:
@@ -27,14 +28,28 @@ def peak_flops(device: torch.device) -> float:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Best measured FLOP/s of a square matrix product, with the threads that are set."""
+    """Best measured FLOP/s of a square matrix product; of a CPU, one core's in CPU time x the threads that are set.
+
+    So other work on the machine cannot make it look slower than training then is, nor can threads that wait.
+    """
+    if device.type != "cpu":
+        return _square(device, dtype, time.perf_counter)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return threads * _square(device, dtype, time.process_time)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _square(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
     factor = torch.randn(_SIZE, _SIZE, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(_ROUNDS):
-        begun = time.perf_counter()
+        begun = clock()
         product = factor @ factor
         product[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - begun)
+        best = min(best, clock() - begun)
     return 2.0 * _SIZE**3 / best
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
@@ -18,6 +17,8 @@ _A, _B = f".lora_A.{_NAME}.weight", f".lora_B.{_NAME}.weight"
 
 def add(model: PreTrainedModel, options: LoraConfig) -> None:
     """Put an adapter on every linear layer but the head; all other weights stay as they are."""
+    import peft  # a second of every worker's start, which most runs do not need
+
     model.add_adapter(
         peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules="all-linear", task_type="CAUSAL_LM"),
         _NAME,

@@ -1,0 +1,69 @@
+"""Our blocks on CPUs against attention written out, forward and backward; and what other devices would run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from atlas_ray.training import attention
+from atlas_ray.training.block_attention import SIZE, attend, masked
+from atlas_ray.training.exact import meta_model
+from atlas_ray.training.reference import padded_loss
+from tests.training.test_loss import examples
+from tests.training.tiny import tiny
+
+SCALE = 0.3
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def tensors(queries: int, keys: int, key_heads: int) -> list[torch.Tensor]:
+    torch.manual_seed(queries)
+    shapes = ((4, queries), (key_heads, keys), (key_heads, keys))
+    return [torch.randn(1, heads, length, 8, dtype=torch.float64, requires_grad=True) for heads, length in shapes]
+
+
+def written_out(sees: torch.Tensor) -> Attention:
+    def compute(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        key, value = (states.repeat_interleave(query.shape[1] // key.shape[1], 1) for states in (key, value))
+        scores = (SCALE * query @ key.transpose(2, 3)).masked_fill(~sees, -torch.inf)
+        return (scores.softmax(-1) @ value).transpose(1, 2)
+
+    return compute
+
+
+def agree(compute: Attention, expected: Attention, inputs: list[torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    outputs = [compute(*inputs), expected(*inputs)]
+    weight = torch.randn_like(outputs[0])
+    gradients = [torch.autograd.grad((output * weight).sum(), inputs) for output in outputs]
+    assert torch.allclose(*outputs, atol=1e-10)
+    for mine, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-10)
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (SIZE, SIZE), (2 * SIZE + 5, 2 * SIZE + 5), (SIZE + 1, 150)])
+def test_queries_behind_their_ancestors(queries: int, keys: int, key_heads: int) -> None:
+    sees = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+    inputs = tensors(queries, keys, key_heads)
+    agree(lambda q, k, v: attention._causal(q, k, v, SCALE, 0.0), written_out(sees), inputs)
+    # PyTorch's kernel, as on GPUs: a dropout that drops nothing is not for the blocks.
+    agree(lambda q, k, v: attention._causal(q, k, v, SCALE, 1e-30), written_out(sees), inputs)
+
+
+def test_queries_of_a_mask() -> None:
+    torch.manual_seed(0)
+    queries, keys = 2 * SIZE + 3, 300
+    at = torch.randperm(keys)[:queries].sort().values
+    sees = (torch.rand(queries, keys) < 0.3) & (torch.arange(keys) < at[:, None])
+    sees[torch.arange(queries), at] = True
+    blocks = masked(sees)
+    assert sum(block.keys for block in blocks) < len(blocks) * keys  # what none of them sees is not computed
+    agree(lambda q, k, v: attend(q, k, v, blocks, SCALE), written_out(sees), tensors(queries, keys, 2))
+
+
+def test_the_plain_loss_stands_on_the_models_device() -> None:
+    model = meta_model(tiny("llama").config)
+    assert padded_loss(model, examples(truncate=False)[:1], 1.0).is_meta  # of more, transformers looks at the mask
