@@ -16,6 +16,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from atlas_ray.errors import ModelError
 from atlas_ray.training import block_attention
 from atlas_ray.training.prefix_tree import Layout
 
@@ -63,14 +64,22 @@ def attend(
         query: shape (1, heads, tokens, head_dim).
         key: shape (1, key-value heads, tokens, head_dim).
         value: as `key`.
-        attention_mask: None; the layout says all.
+        attention_mask: None: the layout says all.
         layout: of the row.
         scaling: of the scores.
         dropout: of the attention weights.
 
     Returns:
         Shape (1, tokens, heads, head_dim), and no weights.
+
+    Raises:
+        ModelError: the layer brings a mask of its own.
     """
+    if attention_mask is not None:
+        raise ModelError(
+            f"{type(module).__name__} makes a mask of its own, which attention per trajectory leaves out; set "
+            "train.exact.pack and train.exact.sparse_last_layer to false"
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     lengths = [segment.length for segment in layout.segments]
     # Splitting costs one concatenation in the backward pass; slicing would cost a row of zeros for each segment.

@@ -64,12 +64,12 @@ def attend(
     Args:
         query: shape (1, query heads, queries, head_dim).
         key: shape (1, key heads, keys, head_dim); each serves the same number of query heads.
-        value: as `key`.
+        value: shape (1, key heads, keys, width).
         blocks: of all queries, in order.
         scale: of the scores.
 
     Returns:
-        Shape (1, queries, query heads, head_dim).
+        Shape (1, queries, query heads, width).
     """
     output: torch.Tensor = _Blocks.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
     return output
@@ -81,24 +81,24 @@ class _Blocks(torch.autograd.Function):
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[Block], scale: float
     ) -> torch.Tensor:
         _, heads, queries, dim = query.shape
-        groups = key.shape[1]
-        grouped = query.view(groups, heads // groups, queries, dim)
-        output = query.new_empty(queries, groups, heads // groups, dim)
+        groups, width = key.shape[1], value.shape[-1]
+        grouped = query.reshape(groups, heads // groups, queries, dim)
+        output = query.new_empty(queries, groups, heads // groups, width)
         for block in blocks:
             weights = _weights(grouped, key, block, scale)
             mixed = torch.bmm(weights, value[0, :, : block.keys])
             output[block.start : block.end] = _apart(mixed, block).permute(2, 0, 1, 3)
         ctx.save_for_backward(query, key, value)
         ctx.blocks, ctx.scale = blocks, scale
-        return output.view(1, queries, heads, dim)
+        return output.view(1, queries, heads, width)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         query, key, value = ctx.saved_tensors
         _, heads, queries, dim = query.shape
         groups = key.shape[1]
-        grouped = query.view(groups, heads // groups, queries, dim)
-        incoming = gradient.view(queries, groups, heads // groups, dim).permute(1, 2, 0, 3)
+        grouped = query.reshape(groups, heads // groups, queries, dim)
+        incoming = gradient.reshape(queries, groups, heads // groups, -1).permute(1, 2, 0, 3)
         of_query = query.new_empty(groups, heads // groups, queries, dim)
         of_key, of_value = torch.zeros_like(key[0]), torch.zeros_like(value[0])
         for block in ctx.blocks:

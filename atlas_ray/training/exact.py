@@ -85,6 +85,11 @@ def _not_apart(model: PreTrainedModel, longest: int) -> str | None:
         window = None
     if kinds - {"full_attention", "sliding_attention"}:
         return f"layers of kind {', '.join(sorted(kinds - {'full_attention', 'sliding_attention'}))} carry a state"
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv1d):
+            return f"the convolution {name} reads across trajectories"
+        if hasattr(module, "sinks"):
+            return f"the attention sinks of {name} take part in every softmax"
     if window is not None and window < longest:
         return f"its attention window of {window} tokens is shorter than the longest trajectory ({longest})"
     if getattr(config, "attn_logit_softcapping", None):

@@ -72,13 +72,13 @@ def load(recipe: Recipe) -> Network:
     Raises:
         ModelError: it is not a causal language model, or has weights that are not finite.
     """
-    config_of(recipe.path, trust_remote_code=recipe.trust_remote_code)
+    config = config_of(recipe.path, trust_remote_code=recipe.trust_remote_code)
     attention.register()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         recipe.path,
         dtype=torch.float32,
         trust_remote_code=recipe.trust_remote_code,
-        attn_implementation=_implementation(recipe),
+        attn_implementation=_implementation(recipe, config),
     )
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
@@ -122,17 +122,20 @@ def sync_gradients(model: PreTrainedModel, sync: bool) -> None:
         model.set_requires_gradient_sync(sync)
 
 
-def _implementation(recipe: Recipe) -> str:
+def _implementation(recipe: Recipe, config: PreTrainedConfig) -> str | None:
+    """Which attention computes what the model's own does; None leaves the choice to transformers."""
     if recipe.skips.documents:
         return attention.NAMES[recipe.kernel]
-    return attention.NAMES["flash"] if recipe.kernel == "flash" else "sdpa"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "eager"  # transformers' other implementations on CPUs leave the cap out
+    return attention.NAMES["flash"] if recipe.kernel == "flash" else None
 
 
 def _blank(recipe: Recipe) -> Network:
     """The same network with memory that nothing was written to."""
     attention.register()
     config = config_of(recipe.path, trust_remote_code=recipe.trust_remote_code)
-    config._attn_implementation = _implementation(recipe)
+    config._attn_implementation = _implementation(recipe, config)
     model = exact.meta_model(config, trust_remote_code=recipe.trust_remote_code).float()
     model.to_empty(device="cpu")
     model.tie_weights()

@@ -37,6 +37,9 @@ CASES = {
              dataclasses.replace(ALL, sparse_last_layer=False), {"sparse_last_layer": "has no list of layers"}),
     "state": (small("llama", layer_types=["linear_attention", "full_attention"]), "sdpa", NO_PACK,
               {"pack": "linear_attention carry a state"}),
+    "convolution": (small("recurrent_gemma", num_hidden_layers=1, lru_width=64), "sdpa", NO_PACK,
+                    {"pack": "conv_1d reads across trajectories"}),
+    "sinks": (small("gpt_oss", num_local_experts=2, sliding_window=500), "sdpa", NO_PACK, {"pack": "attention sinks"}),
     "gemma": (small("gemma2", sliding_window=4096), "sdpa", NO_PACK, {"pack": "caps attention logits"}),
 }  # fmt: skip
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from atlas_ray.chat import encode
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
+from atlas_ray.training.attention import attend
+from atlas_ray.training.exact import decide
 from atlas_ray.training.examples import Example, prepare
 from atlas_ray.training.job import Skips
 from atlas_ray.training.loop import rows_of
@@ -22,7 +24,7 @@ from atlas_ray.training.loss import empty_row, make_row, non_finite, token_losse
 from atlas_ray.training.model import Network, Recipe, load
 from atlas_ray.training.reference import padded_loss
 from tests.tokenizers import tokenizer
-from tests.training.tiny import ALL, save, tiny, trajectory
+from tests.training.tiny import ALL, SHAPE, save, tiny, trajectory
 
 TOKENIZER = tokenizer("chatml")
 # Two pairs begin alike: as rollouts that branch from one state, and with a critical step in what they share.
@@ -159,6 +161,29 @@ def test_a_narrow_window_is_not_packed_and_still_exact(tmp_path: Path) -> None:
     path = save(tiny("mistral", sliding_window=40), tmp_path)
     skips = dataclasses.replace(NONE, head_at_labels=True, truncate=True)
     assert worst(ours(path, skips)[1], reference(path, examples(truncate=False))[1]) < 1e-5
+
+
+GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+OTHERS = {
+    "gpt2": GPT2 | {"bos_token_id": 0, "eos_token_id": 2},  # not of the families whose last layer is known
+    "gemma2": SHAPE | {"query_pre_attn_scalar": 32},  # caps attention logits, which sdpa leaves out
+    "bloom": {"hidden_size": 64, "n_layer": 2, "n_head": 2, "hidden_dropout": 0.0, "attention_dropout": 0.0},  # no sdpa
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_architectures_are_exact_in_what_is_decided_for_them(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**OTHERS[kind], "vocab_size": 640}))
+    path = save(model, tmp_path)
+    skips, _ = decide(model, TrainConfig(), "sdpa", longest=400)
+    assert worst(ours(path, skips, 250)[1], reference(path, examples(truncate=False))[1]) < 1e-5
+
+
+def test_a_layer_that_masks_by_itself_is_refused() -> None:
+    states = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(ModelError, match="Linear makes a mask of its own"):
+        attend(torch.nn.Linear(1, 1), states, states, states, states, layout=make_row(examples()).layout)
 
 
 def test_losses_that_are_not_finite_are_named() -> None:
