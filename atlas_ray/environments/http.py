@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from atlas_ray.environments import registry
 from atlas_ray.environments.agentgym import Dialect, dialect
-from atlas_ray.environments.contract import Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Split, TextEnv
 from atlas_ray.errors import AtlasError, EnvironmentError
 from atlas_ray.react import parse_reply
 
@@ -66,8 +67,9 @@ class Gateway:
         with self._lock:
             for number in [n for n, session in self._sessions.items() if now - session.used > IDLE_S]:
                 self._sessions.pop(number).env.close()
-            if len(self._sessions) >= MAX_SESSIONS:
-                raise HTTPException(429, f"there are {MAX_SESSIONS} sessions; close one")
+            most = most_sessions(self.card)
+            if len(self._sessions) >= most:
+                raise HTTPException(429, f"there are {most} sessions; close one")
             number = next(self._numbers)
             self._sessions[number] = _Session(registry.make(self.name, **self._options), used=now)
         return number
@@ -115,6 +117,14 @@ class Gateway:
             raise HTTPException(404, f"there is no session {number}; call /create")
         session.used = self._clock()
         return session
+
+
+def most_sessions(card: EnvironmentCard) -> int:
+    """How many sessions there may be; processes of their own take at most half of the machine's memory."""
+    if not card.isolated:
+        return MAX_SESSIONS
+    half_mib = int(psutil.virtual_memory().total) // 2**21
+    return min(MAX_SESSIONS, max(1, half_mib // card.process_mib))
 
 
 def locate(env: TextEnv, item: int) -> tuple[Split, int]:

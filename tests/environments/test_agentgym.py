@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -104,6 +105,13 @@ def test_forgotten_sessions_are_closed_and_their_number_is_limited(monkeypatch):
     now[0] = http.IDLE_S + 1
     gateway.create()
     assert first not in gateway.numbers()
+
+
+def test_sessions_with_a_process_of_their_own_take_half_of_the_memory(monkeypatch):
+    card = http.registry.card("maze").model_copy(update={"process_mib": 500})
+    for gib, most in ((24, 24), (0.5, 1), (10_000, http.MAX_SESSIONS)):
+        monkeypatch.setattr(http.psutil, "virtual_memory", lambda gib=gib: SimpleNamespace(total=int(gib * 2**30)))
+        assert http.most_sessions(card) == most
 
 
 @pytest.mark.parametrize("name", ["babyai", "maze", "textcraft", "wordle", "weather"])
