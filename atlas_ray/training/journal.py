@@ -91,15 +91,10 @@ class Journal:
     Args:
         store: of the run.
         name: of the checkpoint.
-        start: steps done before; lines of later ones are of a run that was killed, or of another one, and go.
     """
 
-    def __init__(self, store: Store, name: str, start: int) -> None:
+    def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
-        rows = list(store.journal(*FILE))
-        kept = [row for row in rows if row["checkpoint"] != name or row["step"] <= start]
-        if kept != rows:
-            store.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), *FILE)
         tags = {"checkpoint": name}
         self._gauges = {
             key: Gauge(f"atlas_train_{key}", description, tag_keys=("checkpoint",)).set_default_tags(tags)
@@ -122,6 +117,17 @@ class Journal:
             )
         }
 
+    def go_on_from(self, start: int) -> None:
+        """Forget the lines of steps after `start`: they are of a run that was killed, or of another one.
+
+        Raises:
+            StoreError: the journal cannot be written.
+        """
+        rows = list(self._store.journal(*FILE))
+        kept = [row for row in rows if row["checkpoint"] != self._name or row["step"] <= start]
+        if kept != rows:
+            self._store.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), *FILE)
+
     def log(
         self,
         step: int,
@@ -142,6 +148,9 @@ class Journal:
             grad_norm: before clipping.
             learning_rate: of this step.
             speed: of this step.
+
+        Raises:
+            StoreError: the journal cannot be written.
         """
         tokens = sum(example.length for example in batch)
         labelled = sum(example.labelled for example in batch)

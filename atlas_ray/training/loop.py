@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -26,7 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from atlas_ray import models
 from atlas_ray.config import TrainConfig
-from atlas_ray.errors import AtlasError
+from atlas_ray.errors import AtlasError, StoreError
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint, flops, packing, prefix_tree
 from atlas_ray.training.examples import Example
@@ -76,7 +78,7 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
     base = models.resolve(job.base, trust_remote_code=job.trust_remote_code)
     try:
         return {"error": _train(job, examples, base)}
-    except AtlasError as error:  # the same on all ranks, or on rank 0 when nothing is left to do for the others
+    except AtlasError as error:  # the same on all ranks, or on rank 0 when the others wait for nothing any more
         return {"error": str(error)}
 
 
@@ -97,7 +99,10 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     per_epoch = packing.steps_per_epoch(len(examples), options.batch_size)
     total = options.epochs * per_epoch
     start = _resume(store, job.name, model, optimizer, rank)
-    journal = Journal(store, job.name, start) if rank == 0 else None
+    journal = Journal(store, job.name) if rank == 0 else None
+    failed = on_rank_0(partial(journal.go_on_from, start) if journal else None, device)
+    if failed:
+        return failed
     saver = checkpoint.Saver(store, job.name, model, optimizer, beside=device.type != "cpu")
     peak = world * peak_flops(device)
 
@@ -121,6 +126,7 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
 
         done = step + 1
         memory = _most_of_ranks(peak_memory(device), device)
+        log = None
         if journal:
             read = flops.Counts(*map(int, counts))
             head, last = job.skips.head_at_labels, job.skips.sparse_last_layer
@@ -131,7 +137,10 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
                 memory_gib=memory,
                 skipped=flops.skipped(shape, *plain(batch), read, head=head, last=last),
             )
-            journal.log(done, step // per_epoch, batch, loss, grad_norm, rate, speed)
+            log = partial(journal.log, done, step // per_epoch, batch, loss, grad_norm, rate, speed)
+        failed = on_rank_0(log, device)
+        if failed:
+            return failed
         if done % options.checkpoint_every == 0 and done < total:
             try:
                 whole = saver.save(done)
@@ -223,6 +232,24 @@ def _most_of_ranks(value: float, device: torch.device) -> float:
     most = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(most, dist.ReduceOp.MAX)
     return most.item()
+
+
+def on_rank_0(write: Callable[[], None] | None, device: torch.device) -> str | None:
+    """Let rank 0 write something; every rank returns why that failed, if it did, and so stops instead of waiting.
+
+    Args:
+        write: None on all other ranks.
+        device: of the collective.
+    """
+    said = None
+    if write:
+        try:
+            write()
+        except StoreError as error:
+            said = str(error)
+    if not _most_of_ranks(float(said is not None), device):
+        return None
+    return said or "rank 0 could not write"
 
 
 def not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: list[Example]) -> str:

@@ -27,6 +27,6 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_preemption_watcher() -> None:
-    """Ray Train would start a process for it in every run."""
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+def _quick_ray_train() -> None:
+    """Ray Train would start a process that watches for preemption in every run, and poll its workers every 2 s."""
+    os.environ |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}

@@ -34,7 +34,8 @@ def test_learning_rate(schedule: str) -> None:
 def test_journal_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.append([{"checkpoint": "warmup", "step": 9}, *({"checkpoint": "llm", "step": s} for s in (1, 2, 3))], *FILE)
-    journal = Journal(store, "llm", start=2)
+    journal = Journal(store, "llm")
+    journal.go_on_from(2)
     weights = np.array([0, 1, 1, 0, 1], np.float32)
     speed = Speed(seconds=2.0, flops=1e9, peak=1e9, memory_gib=0.5, skipped={"truncate": 0.5})
     journal.log(3, 0, [Example("t", np.arange(5, dtype=np.int32), weights, 8)], 0.5, 1.5, 1e-4, speed)

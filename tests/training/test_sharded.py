@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from atlas_ray.config import TrainConfig
-from atlas_ray.errors import ModelError
+from atlas_ray.errors import ModelError, StoreError
 from atlas_ray.training.examples import Example, prepare
-from atlas_ray.training.loop import backward, rows_of
+from atlas_ray.training.loop import backward, on_rank_0, rows_of
 from atlas_ray.training.model import Network, Recipe, load, load_sharded
 from tests.tokenizers import tokenizer
 from tests.training.tiny import ALL, save, tiny, trajectory
@@ -25,6 +25,10 @@ def examples() -> list[Example]:
     trajectories = [trajectory(number, 3) for number in range(5)]
     steps: dict[str, tuple[int, ...]] = {one.trajectory_id: (1,) for one in trajectories}
     return prepare(trajectories, steps, tokenizer("chatml"), TrainConfig())[0]
+
+
+def no_space() -> None:
+    raise StoreError("no space")
 
 
 def rank_of_two(rank: int, store: str, path: str, broken: str) -> None:
@@ -47,6 +51,9 @@ def rank_of_two(rank: int, store: str, path: str, broken: str) -> None:
                 assert (part.grad.full_tensor() - whole.grad).norm() < 1e-5 * whole.grad.norm(), name
     with pytest.raises(ModelError, match="not finite"):  # on the rank that did not read it too
         load_sharded(Recipe(broken, ALL, "sdpa", RECIPES[0]), CPU, rank, 2)
+    # A full disk on the rank that writes stops both; neither waits for the other.
+    assert on_rank_0(no_space if rank == 0 else None, CPU) == ("no space" if rank == 0 else "rank 0 could not write")
+    assert on_rank_0(print if rank == 0 else None, CPU) is None
     dist.destroy_process_group()
 
 
