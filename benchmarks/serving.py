@@ -131,7 +131,7 @@ def play(http: httpx.Client, sessions: int) -> None:
 
 def memory() -> int:
     """RSS in bytes of the actors that sessions touch."""
-    names = ("ray::SessionServer", "ray::ServeReplica:atlas:AgentIngress")
+    names = ("ray::EnvironmentServer", "ray::ServeReplica:atlas:AgentIngress")
     return sum(
         process.memory_info().rss
         for process in psutil.process_iter(["cmdline"])

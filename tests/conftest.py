@@ -33,6 +33,7 @@ def ray_cluster() -> Iterator[str]:
                 log_to_driver=False,
                 logging_level="warning",
                 object_store_memory=400_000_000,
+                _system_config={"metrics_report_interval_ms": 1000},
                 runtime_env={"env_vars": {"PYTHONPATH": PYTHONPATH, "TOKENIZERS_PARALLELISM": "false"}},
             )
             break

@@ -16,6 +16,7 @@ from typing import Any, Self
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
+from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
 from atlas_ray.errors import AtlasError, ClusterError
 from atlas_ray.progress import say
@@ -131,6 +132,7 @@ class Rollouts:
         if tries + 1 >= MAX_TRIES:
             self._failed.append(work.failed(f"EnvironmentError: its server was lost {MAX_TRIES} times ({why})"))
             return
+        ray_metrics.EPISODES_AGAIN.add(1, env=work.env)
         self._on_retry(f"  {work.label}: its server was lost ({why}), done again")
         (self._suspects if tries + 2 == MAX_TRIES else self._owed).append((work, tries + 1))
 

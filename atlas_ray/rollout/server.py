@@ -3,7 +3,8 @@
 One remote call moves an episode, not a step. A slot is a thread with environments of its own; the actor's event loop
 stays free, so it notices an environment that does not return, reports that episode and goes on with the others. A
 server that has such a slot, has played its share of episodes, or outgrew its memory says that it is worn; the driver
-(`driver.py`) then lets it finish and replaces it.
+(`driver.py`) then lets it finish and replaces it. Served sessions (`sessions.py`) live in the same actors, under the
+same limits.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ import contextlib
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psutil
 import ray
-from ray.util.metrics import Counter
 
+from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import TextEnv
 from atlas_ray.rollout.episode import PolicyFor, Record, one_line
 from atlas_ray.rollout.isolated import Isolated
 from atlas_ray.rollout.player import Player, Voice, tokenizer
-from atlas_ray.rollout.sessions import Sessions
+from atlas_ray.rollout.sessions import Refusal, Sessions
 from atlas_ray.trajectory import Episode, Stop
 
 _TICK_S = 1.0
@@ -81,22 +83,29 @@ class EnvironmentServer:
     Args:
         player: who plays.
         config: limits of the server.
+        max_sessions: served sessions at a time.
+        session_idle_s: seconds after which a session that nobody asks for is closed.
 
     Raises:
         ModelError: the player's model has no tokenizer.
     """
 
-    def __init__(self, player: Player, config: RolloutConfig) -> None:
+    def __init__(
+        self, player: Player, config: RolloutConfig, max_sessions: int = 0, session_idle_s: float = 0.0
+    ) -> None:
         self._player, self._config = player, config
         if player.directory is not None:
             tokenizer(player.directory)  # not in the slots: transformers' lazy imports break in several threads
         self._idle: list[_Slot] = []
         self._isolated = Isolated(config.memory_gib)
         self._voice: Voice | None = None
+        self._max_sessions = max_sessions
+        self._sessions = Sessions(max_sessions, session_idle_s)
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
-        self._episodes = Counter("atlas_episodes", "Episodes played", tag_keys=("model", "env"))
-        self._tokens = Counter("atlas_generated_tokens", "Tokens generated in episodes", tag_keys=("model", "env"))
+
+    def __repr__(self) -> str:  # in Ray's dashboard and logs
+        return "environments of served sessions" if self._max_sessions else "environments"
 
     async def ping(self) -> None:
         """Answers while the server is well."""
@@ -122,6 +131,27 @@ class EnvironmentServer:
         self._idle.append(slot)
         return self._done(future.result())
 
+    async def session(self, call: str, *arguments: Any) -> Any:
+        """A method of `Sessions` by name, on a thread of its own: a slow environment holds up its own session alone.
+
+        One that does not return within the call's deadline, or fails as no environment should, ends its session.
+        """
+        if call == "open" and self._too_large():
+            self._sessions.forget_idle()
+            most = self._config.memory_gib
+            return Refusal(503, f"the environments of the sessions hold more than {most:g} GiB; try again later")
+        named, limit = str(next(iter(arguments), "")), self._config.call_deadline_s
+        future = asyncio.wrap_future(_on_thread(getattr(self._sessions, call), *arguments))
+        if not (await asyncio.wait([future], timeout=limit))[0]:
+            future.add_done_callback(lambda f: f.cancelled() or f.exception())
+            return self._sessions.lose(named, f"its environment did not return within {limit:g} s")
+        error = future.exception()
+        answer = self._sessions.lose(named, one_line(error)) if isinstance(error, Exception) else future.result()
+        if isinstance(answer, dict):
+            _count_session(call, answer)
+        ray_metrics.SESSIONS.set(len(self._sessions))
+        return answer
+
     def _overdue(self, work: Work, record: Record) -> str | None:
         """What to say of a work that will not end by itself; None while it may."""
         now, limit, since = time.monotonic(), self._config.call_deadline_s, record.calling_since
@@ -134,10 +164,7 @@ class EnvironmentServer:
     def _done(self, result: Any) -> Done:
         self._played += 1
         if isinstance(result, Episode):
-            tags = {"model": result.model, "env": result.env}
-            self._episodes.inc(1, tags)
-            if result.completion_tokens:
-                self._tokens.inc(result.completion_tokens, tags)
+            _count(result)
         worn = self._abandoned > 0 or self._played >= self._config.recycle_after or self._too_large()
         return Done(result, worn)
 
@@ -198,16 +225,34 @@ class _Slot:
         return result
 
 
+def _count(episode: Episode) -> None:
+    tags = {"model": episode.model, "env": episode.env}
+    outcome = "error" if episode.error is not None else "solved" if episode.success else "failed"
+    ray_metrics.EPISODES.add(1, outcome=outcome, **tags)
+    ray_metrics.GENERATED_TOKENS.add(episode.completion_tokens, **tags)
+    ray_metrics.PREFILL_TOKENS.add(episode.prompt_tokens - episode.cached_tokens, **tags)
+    ray_metrics.CACHED_TOKENS.add(episode.cached_tokens, **tags)
+
+
+def _count_session(call: str, view: dict[str, Any]) -> None:
+    if call == "open":
+        ray_metrics.SESSIONS_OPENED.add(1, env=view["environment"])
+    elif call in ("reply", "step"):
+        ray_metrics.SESSION_STEPS.add(1, env=view["environment"], by=view["rounds"][-1]["by"])
+
+
+def _on_thread(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """Call a function on a daemon thread, which may be left behind."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="session", daemon=True).start()
+    return future
+
+
 EnvironmentActor = ray.remote(EnvironmentServer)
-
-
-@ray.remote(max_concurrency=1024)
-class SessionServer:
-    """Episodes that are played a step at a time, for serving; see `Sessions`."""
-
-    def __init__(self, limit: int = 256, idle_s: float = 1800.0) -> None:
-        self._sessions = Sessions(limit, idle_s)
-
-    async def session(self, call: str, *arguments: Any) -> Any:
-        """A method of `Sessions` by name."""
-        return getattr(self._sessions, call)(*arguments)

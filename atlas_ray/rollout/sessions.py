@@ -1,14 +1,17 @@
 """Episodes that are played a step at a time, by an agent, by a person, or by both in turn; with undo.
 
 `Sessions` is what an environment server keeps: pure logic without ray. A call that cannot be done is answered by a
-`Refusal`, never raised: a session is asked for by strangers. Who speaks for the model is the caller's business.
+`Refusal`, never raised: a session is asked for by strangers. Calls may come from several threads: those of one session
+wait for each other, those of different sessions do not. Who speaks for the model is the caller's business.
 """
 
 from __future__ import annotations
 
 import secrets
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,7 +28,7 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a call was not done: an HTTP status (404, 409, 410, 422 or 429) and one line."""
+    """Why a call was not done: an HTTP status (404, 409, 410, 422, 429 or 503) and one line."""
 
     status: int
     message: str
@@ -66,6 +69,8 @@ class Session:
     rounds: list[Round] = field(default_factory=list)
     busy_until: float = 0.0
     """Until then a model thinks for it, and nobody else may change it."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the call that uses its environment."""
 
     @property
     def over(self) -> bool:
@@ -94,6 +99,8 @@ class Sessions:
         self._limit, self._idle_s, self._clock = limit, idle_s, clock
         self._sessions: dict[str, Session] = {}
         self._idle: dict[str, list[TextEnv]] = {}
+        self._opening = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -103,96 +110,133 @@ class Sessions:
     ) -> Answer | Refusal:
         """Begin an episode; its view, with the `id` of the new session."""
         self.expire()
-        if len(self._sessions) >= self._limit:
-            return Refusal(429, f"there are {self._limit} sessions already; close one, or try again later")
+        with self._lock:
+            if len(self._sessions) + self._opening >= self._limit:
+                return Refusal(429, f"there are {self._limit} sessions already; close one, or try again later")
+            self._opening += 1
         slot = f"{environment} {sorted(options.items())!r}"
         idle = self._idle.setdefault(slot, [])
+        identity = secrets.token_urlsafe(12)
         try:
-            env = idle.pop() if idle else registry.make(environment, **options)
+            try:
+                env = idle.pop()
+            except IndexError:
+                env = registry.make(environment, **options)
             observation, _ = env.reset(seed=seed, options={"task": task, "split": split})
+            self._sessions[identity] = Session(environment, task, split, model, env, slot, observation, self._clock())
         except AtlasError as error:
             return Refusal(422, str(error))
-        identity = secrets.token_urlsafe(12)
-        self._sessions[identity] = Session(environment, task, split, model, env, slot, observation, self._clock())
-        return self._view(identity, self._sessions[identity])
+        finally:
+            with self._lock:
+                self._opening -= 1
+        return self.view(identity)
 
     def view(self, identity: str) -> Answer | Refusal:
         """The session as it is now."""
-        session = self._find(identity)
-        return session if isinstance(session, Refusal) else self._view(identity, session)
+        with self._held(identity) as session:
+            return session if isinstance(session, Refusal) else self._view(identity, session)
 
     def think(self, identity: str, seconds: float) -> list[dict[str, str]] | Refusal:
         """Reserve the session for a model that will answer within `seconds`; the conversation that it answers."""
-        session = self._find(identity, to_change=True)
-        if isinstance(session, Refusal):
-            return session
-        session.busy_until = self._clock() + seconds
-        return session.messages()
+        with self._held(identity, to_change=True) as session:
+            if isinstance(session, Refusal):
+                return session
+            session.busy_until = self._clock() + seconds
+            return session.messages()
 
     def release(self, identity: str) -> None:
         """End a reservation without a step."""
-        if identity in self._sessions:
-            self._sessions[identity].busy_until = 0.0
+        with self._held(identity) as session:
+            if not isinstance(session, Refusal):
+                session.busy_until = 0.0
 
     def reply(self, identity: str, text: str) -> Answer | Refusal:
         """Play the reply that a model gave after `think`; the view after the step."""
-        session = self._sessions.get(identity)
-        if session is None or not session.busy_until:
-            return Refusal(410, f"session {identity} was closed or changed while the model was thinking")
-        session.busy_until = 0.0
-        reply = parse_reply(text, session.env.card.action_rule)
-        return self._play(identity, session, "agent", reply.thought, reply.action, text, str(reply.problem))
+        with self._held(identity) as session:
+            if isinstance(session, Refusal) or not session.busy_until:
+                return Refusal(410, f"session {identity} was closed or changed while the model was thinking")
+            session.busy_until = 0.0
+            reply = parse_reply(text, session.env.card.action_rule)
+            return self._play(identity, session, "agent", reply.thought, reply.action, text, str(reply.problem))
 
     def step(self, identity: str, action: str) -> Answer | Refusal:
         """Play a person's action; the view after the step."""
-        session = self._find(identity, to_change=True)
-        if isinstance(session, Refusal):
-            return session
-        return self._play(identity, session, "person", "", action, f"Action: {action}", "")
+        with self._held(identity, to_change=True) as session:
+            if isinstance(session, Refusal):
+                return session
+            return self._play(identity, session, "person", "", action, f"Action: {action}", "")
 
     def undo(self, identity: str) -> Answer | Refusal:
         """Take the last step back."""
-        session = self._find(identity)
-        if isinstance(session, Refusal):
-            return session
-        if session.busy_until > self._clock():
-            return Refusal(409, "the agent is about to act; wait for it")
-        if not session.rounds:
-            return Refusal(409, "there is no step to take back")
-        try:
-            before = session.rounds.pop().before
-            session.env.restore(before)
-        except AtlasError as error:
-            return self._lose(identity, error)
-        session.score, session.success = before.score, before.success
-        return self._view(identity, session)
+        with self._held(identity) as session:
+            if isinstance(session, Refusal):
+                return session
+            if session.busy_until > self._clock():
+                return Refusal(409, "the agent is about to act; wait for it")
+            if not session.rounds:
+                return Refusal(409, "there is no step to take back")
+            try:
+                before = session.rounds.pop().before
+                session.env.restore(before)
+            except AtlasError as error:
+                return self.lose(identity, str(error))
+            session.score, session.success = before.score, before.success
+            return self._view(identity, session)
 
     def close(self, identity: str) -> Refusal | None:
         """End a session; its environment serves the next one."""
-        session = self._sessions.pop(identity, None)
-        if session is None:
-            return _unknown(identity)
-        self._idle[session.slot].append(session.env)
-        return None
+        with self._held(identity) as session:
+            if isinstance(session, Refusal):
+                return session
+            self._recycle(identity, session)
+            return None
 
     def expire(self) -> int:
         """Close the sessions that nobody has asked for; returns how many."""
-        late = [name for name, s in self._sessions.items() if self._clock() - s.used > self._idle_s]
-        for identity in late:
-            self.close(identity)
-        return len(late)
+        now, closed = self._clock(), 0
+        for identity, session in list(self._sessions.items()):
+            late = now - session.used > self._idle_s and session.busy_until <= now
+            if late and session.lock.acquire(blocking=False):  # else somebody asks for it just now
+                try:
+                    closed += self._recycle(identity, session)
+                finally:
+                    session.lock.release()
+        return closed
 
-    def _find(self, identity: str, *, to_change: bool = False) -> Session | Refusal:
+    def forget_idle(self) -> None:
+        """Let go of the environments that no session uses."""
+        self._idle.clear()
+
+    def lose(self, identity: str, why: str) -> Refusal:
+        """End a session whose environment failed, and the environment with it; does not wait for calls under way."""
+        self._sessions.pop(identity, None)
+        return Refusal(410, f"the session is lost: {why}")
+
+    @contextmanager
+    def _held(self, identity: str, *, to_change: bool = False) -> Iterator[Session | Refusal]:
+        """The session for one call, which counts as asked for."""
         self.expire()
         session = self._sessions.get(identity)
         if session is None:
-            return _unknown(identity)
-        session.used = self._clock()
-        if to_change and session.busy_until > self._clock():
-            return Refusal(409, "the agent is about to act; wait for it")
-        if to_change and session.over:
-            return Refusal(409, "the episode is over; undo a step, or open another session")
-        return session
+            yield _unknown(identity)
+            return
+        with session.lock:
+            if self._sessions.get(identity) is not session:  # closed or lost meanwhile
+                yield _unknown(identity)
+                return
+            session.used = self._clock()
+            if to_change and session.busy_until > session.used:
+                yield Refusal(409, "the agent is about to act; wait for it")
+            elif to_change and session.over:
+                yield Refusal(409, "the episode is over; undo a step, or open another session")
+            else:
+                yield session
+
+    def _recycle(self, identity: str, session: Session) -> bool:
+        if self._sessions.pop(identity, None) is None:
+            return False  # lost meanwhile
+        self._idle.setdefault(session.slot, []).append(session.env)
+        return True
 
     def _play(
         self, identity: str, session: Session, by: By, thought: str, action: str | None, text: str, problem: str
@@ -206,20 +250,16 @@ class Sessions:
                 observation, reward, _, _, info = env.step(action)
                 session.score, session.success = float(info["score"]), bool(info["success"])
         except AtlasError as error:
-            return self._lose(identity, error)
+            return self.lose(identity, str(error))
         session.rounds.append(Round(by, thought, action, text, observation, reward, before))
         return self._view(identity, session)
-
-    def _lose(self, identity: str, error: AtlasError) -> Refusal:
-        del self._sessions[identity]  # and its environment with it
-        return Refusal(410, f"the session is lost: {error}")
 
     def _view(self, identity: str, session: Session) -> Answer | Refusal:
         env, card = session.env, session.env.card
         try:
             valid = env.valid_actions()
         except AtlasError as error:
-            return self._lose(identity, error)
+            return self.lose(identity, str(error))
         return {
             "id": identity,
             "environment": session.environment,

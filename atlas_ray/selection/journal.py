@@ -13,6 +13,7 @@ from math import fsum
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+from atlas_ray import ray_metrics
 from atlas_ray.inference.client import CallError, Client, Reply
 from atlas_ray.inference.cost import cost_usd, estimated_tokens
 from atlas_ray.selection.llm import Ask
@@ -104,6 +105,7 @@ class JournaledClient:
             kept = await asyncio.to_thread(self._journal.read, key)
             if kept is not None:
                 calls.hits += 1
+                ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="journal")
                 return kept
             most = cost_usd(estimated_tokens(question.messages), self._sampling["max_tokens"], self._price)
             if self._purse is not None:
@@ -119,6 +121,7 @@ class JournaledClient:
                 await asyncio.to_thread(self._journal.write, key, reply, paid)
             except CallError as error:
                 calls.retries += error.retries
+                ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="failed")
                 raise
             finally:
                 if self._purse is not None:
@@ -126,6 +129,9 @@ class JournaledClient:
         calls.retries += reply.retries
         calls.latencies_s.append(reply.latency_s)
         calls.paid_usd += paid
+        ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="answered")
+        ray_metrics.SELECTION_TOKENS.add(reply.prompt_tokens + reply.completion_tokens, model=self._identity)
+        ray_metrics.COST_USD.add(paid, model=self._identity)
         return reply
 
 

@@ -83,6 +83,7 @@ def select(
         work = plan(store, ids, rows)
         if work.chunks:
             dataset = _GRAPHS[method](config, store, work, scorer_model or config.model, stack)
+            dataset.set_name(f"select {method}")  # in Ray's dashboard
             _collect(dataset, tally, work.n_trajectories, write)
     shares = _share_of_tokens(config, store, method, work)
     summary = tally.summary(shares, time.monotonic() - start)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from atlas_ray import ray_metrics
 from atlas_ray.trajectory import Selection, Trajectory
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Tally:
 
     def add(self, selection: Selection, n_steps: int, calls: Calls) -> None:
         """Count a selection in a trajectory of `n_steps`, and what its calls took."""
+        ray_metrics.SELECTIONS.add(1, method=self.method, outcome="error" if selection.error else "selected")
         self.calls.add(calls)
         self.rows += 1
         self._steps += len(selection.steps)

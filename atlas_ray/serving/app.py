@@ -54,8 +54,9 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
     _check_port(options)
     settings = Settings(
         agent=next(iter(models)), options=config.environments, max_new_tokens=config.evaluate.max_new_tokens,
-        servers=options.servers, max_sessions=options.max_sessions, session_idle_s=options.session_idle_s,
-        requests_per_minute=options.requests_per_minute, max_body_bytes=options.max_body_bytes, key=key,
+        rollout=config.rollout, servers=options.servers, max_sessions=options.max_sessions,
+        session_idle_s=options.session_idle_s, requests_per_minute=options.requests_per_minute,
+        max_body_bytes=options.max_body_bytes, key=key,
     )  # fmt: skip
     for name, directory in models.items():
         say(f"  serve {name}: {directory}")

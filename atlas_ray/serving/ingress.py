@@ -1,7 +1,7 @@
 """The application's front: OpenAI's endpoints, agent sessions and the page, as one Ray Serve ingress.
 
 Chat and completions are Ray Serve's own ingress behind a schema that is documented here. A session's episode lives in
-an environment server (`rollout.server.SessionServer`); this class fetches the conversation, lets the model
+an environment server, the class that evaluation plays in; this one fetches the conversation, lets the model
 answer, and hands the answer back. When such a server dies its sessions end with a 410, and the service goes on.
 """
 
@@ -25,9 +25,11 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
 from atlas_ray.errors import AtlasError
-from atlas_ray.rollout.server import SessionServer
+from atlas_ray.rollout.player import Player
+from atlas_ray.rollout.server import EnvironmentActor
 from atlas_ray.rollout.sessions import Refusal
 from atlas_ray.serving.guard import Guard, error_body
 from atlas_ray.serving.schema import (
@@ -73,6 +75,8 @@ class Settings:
     options: dict[str, dict[str, Any]]
     """Options per environment."""
     max_new_tokens: int
+    rollout: RolloutConfig
+    """Limits of an environment server."""
     servers: int
     max_sessions: int
     session_idle_s: float
@@ -321,9 +325,10 @@ class _Server:
     def replace(self) -> None:
         """Start another actor in its place."""
         self.generation += 1
-        self.actor = SessionServer.options(num_cpus=0).remote(  # type: ignore[attr-defined]
-            limit=self._settings.max_sessions, idle_s=self._settings.session_idle_s
-        )
+        limits = self._settings.rollout
+        self.actor = EnvironmentActor.options(
+            num_cpus=0, memory=limits.memory_gib * 2**30, max_concurrency=1024, label_selector=limits.labels or None
+        ).remote(Player(), limits, self._settings.max_sessions, self._settings.session_idle_s)
 
 
 def _parts(session: str) -> tuple[int, int, str]:

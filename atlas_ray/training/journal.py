@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ray.util.metrics import Counter, Gauge
-
+from atlas_ray import ray_metrics
 from atlas_ray.progress import Progress
 from atlas_ray.store import Store
 from atlas_ray.training.examples import Example
@@ -95,27 +94,6 @@ class Journal:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
-        tags = {"checkpoint": name}
-        self._gauges = {
-            key: Gauge(f"atlas_train_{key}", description, tag_keys=("checkpoint",)).set_default_tags(tags)
-            for key, description in (
-                ("loss", "Loss of the last optimizer step, nats per label"),
-                ("learning_rate", "Learning rate of the last optimizer step"),
-                ("grad_norm", "Gradient norm of the last optimizer step, before clipping"),
-                ("tokens_per_second", "Tokens read per second in the last optimizer step"),
-                ("labelled_tokens_per_second", "Labels per second in the last optimizer step"),
-                ("mfu", "Needed FLOP/s over the device's peak in the last optimizer step"),
-                ("memory_gib", "The most memory that any worker held"),
-                ("skipped_share", "Share of the plain work that was left out in the last optimizer step"),
-            )
-        }
-        self._counters = {
-            key: Counter(f"atlas_train_{key}_total", description, tag_keys=("checkpoint",)).set_default_tags(tags)
-            for key, description in (
-                ("tokens", "Tokens read"),
-                ("labelled_tokens", "Tokens that carried loss"),
-            )
-        }
 
     def go_on_from(self, start: int) -> None:
         """Forget the lines of steps after `start`: they are of a run that was killed, or of another one.
@@ -154,7 +132,7 @@ class Journal:
         """
         tokens = sum(example.length for example in batch)
         labelled = sum(example.labelled for example in batch)
-        row = {
+        row: dict[str, Any] = {
             "checkpoint": self._name,
             "step": step,
             "epoch": epoch,
@@ -172,7 +150,7 @@ class Journal:
             "seconds": speed.seconds,
         }
         self._store.append([row], *FILE)
-        for key, gauge in self._gauges.items():
-            gauge.set(sum(speed.skipped.values()) if key == "skipped_share" else row[key])
-        for key, counter in self._counters.items():
-            counter.inc(row[key])
+        for key, gauge in ray_metrics.TRAIN_GAUGES.items():
+            gauge.set(sum(speed.skipped.values()) if key == "skipped_share" else row[key], checkpoint=self._name)
+        for key, counter in ray_metrics.TRAIN_COUNTERS.items():
+            counter.add(row[key], checkpoint=self._name)

@@ -10,7 +10,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 
 from atlas_ray.config import RolloutConfig
@@ -21,6 +20,7 @@ from atlas_ray.rollout.player import Player
 from atlas_ray.rollout.policy import RandomPolicy
 from tests.conftest import PYTHONPATH, ROOT
 from tests.plugin.faulty import FaultyEnv
+from tests.processes import environment_servers as servers
 
 TWO = RolloutConfig(servers=2, slots=4, memory_gib=0.5)
 ONE = TWO.model_copy(update={"servers": 1})
@@ -49,18 +49,6 @@ def undisturbed(work):
         episodes = content(pool.map(alone, work))
     assert not [episode.error for episode in episodes.values() if episode.error]
     return episodes
-
-
-def servers():
-    """Process ids of living environment servers of this driver's cluster."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "ppid", "status"]):
-        line = (process.info["cmdline"] or [""])[0]
-        if line.startswith("ray::EnvironmentServer") and process.info["status"] != psutil.STATUS_ZOMBIE:
-            raylet = psutil.Process(process.info["ppid"])
-            if psutil.Process(os.getpid()) in raylet.parents() or raylet.ppid() == os.getpid():
-                found.append(process.pid)
-    return sorted(found)
 
 
 def played(work, config=TWO, disturb=None, at=5, on_retry=lambda _: None):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
+from atlas_ray.rollout.player import Player
+from atlas_ray.rollout.server import EnvironmentServer
 from atlas_ray.rollout.sessions import Refusal, Sessions
+from tests.plugin.faulty import FaultyEnv
 
 
 class Clock:
@@ -123,3 +130,42 @@ def test_sessions_do_not_see_each_other(table):
     assert table.view(two)["rounds"] == []
     table.close(one)
     assert opened(table)["rounds"] == []
+
+
+def test_an_environment_that_hangs_or_raises_ends_its_own_session_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry._ENTRY_POINTS, "faulty", "tests.plugin.faulty:FaultyEnv")
+    server = EnvironmentServer(Player(), RolloutConfig(call_deadline_s=1.0), 3, 60.0)
+
+    async def opened(task):
+        options = {"folder": str(tmp_path)}
+        return (await server.session("open", "faulty", task, "train", None, "llm", options))["id"]
+
+    async def story():
+        stuck, well, broken = [await opened(task) for task in (3, 4, 5)]
+        for session in (stuck, well):
+            await server.session("step", session, "add 1")
+        (tmp_path / "hang-3").touch()
+        hanging = asyncio.create_task(server.session("step", stuck, "add 1"))
+        await asyncio.sleep(0.1)
+        assert len((await server.session("step", well, "add 1"))["rounds"]) == 2
+        assert not hanging.done()
+        assert await hanging == Refusal(410, "the session is lost: its environment did not return within 1 s")
+        (tmp_path / "hang-3").unlink()
+        assert (await server.session("view", stuck)).status == 404
+        monkeypatch.setattr(FaultyEnv, "_act", lambda self, action: 1 / 0)
+        lost = await server.session("step", broken, "add 1")
+        assert lost.status == 410
+        assert "ZeroDivisionError" in lost.message
+        assert (await server.session("view", broken)).status == 404
+        assert len((await server.session("view", well))["rounds"]) == 2
+
+    asyncio.run(story())
+
+
+def test_calls_of_one_session_from_many_threads_are_played_one_after_the_other():
+    table = Sessions(limit=2)
+    identity = opened(table, max_rounds=40)["id"]
+    with ThreadPoolExecutor(16) as pool:
+        views = list(pool.map(lambda _: table.step(identity, "inventory"), range(40)))
+    assert sorted(len(view["rounds"]) for view in views) == list(range(1, 41))
+    assert table.step(identity, "inventory").status == 409

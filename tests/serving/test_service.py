@@ -12,13 +12,13 @@ from pathlib import Path
 
 import httpx
 import openai
-import psutil
 import pytest
 
 from atlas_ray.config import load
 from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError
 from atlas_ray.serving import app
+from tests.processes import environment_servers
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -98,8 +98,7 @@ def test_the_agent_acts_and_runs_to_the_end_in_events(served):
 
 def test_a_killed_environment_server_ends_its_sessions_and_not_the_service(served):
     view = served.open()
-    lines = {p.pid: (p.info["cmdline"] or [""])[0] for p in psutil.process_iter(["cmdline"])}
-    servers = [pid for pid, line in lines.items() if line.startswith("ray::SessionServer")]
+    servers = environment_servers()
     assert servers
     for pid in servers:
         os.kill(pid, signal.SIGKILL)

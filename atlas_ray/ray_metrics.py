@@ -1,0 +1,111 @@
+"""Every metric of our own that Ray exports to Prometheus, as `ray_<name>`; counters end in `_total`.
+
+What counts them is the code beside the event; `docs/dashboard.md` says what to make of them. Ray's and Ray Serve's own
+metrics are theirs, the scores of an evaluation are in `evaluation/metrics.py`. Ray is imported when something is
+first counted: who only names a metric needs none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class _Metric:
+    name: str
+    """Without Ray's prefix, and without the `_total` that a counter gets."""
+    description: str
+    tags: tuple[str, ...] = ()
+
+
+class Counter(_Metric):
+    """Only grows; each process counts its own."""
+
+    @property
+    def exported(self) -> str:
+        """The name in Prometheus."""
+        return f"ray_{self.name}_total"
+
+    def add(self, amount: float, **tags: str) -> None:
+        """Count; nothing is nothing."""
+        if amount:
+            self._ray.inc(amount, tags)
+
+    @cached_property
+    def _ray(self) -> Any:
+        from ray.util import metrics
+
+        return metrics.Counter(self.name, self.description, self.tags)
+
+
+class Gauge(_Metric):
+    """Is what it was last set to."""
+
+    @property
+    def exported(self) -> str:
+        """The name in Prometheus."""
+        return f"ray_{self.name}"
+
+    def set(self, value: float, **tags: str) -> None:
+        """Say how much it is now."""
+        self._ray.set(value, tags)
+
+    @cached_property
+    def _ray(self) -> Any:
+        from ray.util import metrics
+
+        return metrics.Gauge(self.name, self.description, self.tags)
+
+
+# --- rollouts: evaluation, collection, value rollouts -----------------------------------------------------------------
+_PLAYED = ("model", "env")
+EPISODES = Counter("atlas_episodes", "Episodes played; outcome is solved, failed or error", (*_PLAYED, "outcome"))
+EPISODES_AGAIN = Counter("atlas_episodes_again", "Works done again because their environment server was lost", ("env",))
+GENERATED_TOKENS = Counter("atlas_generated_tokens", "Tokens that models generated in episodes", _PLAYED)
+PREFILL_TOKENS = Counter("atlas_prefill_tokens", "Prompt tokens of episodes that engines computed", _PLAYED)
+CACHED_TOKENS = Counter("atlas_cached_tokens", "Prompt tokens of episodes from the engines' prefix caches", _PLAYED)
+
+# --- selection --------------------------------------------------------------------------------------------------------
+SELECTIONS = Counter(
+    "atlas_selections", "Trajectories judged; outcome is selected or error", ("method", "outcome")
+)  # fmt: skip
+SELECTION_CALLS = Counter(
+    "atlas_selection_calls", "Questions to the selector; outcome is answered, failed or journal (asked before)",
+    ("model", "outcome"),
+)  # fmt: skip
+SELECTION_TOKENS = Counter("atlas_selection_tokens", "Prompt and completion tokens of the selector", ("model",))
+COST_USD = Counter("atlas_cost_usd", "US dollars paid for the selector's answers", ("model",))
+
+# --- training; rank 0 counts for all ----------------------------------------------------------------------------------
+_TRAINED = ("checkpoint",)
+TRAIN_COUNTERS = {
+    "tokens": Counter("atlas_train_tokens", "Tokens read", _TRAINED),
+    "labelled_tokens": Counter("atlas_train_labelled_tokens", "Tokens that carried loss", _TRAINED),
+}
+TRAIN_GAUGES = {
+    key: Gauge(f"atlas_train_{key}", description, _TRAINED)
+    for key, description in (
+        ("loss", "Loss of the last optimizer step, nats per label"),
+        ("learning_rate", "Learning rate of the last optimizer step"),
+        ("grad_norm", "Gradient norm of the last optimizer step, before clipping"),
+        ("tokens_per_second", "Tokens read per second in the last optimizer step"),
+        ("labelled_tokens_per_second", "Labels per second in the last optimizer step"),
+        ("mfu", "Needed FLOP/s over the device's peak in the last optimizer step"),
+        ("memory_gib", "The most memory that any worker held"),
+        ("skipped_share", "Share of the plain work that was left out in the last optimizer step"),
+    )
+}
+"""Both by the key of `metrics/train.jsonl` that they show."""
+
+# --- serving ----------------------------------------------------------------------------------------------------------
+SESSIONS = Gauge("atlas_sessions", "Agent sessions that are open")
+SESSIONS_OPENED = Counter("atlas_sessions_opened", "Agent sessions begun", ("env",))
+SESSION_STEPS = Counter("atlas_session_steps", "Steps played in sessions, by agent or person", ("env", "by"))
+
+
+def every() -> list[Counter | Gauge]:
+    """All of them."""
+    single = [value for value in globals().values() if isinstance(value, Counter | Gauge)]
+    return [*single, *TRAIN_COUNTERS.values(), *TRAIN_GAUGES.values()]

@@ -1,0 +1,78 @@
+"""Ray's Prometheus endpoint shows what episodes, selections, training and sessions count."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import httpx
+import numpy as np
+import pytest
+import ray
+
+from atlas_ray import ray_metrics
+from atlas_ray.config import RolloutConfig
+from atlas_ray.rollout.driver import run_episodes
+from atlas_ray.rollout.episode import EpisodeSpec
+from atlas_ray.rollout.player import Player
+from atlas_ray.rollout.server import EnvironmentActor
+from atlas_ray.selection.summary import Calls, Tally
+from atlas_ray.store import Store
+from atlas_ray.training.examples import Example
+from atlas_ray.training.journal import Journal, Speed
+from atlas_ray.trajectory import Selection
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_names_are_ours_and_once():
+    every = [metric.name for metric in ray_metrics.every()]
+    assert len(every) == len(set(every)) >= 20
+    assert all(re.fullmatch(r"atlas_[a-z_]+", name) and not name.endswith("_total") for name in every)
+
+
+def test_the_metrics_endpoint_shows_a_run(ray_cluster, tmp_path):
+    specs = [
+        EpisodeSpec(model="metrics-test", model_key="k", env="textcraft", task=task, split="train", seed=0, options={})
+        for task in range(3)
+    ]  # fmt: skip
+    config = RolloutConfig(memory_gib=0.5, slots=2)
+    assert len(list(run_episodes(specs, Player(), config))) == 3
+    ray.get(work.remote(str(tmp_path)))
+    server = EnvironmentActor.options(num_cpus=0).remote(Player(), config, 4, 60.0)
+    view = ray.get(server.session.remote("open", "wordle", 0, "test", None, "llm", {}))
+    ray.get(server.session.remote("step", view["id"], "c r a n e"))
+    expected = {
+        f'{ray_metrics.EPISODES.exported} model="metrics-test" env="textcraft"': 3,
+        f'{ray_metrics.SELECTIONS.exported} method="metrics-test" outcome="error"': 1,
+        f'{ray_metrics.TRAIN_GAUGES["loss"].exported} checkpoint="metrics-test"': 0.5,
+        f'{ray_metrics.TRAIN_COUNTERS["labelled_tokens"].exported} checkpoint="metrics-test"': 3,
+        f'{ray_metrics.SESSION_STEPS.exported} env="wordle" by="person"': 1,
+        ray_metrics.SESSIONS.exported: 1,
+    }
+    deadline = time.monotonic() + 60
+    while (found := {key: total(scraped(), *key.split()) for key in expected}) != expected:
+        assert time.monotonic() < deadline, (found, expected)
+        time.sleep(0.5)
+    ray.kill(server)
+
+
+@ray.remote(num_cpus=0)
+def work(folder):
+    """What a selection's driver and the first training rank do."""
+    Tally("metrics-test").add(Selection(trajectory_id="t", method="llm", ratio=0.3, error="invalid: x"), 2, Calls())
+    example = Example("t", np.arange(5, dtype=np.int32), np.array([0, 0, 1, 1, 1], dtype=np.float32), 8)
+    speed = Speed(seconds=1.0, flops=1e9, peak=1e10, memory_gib=0.5, skipped={})
+    Journal(Store(folder), "metrics-test", start=0).log(1, 0, [example], 0.5, 1.5, 1e-4, speed)
+    time.sleep(3)  # a worker that ends at once takes what it has not reported with it
+
+
+def scraped():
+    node = ray.nodes()[0]
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    return httpx.get(url, timeout=10).text.splitlines()
+
+
+def total(lines, name, *labels):
+    found = [line for line in lines if line.startswith(f"{name}{{") and all(label in line for label in labels)]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
