@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -21,6 +22,7 @@ from atlas_ray.store import Store
 from atlas_ray.training.examples import Example
 from atlas_ray.training.journal import Journal, Speed
 from atlas_ray.trajectory import Selection
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -76,3 +78,17 @@ def scraped():
 def total(lines, name, *labels):
     found = [line for line in lines if line.startswith(f"{name}{{") and all(label in line for label in labels)]
     return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def test_the_grafana_dashboard_asks_for_what_is_counted():
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "atlas.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    asked = {name for query in queries for name in re.findall(r"ray_\w+", query)}
+    assert asked == {metric.exported for metric in ray_metrics.every()}
+    known = {metric.exported: set(metric.tags) for metric in ray_metrics.every()}
+    for query in queries:
+        names = re.findall(r"ray_\w+", query)
+        tags = {
+            tag for group in re.findall(r"by \(([^)]*)\)|\{(\w+)", query) for tag in ", ".join(group).split(", ") if tag
+        }
+        assert tags <= set.intersection(*(known[name] for name in names)), query
