@@ -119,6 +119,7 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # an AsyncLLM has a process of its own
     place: dict[str, Any] = {}
     if not cuda:
+        environment["RAYLLM_VLLM_ENGINE_CLS"] = "atlas_ray.serving.engine.CpuEngine"
         place = {"accelerator_config": {"kind": "cpu"}, "placement_group_config": {"bundles": [{"CPU": 1}]}}
     scale = {"min_replicas": options.min_replicas, "max_replicas": options.max_replicas, "target_ongoing_requests": 16}
     return LLMConfig(
