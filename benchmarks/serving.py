@@ -1,7 +1,8 @@
 """The served agent beside vLLM's own OpenAI server: the same model, the same requests, in one run; and sessions' leaks.
 
 Both servers run at once, and rounds alternate between them, so that what else the machine does meets both. One
-closed-loop client per slot; latency is of whole requests.
+closed-loop client per slot; latency is of whole requests. Answers are short, which leaves the servers less to hide
+behind.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from atlas_ray.serving import app
 from benchmarks.result import Result, publish
 
 ROUNDS = 3
-TOKENS = 16
+TOKENS = 8
 SESSIONS = 1_000
 QUESTION = [{"role": "user", "content": "Crafting commands:\ncraft 1 sugar using 1 sugar cane\n\nGoal: craft sugar."}]
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--port", type=int, default=8321)
-    parser.add_argument("--requests", type=int, default=8, help="per client and round")
+    parser.add_argument("--requests", type=int, default=2, help="per client and round; a client alone asks 8 at least")
     options = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     config = load(None, {"engine.max_model_len": 1024, "serve.port": options.port, "serve.requests_per_minute": 10**6})
@@ -54,7 +55,8 @@ def main() -> None:
         results = []
         with LocalEndpoint(directory, config.engine) as theirs:
             for clients in (1, 16, 64):
-                results += asyncio.run(compare(f"{ours}/v1", theirs, clients, options.requests))
+                each = max(options.requests, 8 // clients)
+                results += asyncio.run(compare(f"{ours}/v1", theirs, clients, each))
         results.append(leak(ours))
         publish("serving", results)
     finally:
@@ -65,20 +67,31 @@ def main() -> None:
 async def compare(ours: str, theirs: str, clients: int, requests: int) -> list[Result]:
     """Throughput and tail latency at so many clients, rounds interleaved, medians."""
     rounds: dict[str, list[Load]] = {"ours": [], "theirs": []}
-    for _ in range(ROUNDS + 1):
+    await load_of(ours, "agent", clients, 1)  # warm
+    await load_of(theirs, SERVED_NAME, clients, 1)
+    for _ in range(ROUNDS):
         rounds["ours"].append(await load_of(ours, "agent", clients, requests))
         rounds["theirs"].append(await load_of(theirs, SERVED_NAME, clients, requests))
-    median = {side: statistics.median(each.per_second for each in loads[1:]) for side, loads in rounds.items()}
-    tails = {side: quantile([x for each in loads[1:] for x in each.latencies], 0.99) for side, loads in rounds.items()}
-    middles = {side: quantile([x for each in loads[1:] for x in each.latencies], 0.5) for side, loads in rounds.items()}
+    median = {side: statistics.median(each.per_second for each in loads) for side, loads in rounds.items()}
+    tails = {side: quantile([x for each in loads for x in each.latencies], 0.99) for side, loads in rounds.items()}
+    middles = {side: quantile([x for each in loads for x in each.latencies], 0.5) for side, loads in rounds.items()}
     detail = (
         f"{median['ours']:.2f} against {median['theirs']:.2f} requests/s; "
         f"p50 {middles['ours']:.2f} s against {middles['theirs']:.2f} s"
     )
+    print(f"{clients} at once: {detail}; p99 {tails['ours']:.2f} s against {tails['theirs']:.2f} s", flush=True)
     peer = "vLLM's OpenAI server"
     return [
         Result(f"throughput at {clients}", peer, median["ours"] / median["theirs"], "x", 0.9, detail=detail),
-        Result(f"p99 latency at {clients}", peer, tails["ours"] / tails["theirs"], "x", 1.3, at_least=False),
+        Result(
+            f"p99 latency at {clients}",
+            peer,
+            tails["ours"] / tails["theirs"],
+            "x",
+            1.3,
+            at_least=False,
+            detail=f"{tails['ours']:.2f} s against {tails['theirs']:.2f} s",
+        ),
     ]
 
 
@@ -134,8 +147,8 @@ def memory() -> int:
     names = ("ray::EnvironmentServer", "ray::ServeReplica:atlas:AgentIngress")
     return sum(
         process.memory_info().rss
-        for process in psutil.process_iter(["cmdline"])
-        if (process.info["cmdline"] or [""])[0].startswith(names)
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and (process.cmdline() or [""])[0].startswith(names)
     )
 
 
