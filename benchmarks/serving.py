@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import statistics
 import time
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2, help="per client and round; a client alone asks 8 at least")
     options = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as the peer's: Ray's workers give way to all else on the machine
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     config = load(None, {"engine.max_model_len": 1024, "serve.port": options.port, "serve.requests_per_minute": 10**6})
     directory = models.resolve(options.model)
     connect()
