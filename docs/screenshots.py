@@ -25,8 +25,10 @@ sys.path[0] = str(ROOT)
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
+from atlas_ray.config import PipelineConfig
 from atlas_ray.launch import local_head
 from atlas_ray.options import parse_args
+from atlas_ray.store import Store
 from tests.browser import browser
 
 IMAGES = ROOT / "docs" / "images"
@@ -38,10 +40,8 @@ PATIENCE_MS = 180_000
 def main() -> None:
     """Run, serve, photograph."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", default="textcraft", help="what the page plays")
-    parser.add_argument("--task", type=int, default=0, help="test task of it")
-    known, job_options = parser.parse_known_args()
-    report = Path(parse_args("", job_options).run_dir).absolute() / "report.html"
+    _, job_options = parser.parse_known_args()
+    config = parse_args("", job_options)
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the browser has no token
     with browser() as chromium, local_head() as url:
         with job(url, "pipeline", job_options) as lines:
@@ -51,11 +51,24 @@ def main() -> None:
                     dashboard(chromium, url, "actors", "EnvironmentServer")
         dashboard(chromium, url, "jobs", "pipeline.py")
         dashboard(chromium, url, "job", "Ray Data Overview")
-        explorer(chromium, report)
+        explorer(chromium, Path(config.run_dir).absolute() / "report.html")
         with job(url, "serve", job_options) as lines:
             page = next(line.split()[2] for line in lines if line.startswith("serving at"))
-            play(chromium, page, known.environment, known.task)
+            play(chromium, page, *showcase(config))
             dashboard(chromium, url, "serve", "AgentIngress")
+
+
+def showcase(config: PipelineConfig) -> tuple[str, int]:
+    """Environment and number of a test task that the tuned model solved and the base model did not, if there is one."""
+    store, tuned = Store(config.run_dir), config.train.selections[0]
+    tasks = []
+    for env in config.evaluate.environments or ():
+        solved, failed = (
+            {row["task"] for row in store.journal("evaluation", model, f"{env}.jsonl") if row["success"] == won}
+            for model, won in ((tuned, True), ("base", False))
+        )
+        tasks += [(env, task) for task in sorted(solved & failed)]
+    return tasks[0] if tasks else ("textcraft", 0)
 
 
 @contextmanager
