@@ -1,4 +1,4 @@
-"""Every metric of our own that Ray exports to Prometheus, as `ray_<name>`; counters end in `_total`.
+"""What Ray shows of us: every metric of our own (in Prometheus `ray_<name>`, counters `..._total`), and actors' names.
 
 What counts them is the code beside the event; `docs/dashboard.md` says what to make of them. Ray's and Ray Serve's own
 metrics are theirs, the scores of an evaluation are in `evaluation/metrics.py`. Ray is imported when something is
@@ -7,6 +7,7 @@ first counted: who only names a metric needs none.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -103,6 +104,11 @@ TRAIN_GAUGES = {
 SESSIONS = Gauge("atlas_sessions", "Agent sessions that are open")
 SESSIONS_OPENED = Counter("atlas_sessions_opened", "Agent sessions begun", ("env",))
 SESSION_STEPS = Counter("atlas_session_steps", "Steps played in sessions, by agent or person", ("env", "by"))
+
+
+def actor_name(what: str) -> str:
+    """A name in Ray's dashboard that says what an actor does; unique, as Ray demands."""
+    return f"{what} {secrets.token_hex(3)}"
 
 
 def every() -> list[Counter | Gauge]:

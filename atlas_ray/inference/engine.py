@@ -239,11 +239,7 @@ class EngineActor:
     """An `Engine` on the cluster."""
 
     def __init__(self, model: str, config: EngineConfig) -> None:
-        self._model = model
         self._engine = Engine(model, config)
-
-    def __repr__(self) -> str:  # in Ray's dashboard and logs
-        return f"engine of {os.path.basename(self._model.rstrip('/'))}"
 
     async def generate(
         self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None,

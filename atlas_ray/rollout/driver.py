@@ -59,10 +59,11 @@ class Rollouts:
 
     def __init__(self, player: Player, config: RolloutConfig, *, on_retry: Callable[[str], None] = say) -> None:
         self._config, self._on_retry = config, on_retry
-        self._actor = EnvironmentActor.options(
-            num_cpus=config.cpus, memory=config.memory_gib * 2**30, max_restarts=0, max_task_retries=0,
-            max_concurrency=config.slots + 8, scheduling_strategy="SPREAD", label_selector=config.labels or None,
-        )  # fmt: skip
+        self._options = {
+            "num_cpus": config.cpus, "memory": config.memory_gib * 2**30, "max_restarts": 0, "max_task_retries": 0,
+            "max_concurrency": config.slots + 8, "scheduling_strategy": "SPREAD",
+            "label_selector": config.labels or None,
+        }  # fmt: skip
         self._arguments = (ray.put(player), config)
         self._owed: deque[tuple[Work, int]] = deque()
         self._suspects: deque[tuple[Work, int]] = deque()
@@ -106,7 +107,8 @@ class Rollouts:
                 server.ask(now)
         outstanding = len(self._owed) + len(self._suspects) + len(self._under_way)
         while len(self._pool) < min(self._config.servers, outstanding):
-            self._pool.append(_Server(self._actor.remote(*self._arguments)))
+            actor = EnvironmentActor.options(name=ray_metrics.actor_name("environments"), **self._options)
+            self._pool.append(_Server(actor.remote(*self._arguments)))
         if any(server.was_ready for server in self._pool):
             self._last_ready = now
         elif now - self._last_ready > START_TIMEOUT_S:

@@ -19,6 +19,7 @@ import ray
 from pydantic import SecretStr
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
+from atlas_ray import ray_metrics
 from atlas_ray.config import EndpointConfig, EngineConfig
 from atlas_ray.environments.contract import TextEnv
 from atlas_ray.errors import AtlasError, EngineError
@@ -70,12 +71,14 @@ def engines(config: EngineConfig, model: str, directory: str) -> Iterator[Player
         EngineError: an engine did not start.
     """
     load_tokenizer(directory)  # refuse a model without tokenizer before an engine starts
-    actor = EngineActor.options(  # type: ignore[attr-defined]
-        max_restarts=_MAX_RESTARTS, max_task_retries=0, runtime_env={"env_vars": engine_environment(config)},
-        **engine_resources(config),
-    )  # fmt: skip
     say(f"  {model}: starting {config.replicas} vLLM engine(s)")
-    handles = [actor.remote(directory, config) for _ in range(config.replicas)]
+    handles = [
+        EngineActor.options(  # type: ignore[attr-defined]
+            name=ray_metrics.actor_name(f"engine {model}"), max_restarts=_MAX_RESTARTS, max_task_retries=0,
+            runtime_env={"env_vars": engine_environment(config)}, **engine_resources(config),
+        ).remote(directory, config)
+        for _ in range(config.replicas)
+    ]  # fmt: skip
     try:
         try:
             lengths = ray.get([handle.ready.remote() for handle in handles])

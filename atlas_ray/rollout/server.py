@@ -99,13 +99,9 @@ class EnvironmentServer:
         self._idle: list[_Slot] = []
         self._isolated = Isolated(config.memory_gib)
         self._voice: Voice | None = None
-        self._max_sessions = max_sessions
         self._sessions = Sessions(max_sessions, session_idle_s)
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
-
-    def __repr__(self) -> str:  # in Ray's dashboard and logs
-        return "environments of served sessions" if self._max_sessions else "environments"
 
     async def ping(self) -> None:
         """Answers while the server is well."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from atlas_ray import models
+from atlas_ray import models, ray_metrics
 from atlas_ray.config import LlmSelectorConfig, PipelineConfig
 from atlas_ray.errors import AtlasError, BudgetError, EndpointError, EngineError, ModelError, SelectionError
 from atlas_ray.inference.client import Endpoint, resolve
@@ -162,8 +162,10 @@ def _llm(config: PipelineConfig, store: Store, work: Plan, scorer: str, stack: E
     limits = None
     if selector.requests_per_minute or selector.tokens_per_minute or selector.budget_usd:
         spent = Journal(store).spent_usd() if selector.budget_usd else 0.0
-        limits = ray.remote(num_cpus=0)(Limits).remote(
-            selector.requests_per_minute, selector.tokens_per_minute, selector.budget_usd, spent
+        limits = (
+            ray.remote(num_cpus=0)(Limits)
+            .options(name=ray_metrics.actor_name("selector limits"))
+            .remote(selector.requests_per_minute, selector.tokens_per_minute, selector.budget_usd, spent)
         )
     actors = max(1, min(ceil(selector.concurrency / SLOTS_PER_ACTOR), _cpus()))
     slots = max(1, selector.concurrency // actors)

@@ -25,6 +25,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
 from atlas_ray.errors import AtlasError
@@ -327,7 +328,11 @@ class _Server:
         self.generation += 1
         limits = self._settings.rollout
         self.actor = EnvironmentActor.options(
-            num_cpus=0, memory=limits.memory_gib * 2**30, max_concurrency=1024, label_selector=limits.labels or None
+            name=ray_metrics.actor_name("sessions"),
+            num_cpus=0,
+            memory=limits.memory_gib * 2**30,
+            max_concurrency=1024,
+            label_selector=limits.labels or None,
         ).remote(Player(), limits, self._settings.max_sessions, self._settings.session_idle_s)
 
 
