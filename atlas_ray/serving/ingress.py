@@ -24,6 +24,7 @@ from ray.serve.llm.ingress import OpenAiIngress
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from vllm.exceptions import VLLMClientError
 
 from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
@@ -142,13 +143,15 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
     async def _ask(self, kind: Any, body: Any, method: str, request: Request) -> Response:
         try:
             asked = kind.model_validate(body.model_dump(exclude_none=True))
+            return await self._process_llm_request(asked, method, request)  # type: ignore[no-any-return]
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise HTTPException(422, f"{where}: {first['msg']}") from error
-        try:
-            return await self._process_llm_request(asked, method, request)  # type: ignore[no-any-return]
-        except ValueError as error:  # what vLLM finds wrong with a request that its schema lets through
+        except (
+            ValueError,
+            VLLMClientError,
+        ) as error:  # what vLLM finds wrong with a request that its schema lets through
             raise HTTPException(400, " ".join(str(error).split())[:500]) from error
 
     # --- sessions ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from tests.browser import browser, needs_browser
 
+expect.set_options(timeout=60_000)  # a model of any speed answers
 pytestmark = [needs_browser, pytest.mark.timeout(300)]
 
 
