@@ -27,6 +27,8 @@ from atlas_ray.serving import app
 from benchmarks.result import Result, publish
 
 ROUNDS = 3
+LOADS = {1: 8, 16: 2, 64: 1}
+"""Clients at once, and how often each asks in a round."""
 TOKENS = 8
 SESSIONS = 1_000
 QUESTION = [{"role": "user", "content": "Crafting commands:\ncraft 1 sugar using 1 sugar cane\n\nGoal: craft sugar."}]
@@ -45,7 +47,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--port", type=int, default=8321)
-    parser.add_argument("--requests", type=int, default=2, help="per client and round; a client alone asks 8 at least")
     options = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as the peer's: Ray's workers give way to all else on the machine
@@ -57,9 +58,8 @@ def main() -> None:
     try:
         results = []
         with LocalEndpoint(directory, config.engine) as theirs:
-            for clients in (1, 16, 64):
-                each = max(options.requests, 8 // clients)
-                results += asyncio.run(compare(f"{ours}/v1", theirs, clients, each))
+            for clients, requests in LOADS.items():
+                results += asyncio.run(compare(f"{ours}/v1", theirs, clients, requests))
         results.append(leak(ours))
         publish("serving", results)
     finally:
