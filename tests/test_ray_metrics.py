@@ -65,7 +65,7 @@ def work(folder):
     Tally("metrics-test").add(Selection(trajectory_id="t", method="llm", ratio=0.3, error="invalid: x"), 2, Calls())
     example = Example("t", np.arange(5, dtype=np.int32), np.array([0, 0, 1, 1, 1], dtype=np.float32), 8)
     speed = Speed(seconds=1.0, flops=1e9, peak=1e10, memory_gib=0.5, skipped={})
-    Journal(Store(folder), "metrics-test", start=0).log(1, 0, [example], 0.5, 1.5, 1e-4, speed)
+    Journal(Store(folder), "metrics-test").log(1, 0, [example], 0.5, 1.5, 1e-4, speed)
     time.sleep(3)  # a worker that ends at once takes what it has not reported with it
 
 
