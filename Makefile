@@ -44,8 +44,14 @@ lint: install  ## ruff, mypy and import-linter
 test: lint engines browser  ## the whole test suite
 	$(PY) -m pytest $(ARGS)
 
-bench: engines  ## every benchmark: each ratio beside its goal
-	@for file in $$(ls benchmarks/[a-z]*.py | grep -v result.py); do $(PY) -m benchmarks.$$(basename $$file .py) || exit $$?; done
+.venv-peers/.installed: .venv/.installed benchmarks/requirements.txt requirements/install_peers.sh
+	@bash requirements/install_peers.sh
+	@touch $@
+
+bench: engines .venv-peers/.installed  ## every benchmark: each ratio beside its goal
+	@for file in $$(ls benchmarks/[a-z]*.py | grep -v result.py); do \
+		python=$(PY); [ $$file != benchmarks/training.py ] || python=.venv-peers/bin/python; \
+		$$python -m benchmarks.$$(basename $$file .py) || exit $$?; done
 
 clean:  ## remove what was installed and built, not the runs
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -172,7 +172,7 @@ def trl(path: str, device: torch.device) -> Step | None:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
     except ImportError as error:
-        print(f"TRL is not measured: {error}; see benchmarks/requirements.txt")
+        print(f"TRL is not measured: {error}; see requirements/install_peers.sh")
         return None
     from tests.tokenizers import tokenizer
 

@@ -6,7 +6,7 @@ of the rounds' ratios; on a GPU wall time after synchronising. `proxy` is a 4-la
 the model itself (30 layers, a quarter of an hour for `peers`). The rounds share the trajectories out among them: the
 proxy's hold all 24, the model's the 10 shortest, two a round; `--whole` takes all 24 in every round, which takes hours
 with 30 layers. `results/training_<model>.json` is written anew after each round. TRL runs where it is installed
-(benchmarks/requirements.txt).
+(requirements/install_peers.sh).
 """
 
 from __future__ import annotations
