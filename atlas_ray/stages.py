@@ -8,7 +8,6 @@ option and a run with nothing to do need neither.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from atlas_ray.config import Method, PipelineConfig
 from atlas_ray.errors import ConfigError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
 from atlas_ray.formats import files
+from atlas_ray.inference.resolve import endpoint_identity
 from atlas_ray.progress import say
 from atlas_ray.rollout.player import REFERENCE_POLICIES, Agent
 from atlas_ray.run import Run
@@ -191,7 +191,10 @@ def _select_key(run: Run, method: Method) -> str:
         parts.append(config.train.warmup.fraction)
     if method == "llm":
         answers = {"model", "max_tokens", "temperature", "max_prompt_chars"}
-        parts += [config.select.llm.model_dump(mode="json", include=answers), _selector_identity(config)]
+        parts += [
+            config.select.llm.model_dump(mode="json", include=answers),
+            endpoint_identity(config.select.llm, config.model),
+        ]
     elif method == "perplexity":
         parts.append(_start_model(run)[1])
         reference = config.select.perplexity.reference_model
@@ -227,13 +230,6 @@ def _playing(config: PipelineConfig) -> dict[str, Any]:
     """How models play, of what `evaluate` says."""
     how = {"max_new_tokens", "give_up_after", "calls_per_step", "token_budget"}
     return config.evaluate.model_dump(mode="json", include=how)
-
-
-def _selector_identity(config: PipelineConfig) -> str:
-    """Who answers the `llm` method, as far as it is known without asking: the endpoint's URL or the on-board model."""
-    llm = config.select.llm
-    url = llm.base_url or os.environ.get("OPENAI_BASE_URL")
-    return url or ("openai" if os.environ.get(llm.api_key_env) else f"stand-in {config.model}")
 
 
 # --- train -----------------------------------------------------------------------------------------------------------

@@ -157,7 +157,8 @@ class Voice:
 
     async def _ask(self, messages: list[dict[str, str]], sampling: dict[str, Any]) -> Reply:
         if self._client is None:
-            from atlas_ray.inference.client import Client, Endpoint
+            from atlas_ray.inference.client import Client
+            from atlas_ray.inference.transport import Endpoint
 
             config = self._player.endpoint
             assert config is not None

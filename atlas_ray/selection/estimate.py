@@ -14,8 +14,8 @@ from typing import Any
 
 from atlas_ray import models
 from atlas_ray.config import PipelineConfig
-from atlas_ray.inference.client import resolve
 from atlas_ray.inference.cost import cost_usd, price_of
+from atlas_ray.inference.resolve import resolve
 from atlas_ray.selection.budget import budget
 from atlas_ray.selection.journal import Journal, question_key
 from atlas_ray.selection.llm import ask_for

@@ -23,10 +23,11 @@ import ray.data
 from atlas_ray import models, ray_metrics
 from atlas_ray.config import LlmSelectorConfig, PipelineConfig
 from atlas_ray.errors import AtlasError, BudgetError, EndpointError, EngineError, ModelError, SelectionError
-from atlas_ray.inference.client import Endpoint, resolve
 from atlas_ray.inference.cost import price_of
 from atlas_ray.inference.endpoint import SERVED_NAME, LocalEndpoint
 from atlas_ray.inference.engine import engine_environment, engine_resources
+from atlas_ray.inference.resolve import resolve
+from atlas_ray.inference.transport import Endpoint
 from atlas_ray.progress import Progress, say
 from atlas_ray.selection import graph
 from atlas_ray.selection.journal import Journal

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from atlas_ray.config import LlmSelectorConfig
 from atlas_ray.errors import AtlasError, BudgetError
-from atlas_ray.inference.client import Client, Endpoint
+from atlas_ray.inference.client import Client
+from atlas_ray.inference.transport import Endpoint
 from atlas_ray.selection import llm
 from atlas_ray.selection.graph import output_table, read_chunks, stop_table
 from atlas_ray.selection.journal import Journal, JournaledClient

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from atlas_ray.config import LlmSelectorConfig
 from atlas_ray.errors import EndpointError
-from atlas_ray.inference import client as client_module
-from atlas_ray.inference.client import CallError, Client, Endpoint, Reply, endpoint_identity, resolve
+from atlas_ray.inference import transport
+from atlas_ray.inference.client import CallError, Client, Reply
 from atlas_ray.inference.cost import price_of
+from atlas_ray.inference.resolve import endpoint_identity, resolve
+from atlas_ray.inference.transport import Endpoint
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, steps_answer
 
 KEY = "sk-secret-0123456789"
@@ -38,8 +40,8 @@ def ask(server: EndpointServer, *, max_retries: int = 3, timeout_s: float = 5.0,
 
 @pytest.fixture
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
+    monkeypatch.setattr(transport, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(transport, "LONGEST_PAUSE_S", 0.05)
 
 
 def test_an_answer_has_text_usage_and_what_was_sent() -> None:
@@ -93,6 +95,33 @@ def test_retry_after_is_honoured() -> None:
         start = time.monotonic()
         assert ask(server).retries == 1
         assert time.monotonic() - start >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "3"}, 3.0),
+        ({"retry-after": "Mon, 01 Jan 2300 00:00:00 GMT"}, 1e9),
+        ({"retry-after": "Mon, 01 Jan 2001 00:00:00 GMT"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "when it suits"}, None),
+        ({}, None),
+    ],
+)
+def test_what_an_endpoint_asks_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    found = transport.retry_after_s(headers)
+    assert found == seconds or (seconds == 1e9 and found is not None and found > seconds)
+
+
+@pytest.mark.parametrize(
+    "play", [Status(429, headers={"retry-after": "121"}), Status(503, headers=SOON | {"x-should-retry": "false"})]
+)
+def test_what_is_not_worth_waiting_for_fails_at_once(play: Any) -> None:
+    with EndpointServer(play) as server, pytest.raises(CallError) as failure:
+        ask(server)
+    assert (server.calls, failure.value.retries) == (1, 0)
 
 
 def test_a_trickle_of_bytes_does_not_outlive_the_deadline(quick_backoff: None) -> None:
@@ -340,5 +369,5 @@ class TestResolve:
 
 
 def test_the_body_limit_is_far_above_an_honest_answer() -> None:
-    assert client_module.MAX_BODY_BYTES >= 1 << 20
+    assert transport.MAX_BODY_BYTES >= 1 << 20
     assert steps_answer(0).text is not None

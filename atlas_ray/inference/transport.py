@@ -1,0 +1,247 @@
+"""The wire to an OpenAI-compatible endpoint: a request, tried until it is answered or not worth another try.
+
+Tried again are 408, 409, 429, 5xx, timeouts, broken connections and bodies that are no answer, with backoff;
+Retry-After is honoured up to two minutes. Every try has a deadline, a slot, a limit on the size of its answer, and can
+be paced. On aiohttp, which comes with Ray: the `openai` SDK on the same aiohttp takes 3.3 times the processor time, at
+a thousand questions a second a core. What a failure means for other questions is `client.py`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import math
+import os
+import random
+import ssl
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+import certifi
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+MAX_BODY_BYTES = 4 << 20
+"""A longer answer is given up: no honest one comes near."""
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 8.0
+LONGEST_RETRY_AFTER_S = 120.0
+_CONNECT_S = 15.0
+
+
+class Endpoint(BaseModel):
+    """Where questions go; prints without its key."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base_url: str
+    model: str
+    key: SecretStr = SecretStr("none")
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.base_url)
+        host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+        return f"endpoint {parts.scheme}://{host}{parts.path} (model {self.model})"
+
+
+@dataclass
+class Failure(Exception):
+    """A request that got no answer; `detail` is one short line without the key."""
+
+    kind: str
+    """`timeout`, `connection`, `rate_limit`, `server`, `malformed`, `too_large` or `status` (any other HTTP error)."""
+    detail: str
+    status: int = 0
+    """Of the response; 0 where there was none."""
+    code: str = ""
+    """The error's `code` in the response's body."""
+    said: str = ""
+    """All that the response's body says, in lower case."""
+    unconnected: bool = False
+    """No connection came about, as against one that broke."""
+    again: bool = True
+    """Another try may be answered."""
+    pause_s: float | None = None
+    """What the endpoint asks for before the next try."""
+    tries: int = 0
+
+
+class Answered(NamedTuple):
+    """A response and what it took."""
+
+    body: Any
+    """Parsed JSON."""
+    tries: int
+    latency_s: float
+    """Since the first try had its slot."""
+
+
+class Transport:
+    """Connections to one endpoint; belongs to the event loop of its first request.
+
+    Args:
+        endpoint: URL and key.
+        timeout_s: seconds for one try, its body included.
+        max_retries: tries after the first.
+        concurrency: tries under way at a time. A request that pauses before its next try holds no slot.
+        pace: awaited before every try, with the tokens it may take.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, timeout_s: float, max_retries: int, concurrency: int,
+        pace: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
+        self._endpoint, self._max_retries, self._concurrency, self._pace = endpoint, max_retries, concurrency, pace
+        self._base_url = endpoint.base_url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(concurrency)
+        self._session: aiohttp.ClientSession | None = None
+        self.refused: Exception | None = None
+        """Raised instead of another try, once it is set."""
+
+    async def request(
+        self, method: str, path: str, body: bytes | None = None, *, tokens: int = 0,
+        is_answer: Callable[[Any], bool] = lambda body: True,
+    ) -> Answered:  # fmt: skip
+        """Ask until there is an answer.
+
+        Args:
+            method: of HTTP.
+            path: below the base URL.
+            body: JSON.
+            tokens: for `pace`.
+            is_answer: whether a body of parsed JSON is what was asked for; a failing look-up means no.
+
+        Raises:
+            Failure: the last try's.
+        """
+        tries, start = 0, 0.0
+        while True:
+            if self._pace is not None:
+                await self._pace(tokens)
+            async with self._slots:
+                if self.refused is not None:
+                    raise self.refused
+                tries += 1
+                start = start or time.monotonic()
+                try:
+                    found = await self._try(method, path, body, is_answer)
+                    return Answered(found, tries, time.monotonic() - start)
+                except Failure as error:
+                    failure = error
+            failure.tries = tries
+            if not failure.again or tries > self._max_retries:
+                raise failure
+            backoff = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 10), LONGEST_PAUSE_S) * (1 - random.random() / 4)
+            await asyncio.sleep(backoff if failure.pause_s is None else failure.pause_s)
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _try(self, method: str, path: str, body: bytes | None, is_answer: Callable[[Any], bool]) -> Any:
+        if self._session is None:
+            self._session = self._connect()
+        try:
+            async with self._session.request(method, self._base_url + path, data=body) as response:
+                data = await _read(response)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Failure("connection", self._line(str(error)), unconnected=True) from None
+        except TimeoutError:
+            raise Failure("timeout", f"no whole answer within {self._timeout_s:g} s") from None
+        except aiohttp.ClientError as error:
+            raise Failure("connection", self._line(f"{type(error).__name__}: {error}")) from None
+        if not response.ok:
+            raise self._refusal(response, data)
+        try:
+            found = json.loads(data)
+            if is_answer(found):
+                return found
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            pass  # all mean the same: said below
+        shown = data[:120].decode("utf-8", "replace")
+        raise Failure("malformed", self._line(f"the body is not what was asked for: {shown!r}"))
+
+    def _connect(self) -> aiohttp.ClientSession:
+        parts = urlsplit(self._base_url)
+        headers = {
+            "authorization": f"Bearer {self._endpoint.key.get_secret_value()}",
+            "content-type": "application/json",
+            "user-agent": "atlas-ray",
+        }
+        for header, variable in (("openai-organization", "OPENAI_ORG_ID"), ("openai-project", "OPENAI_PROJECT_ID")):
+            if os.environ.get(variable):
+                headers[header] = os.environ[variable]
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())  # beside the system's own, which a lean container may lack
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=context), headers=headers, proxy=_proxy(parts),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, _CONNECT_S)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )  # fmt: skip
+
+    def _refusal(self, response: aiohttp.ClientResponse, data: bytes) -> Failure:
+        text = data.decode("utf-8", "replace")
+        try:
+            found = json.loads(data)
+            told = found["error"] if isinstance(found.get("error"), dict) else found
+            message, code = str(told.get("message") or text), str(told.get("code") or "")
+        except (ValueError, RecursionError, AttributeError):
+            message, code = text, ""
+        status = response.status
+        kind = "rate_limit" if status == 429 else "server" if status >= 500 else "status"
+        pause_s = retry_after_s(response.headers)
+        again = status in (408, 409, 429) or status >= 500
+        again = {"true": True, "false": False}.get(response.headers.get("x-should-retry", ""), again)
+        if pause_s is not None and pause_s > LONGEST_RETRY_AFTER_S:
+            again = False
+        line = self._line(f"HTTP {status}: {message}")
+        return Failure(kind, line, status, code, text.lower(), again=again, pause_s=pause_s)
+
+    def _line(self, text: str) -> str:
+        """`text` as one short line without the key, in characters that UTF-8 can hold."""
+        text = text.encode("utf-8", "replace").decode().replace(self._endpoint.key.get_secret_value(), "***")
+        return " ".join(text.split())[:300]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body.
+
+    Raises:
+        Failure: it is too long.
+    """
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            response.close()
+            raise Failure("too_large", f"the answer exceeds {MAX_BODY_BYTES >> 20} MiB", again=False)
+    return bytes(body)
+
+
+def retry_after_s(headers: Any) -> float | None:
+    """Seconds that the endpoint asks to wait for; None where it asks for nothing that makes sense."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        return seconds if 0 < seconds < math.inf else None
+    try:
+        seconds = email.utils.parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return seconds if seconds > 0 else None
+
+
+def _proxy(parts: Any) -> str | None:
+    """The proxy that the environment names for this URL; looked up once, because aiohttp would for every request."""
+    if parts.hostname in ("127.0.0.1", "localhost", "::1") or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
