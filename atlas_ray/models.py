@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,26 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
             "chat_template to tokenizer_config.json"
         )
     return tokenizer
+
+
+def token_counter(path: str) -> Callable[[list[str]], list[int]]:
+    """A function from texts to their numbers of tokens, special tokens left out.
+
+    Where the directory has a `tokenizer.json`, transformers is not imported for it, which saves seconds and 300 MB.
+
+    Raises:
+        ModelError: it has no tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    _check_directory(Path(path))
+    if not (Path(path) / "tokenizer.json").is_file():
+        whole = load_tokenizer(path)
+        return lambda texts: [len(ids) for ids in whole(texts, add_special_tokens=False)["input_ids"]] if texts else []
+    fast = Tokenizer.from_file(str(Path(path) / "tokenizer.json"))
+    fast.no_truncation()
+    fast.no_padding()
+    return lambda texts: [len(each) for each in fast.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _check_directory(path: Path) -> None:

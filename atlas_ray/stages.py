@@ -138,8 +138,8 @@ def compare_selections(run: Run) -> tuple[str, str]:
     from atlas_ray.report import selections
     from atlas_ray.selection.compare import compare
 
-    tokenizer = models.load_tokenizer(models.resolve(run.config.model))
-    figures = compare(run.store, run.store.names("selections"), tokenizer, tuning_ids(run))
+    count = models.token_counter(models.resolve(run.config.model))
+    figures = compare(run.store, run.store.names("selections"), count, tuning_ids(run))
     run.store.write_json(figures, "compare", "figures.json")
     text = selections.table(figures)
     run.store.write_text(text, "compare", "table.md")

@@ -93,9 +93,10 @@ class Store:
                 with self.fs.open(scratch, "wb") as file:
                     file.write(data)
                 self.fs.mv(scratch, target) if not self.is_local else os.replace(scratch, target)
-            finally:
+            except BaseException:
                 if self.fs.exists(scratch):
                     self.fs.rm(scratch)
+                raise
         except OSError as error:
             raise StoreError(
                 f"cannot write {target}: {error.strerror or error}; free space or fix the rights"

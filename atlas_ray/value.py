@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from atlas_ray.config import PipelineConfig
-from atlas_ray.models import load_tokenizer
+from atlas_ray.models import token_counter
 from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.driver import Rollouts
 from atlas_ray.rollout.episode import EpisodeSpec
@@ -97,7 +97,7 @@ def _share_of_tokens(trajectories: Sequence[Trajectory], selections: Sequence[Se
     """Mean share of the steps' tokens in the steps selected; None where no tokenizer is at hand."""
     if agent.directory is None:
         return None
-    tokens = step_tokens(trajectories, load_tokenizer(agent.directory))
+    tokens = step_tokens(trajectories, token_counter(agent.directory))
     shares = [
         share_of_tokens(row.steps, tokens[row.trajectory_id])
         for row in selections

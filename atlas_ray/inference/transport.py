@@ -178,10 +178,12 @@ class Transport:
         for header, variable in (("openai-organization", "OPENAI_ORG_ID"), ("openai-project", "OPENAI_PROJECT_ID")):
             if os.environ.get(variable):
                 headers[header] = os.environ[variable]
-        context = ssl.create_default_context()
-        context.load_verify_locations(certifi.where())  # beside the system's own, which a lean container may lack
+        secure: ssl.SSLContext | bool = True
+        if parts.scheme == "https":
+            secure = ssl.create_default_context()
+            secure.load_verify_locations(certifi.where())  # beside the system's own, which a lean container may lack
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=context), headers=headers, proxy=_proxy(parts),
+            connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=secure), headers=headers, proxy=_proxy(parts),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, _CONNECT_S)),
             cookie_jar=aiohttp.DummyCookieJar(),
         )  # fmt: skip

@@ -7,10 +7,10 @@ agree beyond chance (`agreement.py`). Trajectories are read chunk by chunk; only
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_ray.errors import SelectionError
 from atlas_ray.selection.agreement import agreements
@@ -18,9 +18,6 @@ from atlas_ray.selection.source import plan, read, read_beside
 from atlas_ray.selection.summary import share_of_tokens, step_tokens
 from atlas_ray.store import GROUP_ROWS, Store
 from atlas_ray.trajectory import Selection
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 BINS = 10
 """Of the position profile: step t of n is in bin floor(10 t / n)."""
@@ -37,14 +34,17 @@ class _Kept:
 
 
 def compare(
-    store: Store, methods: Sequence[str], tokenizer: PreTrainedTokenizerBase | None, ids: Collection[str] | None = None
+    store: Store,
+    methods: Sequence[str],
+    count: Callable[[list[str]], list[int]] | None,
+    ids: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """The figures, by environment and over all of them.
 
     Args:
         store: the run directory.
         methods: stored selections.
-        tokenizer: counts the steps' tokens; None leaves the share of tokens out.
+        count: tokens of texts (`models.token_counter`); None leaves the share of tokens out.
         ids: the trajectories to compare on; None: all.
 
     Returns:
@@ -60,7 +60,7 @@ def compare(
     kept: dict[str, _Kept] = defaultdict(_Kept)
     for chunk in plan(store, ids, GROUP_ROWS).chunks:
         trajectories = read(store, chunk)
-        tokens = step_tokens(trajectories, tokenizer) if tokenizer is not None else None
+        tokens = step_tokens(trajectories, count) if count is not None else None
         for method in methods:
             for trajectory, row in zip(trajectories, read_beside(store, method, trajectories), strict=True):
                 lean = Selection(

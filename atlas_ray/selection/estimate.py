@@ -78,7 +78,7 @@ def estimate(config: PipelineConfig, store: Store, ids: Collection[str] | None =
     identity = endpoint.model if endpoint is not None else os.path.basename(config.model.rstrip("/"))
     where = f"at {endpoint.base_url}" if endpoint is not None else "on this machine, a stand-in not to be trusted"
     price = price_of(selector.prices, identity) if endpoint is not None else (0.0, 0.0)
-    tokenizer = models.load_tokenizer(models.resolve(config.model, trust_remote_code=config.trust_remote_code))
+    count = models.token_counter(models.resolve(config.model, trust_remote_code=config.trust_remote_code))
     sampling = {"temperature": selector.temperature, "max_tokens": selector.max_tokens}
     journal, found = Journal(store), Estimate(identity, where)
     asked: set[str] = set()
@@ -101,8 +101,7 @@ def estimate(config: PipelineConfig, store: Store, ids: Collection[str] | None =
                 continue
             asked.add(key)
             found.calls += 1
-            text = "\n".join(message["content"] for message in prompt.question.messages)
-            found.prompt_tokens += len(tokenizer(text, add_special_tokens=False)["input_ids"])
+            found.prompt_tokens += sum(count([message["content"] for message in prompt.question.messages]))
             found.completion_tokens += min(selector.max_tokens, _PLAN_TOKENS + _STEP_TOKENS * limit)
             found.completion_tokens_at_most += selector.max_tokens
     if price is not None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_ray import ray_metrics
 from atlas_ray.trajectory import Selection, Trajectory
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass
@@ -36,18 +33,18 @@ class Calls:
         self.paid_usd += other.paid_usd
 
 
-def step_tokens(trajectories: Iterable[Trajectory], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+def step_tokens(trajectories: Sequence[Trajectory], count: Callable[[list[str]], list[int]]) -> dict[str, list[int]]:
     """Tokens of every step, by trajectory id: its text and the end-of-turn token (DESIGN.md, decision 3).
 
     The texts are counted by themselves, which is much faster than `chat.encode` and differs from it only where a
     template's whitespace merges with the text.
+
+    Args:
+        trajectories: whose steps.
+        count: tokens of texts; see `models.token_counter`.
     """
-    counts = {}
-    for trajectory in trajectories:
-        texts = [message.content for message in trajectory.steps]
-        ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        counts[trajectory.trajectory_id] = [len(step) + 1 for step in ids]
-    return counts
+    counts = iter(count([message.content for trajectory in trajectories for message in trajectory.steps]))
+    return {each.trajectory_id: [next(counts) + 1 for _ in each.steps] for each in trajectories}
 
 
 class Tally:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from atlas_ray.config import HybridConfig, LlmSelectorConfig, PipelineConfig, SelectConfig
 from atlas_ray.errors import ConfigError
+from atlas_ray.models import load_tokenizer, token_counter
 from atlas_ray.report.selections import plot, table
 from atlas_ray.selection import all as every
 from atlas_ray.selection import hybrid, llm, perplexity, random
@@ -116,10 +117,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return found
 
 
-def test_comparison_per_environment_and_over_all(store: Store) -> None:
-    from tests.tokenizers import tokenizer
-
-    figures = compare(store, ["all", "llm", "random"], tokenizer("chatml"))
+def test_comparison_per_environment_and_over_all(store: Store, tiny_model: Path) -> None:
+    figures = compare(store, ["all", "llm", "random"], token_counter(str(tiny_model)))
     assert list(figures["environments"]) == ["maze", "textcraft", OVERALL]
     maze = figures["environments"]["maze"]
     assert (maze["trajectories"], maze["methods"]["llm"]["answered"], maze["methods"]["llm"]["errors"]) == (10, 9, 1)
@@ -155,3 +154,10 @@ def test_a_dry_run_counts_what_the_journal_lacks(
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert "not to be trusted" in estimate(config, store).text()
+
+
+def test_tokens_are_counted_as_the_tokenizer_would(tiny_model: Path) -> None:
+    texts = ["Thought: I need it.\nAction: get 1 log", "", "日本 \n\n <|im_end|>", "a" * 5000]
+    ids = load_tokenizer(str(tiny_model))(texts, add_special_tokens=False)["input_ids"]
+    assert token_counter(str(tiny_model))(texts) == [len(each) for each in ids]
+    assert token_counter(str(tiny_model))([]) == []
