@@ -82,7 +82,7 @@ class Endpoint(asyncio.Protocol):
         paid = sum(cls.bodies.values())
         return {
             "calls": cls.calls, "answered": paid, "twice": paid - len(cls.bodies), "seconds": cls.last - cls.first,
-            "most_under_way": cls.most_under_way,
+            "most_under_way": cls.most_under_way, "processor_s": time.process_time(),
         }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """What selection costs: the selector's rate beside its endpoint's, faults, a kill, scoring beside its peers, memory.
 
-`python -m benchmarks.selection [claim ...]` with claims `llm`, `faults`, `outage`, `kill`, `perplexity` and `memory`
-(all by default). Every ratio comes from one run; the endpoint is `_slow_endpoint.py`, which shares the cores.
+`python -m benchmarks.selection [claim ...]` with claims `client`, `llm`, `faults`, `outage`, `kill`, `perplexity` and
+`memory` (all by default: about six minutes on two cores). Every ratio comes from one run; the endpoint is
+`_slow_endpoint.py`, which shares the cores, and so does what it is set beside (`_callers.py`).
 """
 
 from __future__ import annotations
@@ -17,35 +18,40 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import pyarrow as pa
 
+from atlas_ray.selection.prompt import Question, build
 from atlas_ray.store import Store
 from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Message, Trajectory, trajectories_to_table
+from benchmarks import _callers
+from benchmarks._watch import Watch
 from benchmarks.result import Result, publish
 
 SLOTS, LATENCY_S = 128, 0.1
 TRAJECTORIES = 2000
+ROUNDS = 3
 ON_BOARD = "smollm2-135m-instruct"
 
 _DRIVER = """
-import json, resource, sys, time
+import json, sys
 import ray
 from atlas_ray.config import PipelineConfig
 from atlas_ray.selection.run import select
 from atlas_ray.store import Store
-run_dir, method, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", object_store_memory=400_000_000)
-facts = select(PipelineConfig.model_validate(options), Store(run_dir), method)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps(facts | {"peak_mib": peak}))
+for line in sys.stdin:
+    run_dir, method, options = json.loads(line)
+    print(json.dumps(select(PipelineConfig.model_validate(options), Store(run_dir), method)), flush=True)
 """
 
 
 def main() -> None:
     """Measure what is asked for and publish."""
     claims: dict[str, Callable[[Path], list[Result]]] = {
-        "llm": _llm, "faults": _faults, "outage": _outage, "kill": _kill, "perplexity": _perplexity, "memory": _memory
+        "client": _client, "llm": _llm, "faults": _faults, "outage": _outage, "kill": _kill,
+        "perplexity": _perplexity, "memory": _memory,
     }  # fmt: skip
     results: list[Result] = []
     for name in sys.argv[1:] or claims:
@@ -54,39 +60,85 @@ def main() -> None:
     publish("selection", results)
 
 
+def _client(folder: Path) -> list[Result]:
+    """Processor time of a question, by who asks; they take turns."""
+    del folder
+    questions = _questions(1000)
+    spent: dict[str, list[float]] = {"client": [], "sdk": [], "bare": []}
+    theirs = []
+    for _ in range(ROUNDS):
+        for name, ask in (("client", _callers.client), ("sdk", _callers.sdk), ("bare", _callers.bare)):
+            with _endpoint() as url:
+                spent[name].append(ask(url, questions, SLOTS) / len(questions) * 1000)
+                theirs.append(_stats(url)["processor_s"] / len(questions) * 1000)
+    ours, sdk, bare = (median(spent[name]) for name in ("client", "sdk", "bare"))
+    detail = (
+        f"{ours:.2f} ms a call against {sdk:.2f}; bytes over a socket {bare:.2f}, the endpoint {median(theirs):.2f}"
+    )
+    return [Result("client: calls a second of processor time", "openai SDK", sdk / ours, "x", None, detail=detail)]
+
+
 def _llm(folder: Path) -> list[Result]:
-    facts, stats = _asked(folder)
-    share = stats["answered"] / stats["seconds"] / (SLOTS / LATENCY_S)
-    detail = f"{stats['answered'] / stats['seconds']:.0f} answers/s, first request to last answer"
+    """Rounds of the whole job and of the bare loop, in turn."""
+    job, bare, error_rows = _rates(folder)
+    share = median(job) / (SLOTS / LATENCY_S)
+    of_bare = median(one / other for one, other in zip(job, bare, strict=True))
+    detail = f"{', '.join(f'{rate:.0f}' for rate in job)} answers/s, first request to last answer; "
     return [
-        Result(
-            "llm: rate", "slots / latency", share, "share", 0.9, detail=f"{detail}, {facts['error_rows']} error rows"
-        )
-    ]
+        Result("llm: rate", "slots / latency", share, "share", 0.9, detail=f"{detail}{error_rows:.0f} error rows"),
+        Result("llm: rate beside a bare loop", "the same requests as bytes over sockets", of_bare, "share", None,
+               detail=f"the loop: {', '.join(f'{rate:.0f}' for rate in bare)} answers/s"),
+    ]  # fmt: skip
 
 
 def _faults(folder: Path) -> list[Result]:
-    facts, stats = _asked(folder, "--limited", "10", "--broken", "3")
-    share = stats["answered"] / stats["seconds"] / (SLOTS / LATENCY_S)
-    lost = TRAJECTORIES - facts["trajectories"] + facts["error_rows"]
-    detail = f"{stats['calls'] - stats['answered']:.0f} of {stats['calls']:.0f} requests failed"
+    job, bare, error_rows = _rates(folder, "--limited", "10", "--broken", "3")
+    share = median(job) / (SLOTS / LATENCY_S)
+    detail = f"{', '.join(f'{rate:.0f}' for rate in job)} answers/s; a bare loop that asks once "
+    detail += f"{', '.join(f'{rate:.0f}' for rate in bare)}"
     return [
         Result("llm, 10 % 429 and 3 % 500: rate", "slots / latency", share, "share", 0.7, detail=detail),
-        Result("llm, 10 % 429 and 3 % 500: rows lost", "goal alone", lost, "rows", 0, at_least=False),
+        Result("llm, 10 % 429 and 3 % 500: rows lost", "goal alone", error_rows, "rows", 0, at_least=False),
     ]
+
+
+def _rates(folder: Path, *faults: str) -> tuple[list[float], list[float], float]:
+    """Answers a second of the job and of the bare loop, by round, and error rows; every round asks an endpoint anew."""
+    questions = _questions(TRAJECTORIES)
+    rates: tuple[list[float], list[float]] = ([], [])
+    error_rows = 0.0
+    driver = _start()
+    for number in range(ROUNDS):
+        _store(folder / str(number), TRAJECTORIES)
+        with _endpoint(*faults) as url:
+            facts = _ask(driver, folder / str(number), "llm", _options(url))
+            error_rows += facts["error_rows"] + TRAJECTORIES - facts["trajectories"]
+            rates[0].append(_rate(url))
+        with _endpoint(*faults) as url:
+            _callers.bare(url, questions, SLOTS)
+            rates[1].append(_rate(url))
+    _end(driver)
+    return *rates, error_rows
+
+
+def _rate(url: str) -> float:
+    stats = _stats(url)
+    return stats["answered"] / stats["seconds"]
 
 
 def _outage(folder: Path) -> list[Result]:
     """The endpoint is gone for 30 s in the middle, with the default retries."""
     _store(folder, 1000)
+    driver = _start()
     with _endpoint() as url:
         port = url.split(":")[2].split("/")[0]
-        driver = _start(folder, "llm", _options(url, slots=8))
+        _tell(driver, folder, "llm", _options(url, slots=8))
         while _stats(url)["answered"] < 200:
             time.sleep(0.1)
     time.sleep(30)
     with _endpoint("--port", port):
         facts = _facts(driver)
+    _end(driver)
     return [
         Result("llm, endpoint down for 30 s: rows lost", "goal alone", facts["error_rows"], "rows", 0, at_least=False)
     ]
@@ -96,27 +148,42 @@ def _kill(folder: Path) -> list[Result]:
     """kill -9 of the driver and its Ray in the middle; then the same command again."""
     _store(folder, TRAJECTORIES)
     with _endpoint() as url:
-        driver = _start(folder, "llm", _options(url))
+        driver = _start()
+        _tell(driver, folder, "llm", _options(url))
         while _stats(url)["answered"] < TRAJECTORIES / 3:
-            time.sleep(0.05)
+            time.sleep(0.02)
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
-        _facts(_start(folder, "llm", _options(url)))
+        before = _stats(url)["answered"]
+        again = _start()
+        _ask(again, folder, "llm", _options(url))
+        _end(again)
         stats = _stats(url)
-    detail = f"{TRAJECTORIES} questions, {stats['answered']:.0f} answers; {SLOTS} slots"
+    detail = f"killed after {before:.0f} of {TRAJECTORIES} answers; {stats['answered']:.0f} in all, {SLOTS} slots"
     return [Result("llm, kill -9: calls paid twice", "calls in flight", stats["twice"], "calls", SLOTS, False, detail)]
 
 
 def _memory(folder: Path) -> list[Result]:
-    peaks = {}
-    for count in (1_000, 100_000):
-        _store(folder / str(count), count, alike=True)
-        peaks[count] = _facts(_start(folder / str(count), "random", {"model": ON_BOARD}))["peak_mib"]
-    detail = ", ".join(f"{peak:.0f} MiB at {count}" for count, peak in peaks.items())
-    return [
-        Result("driver's peak memory, 100,000 trajectories", "1,000 trajectories", peaks[100_000] / peaks[1_000], "x",
-               1.2, False, detail)
-    ]  # fmt: skip
+    """Peaks of the driver and of all processes of its Ray, each run in a cluster of its own."""
+    results = []
+    for method, counts in (("random", (1_000, 10_000, 100_000)), ("llm", (1_000, 10_000))):
+        peaks = []
+        for count in counts:
+            place = folder / method / str(count)
+            _store(place, count, alike=method == "random")
+            driver = _start()
+            with _endpoint() as url, Watch(driver.pid) as watch:
+                _ask(driver, place, method, _options(url))
+            _end(driver)
+            peaks.append((watch.driver_mib, watch.cluster_mib))
+        for whose, which in (("driver", 0), ("driver, Ray and workers", 1)):
+            found = [peak[which] for peak in peaks]
+            detail = ", ".join(f"{mib:.0f} MiB at {count:,}" for mib, count in zip(found, counts, strict=True))
+            results.append(
+                Result(f"{method}: peak memory of {whose}, {counts[-1]:,} trajectories", f"{counts[0]:,} trajectories",
+                       found[-1] / found[0], "x", 1.2, False, detail)
+            )  # fmt: skip
+    return results
 
 
 def _perplexity(folder: Path) -> list[Result]:
@@ -181,27 +248,40 @@ def _plain_prefill(engine: object, sequences: list[list[int]]) -> None:
         future.result()
 
 
-def _asked(folder: Path, *faults: str) -> tuple[dict[str, float], dict[str, float]]:
-    _store(folder, TRAJECTORIES)
-    with _endpoint(*faults) as url:
-        return _facts(_start(folder, "llm", _options(url))), _stats(url)
-
-
 def _options(url: str, slots: int = SLOTS) -> dict[str, object]:
     return {"model": ON_BOARD, "select": {"llm": {"base_url": url, "model": "slow", "concurrency": slots}}}
 
 
-def _start(folder: Path, method: str, options: dict[str, object]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", _DRIVER, str(folder), method, json.dumps(options)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+def _start() -> subprocess.Popen[str]:
+    """A driver with a Ray cluster, that selects what it is told to, line by line."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def _tell(driver: subprocess.Popen[str], folder: Path, method: str, options: dict[str, object]) -> None:
+    assert driver.stdin is not None
+    driver.stdin.write(json.dumps([str(folder), method, options]) + "\n")
+    driver.stdin.flush()
 
 
 def _facts(driver: subprocess.Popen[str]) -> dict[str, float]:
-    """What a driver printed last."""
-    output, _ = driver.communicate(timeout=900)
-    if driver.returncode:
-        sys.exit(f"a driver ended with code {driver.returncode}; its own words are above")
-    return dict(json.loads(output.splitlines()[-1]))
+    """What a driver prints when it has selected."""
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    sys.exit(f"a driver ended with code {driver.wait()}; its own words are above")
+
+
+def _ask(driver: subprocess.Popen[str], folder: Path, method: str, options: dict[str, object]) -> dict[str, float]:
+    _tell(driver, folder, method, options)
+    return _facts(driver)
+
+
+def _end(driver: subprocess.Popen[str]) -> None:
+    driver.communicate(timeout=60)
 
 
 @contextmanager
@@ -232,6 +312,10 @@ def _store(folder: Path, count: int, *, alike: bool = False) -> None:
                 write(first.slice(0, len(numbers)).set_column(0, "trajectory_id", ids))
             else:
                 write(trajectories_to_table([_trajectory(n, 8 + n % 7) for n in numbers]))
+
+
+def _questions(count: int) -> list[Question]:
+    return [build(_trajectory(n, 8 + n % 7), 3, 400_000).question for n in range(count)]
 
 
 def _identity(number: int) -> str:

@@ -2,8 +2,8 @@
 
 Tried again are 408, 409, 429, 5xx, timeouts, broken connections and bodies that are no answer, with backoff;
 Retry-After is honoured up to two minutes. Every try has a deadline, a slot, a limit on the size of its answer, and can
-be paced. On aiohttp, which comes with Ray: the `openai` SDK on the same aiohttp takes 3.3 times the processor time, at
-a thousand questions a second a core. What a failure means for other questions is `client.py`'s business.
+be paced. On aiohttp, which comes with Ray: the `openai` SDK takes three to five times the processor time, at a
+thousand questions a second more than a core. What a failure means for other questions is `client.py`'s business.
 """
 
 from __future__ import annotations
