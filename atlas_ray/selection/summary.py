@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ class Calls:
     hits: int = 0
     """Answers that the journal already had."""
     retries: int = 0
-    latencies_s: list[float] = field(default_factory=list)
+    latencies_s: MutableSequence[float] = field(default_factory=list)
     """Of the calls that were answered, retries included."""
     paid_usd: float = 0.0
     """For the calls made; the rest of a selection's cost was paid before."""
@@ -29,7 +30,7 @@ class Calls:
         self.made += other.made
         self.hits += other.hits
         self.retries += other.retries
-        self.latencies_s += other.latencies_s
+        self.latencies_s.extend(other.latencies_s)
         self.paid_usd += other.paid_usd
 
 
@@ -55,11 +56,12 @@ class Tally:
     """
 
     def __init__(self, method: str) -> None:
-        self.method, self.calls, self.errors = method, Calls(), Counter[str]()
+        self.method, self.errors = method, Counter[str]()
+        self.calls = Calls(latencies_s=array("d"))
         self.rows = self.error_rows = 0
         self._steps = self._elided = self._windowed = self._prompt = self._completion = 0
         self._cost = 0.0
-        self._shares: list[float] = []
+        self._shares, self._shared = 0.0, 0
 
     def add(self, selection: Selection, n_steps: int, calls: Calls) -> None:
         """Count a selection in a trajectory of `n_steps`, and what its calls took."""
@@ -76,7 +78,8 @@ class Tally:
             self.error_rows += 1
             self.errors[selection.error.partition(":")[0]] += 1
         elif n_steps:
-            self._shares.append(len(selection.steps) / n_steps)
+            self._shares += len(selection.steps) / n_steps
+            self._shared += 1
 
     def summary(self, share_of_tokens: float | None, seconds: float) -> dict[str, Any]:
         """The figures of the run.
@@ -93,7 +96,7 @@ class Tally:
             "method": self.method,
             "trajectories": self.rows,
             "critical_steps": self._steps,
-            "share_of_steps": _mean(self._shares),
+            "share_of_steps": round(self._shares / self._shared, 6) if self._shared else None,
             "share_of_tokens": share_of_tokens,
             "errors": dict(sorted(self.errors.items())),
             "calls": self.calls.made,
@@ -131,10 +134,6 @@ def line(summary: dict[str, Any]) -> str:
 def share_of_tokens(steps: Sequence[int], tokens: Sequence[int]) -> float:
     """Share of a trajectory's step tokens that its selected steps hold."""
     return sum(tokens[step] for step in steps) / sum(tokens)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(sum(values) / len(values), 6) if values else None
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:
