@@ -159,7 +159,9 @@ def test_every_fault_ends_as_a_selection_or_a_named_error_row(tmp_path: Path, ti
     assert store.read_selections("llm") == rows
 
 
-def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(tmp_path: Path, tiny_model: Path) -> None:
+def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     twins = [*TRAJECTORIES, TRAJECTORIES[5].model_copy(update={"trajectory_id": "twin"})]
 
     def slowly(body: dict[str, Any]) -> Play:
@@ -177,7 +179,8 @@ def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(tmp_path: Path, 
         assert len(list((tmp_path / "many").glob("select/journal/*/*.json"))) == server.calls
         assert "\n" not in str(stopped.value)
         assert not many.exists("selections", "llm")
-        free = tight | {"budget_usd": None, "concurrency": 130, "prices": {}}
+        monkeypatch.setattr(run, "SLOTS_PER_ACTOR", 16)  # three processes, two of which get trajectories
+        free = tight | {"budget_usd": None, "concurrency": 40, "prices": {}}
         select(configured(tiny_model, server.url, **free), many, "llm", list(reversed(twins)))
         assert server.calls == 24
         assert server.most_under_way > 1
