@@ -66,8 +66,11 @@ def _each(names: Sequence[str], measure: Callable[[str], list[Result]]) -> list[
     for name in names:
         began = time.monotonic()
         try:
-            results += measure(name)
+            found = measure(name)
+            for result in found:
+                print(f"{result.claim}: {result.value:,.4g} {result.unit}; {result.detail}", flush=True)
             print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+            results += found
         except AtlasError as error:
             print(f"{name}: left out: {error}", flush=True)
     return results

@@ -74,12 +74,13 @@ class ScienceWorldEngine:
     """
 
     def __init__(self) -> None:
+        from py4j import java_gateway
         from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
         from py4j.protocol import Py4JError
         from scienceworld.constants import JAR_PATH
 
         logging.getLogger("py4j").setLevel(logging.CRITICAL)  # a dead engine is reported by us, in one line
-        logging.getLogger().addFilter(_not_of_py4j)  # some of which it logs as nobody's
+        java_gateway.logging = java_gateway.logger  # else some of it goes to the root logger, and sets that up
         self._error: type[Exception] = Py4JError
         java = find_java()
         folder = cache_dir() / "scienceworld"  # the engine writes a table of its object types where it is started
@@ -100,9 +101,13 @@ class ScienceWorldEngine:
         parameters = GatewayParameters(port=port, auth_token=token, read_timeout=_TIMEOUT_S)
         gateway = JavaGateway(gateway_parameters=parameters, java_process=process)
         self.close = weakref.finalize(self, _end, process, gateway, os.getpid())
-        self._server = gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface()
-        scala = gateway.jvm.java.lang.Class.forName("scala.util.Random$")
-        self._random = scala.getField("MODULE$").get(None)
+        try:
+            self._server = gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface()
+            scala = gateway.jvm.java.lang.Class.forName("scala.util.Random$")
+            self._random = scala.getField("MODULE$").get(None)
+        except (Py4JError, OSError) as error:
+            self.close()
+            raise EngineFailure(f"Java did not start the engine ({type(error).__name__})") from None
 
     def load(self, task: str, variation: int, seed: int) -> None:
         """Begin a game."""
@@ -136,10 +141,6 @@ class ScienceWorldEngine:
             state = f"ended with exit code {code}" if code is not None else f"failed ({type(error).__name__})"
             self.close()
             raise EngineFailure(f"its Java process {state} ({method})") from None
-
-
-def _not_of_py4j(record: logging.LogRecord) -> bool:
-    return record.module != "java_gateway"
 
 
 def _end(process: subprocess.Popen[bytes], gateway: Any, owner: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from atlas_ray.cache import cache_dir
 from atlas_ray.errors import EnvironmentError
 from envs.scienceworld import jvm
 from envs.scienceworld.env import ScienceWorldEnv
@@ -106,6 +108,19 @@ def test_a_killed_engine_is_an_error_and_the_next_reset_works(env: ScienceWorldE
     env.restore(state)
     assert env.rounds == 1
     env.step("inventory")
+
+
+def test_an_engine_that_does_not_start_is_an_error_and_the_next_reset_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = ScienceWorldEnv()
+    with monkeypatch.context() as patched:
+        patched.setattr(jvm, "_TIMEOUT_S", 0.001)
+        with pytest.raises(EnvironmentError, match=r"task 0 \(train\), step 0: Java did not start the engine"):
+            env.reset()
+    env.reset()
+    assert env._engine is not None
+    assert Path(f"/proc/{env._engine.process.pid}/cwd").resolve() == (cache_dir() / "scienceworld").resolve()
+    env.close()
+    assert env._engine is None
 
 
 def test_java_of_the_machine_else_of_the_wheel_else_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
