@@ -98,7 +98,7 @@ class _Blocks(torch.autograd.Function):
         _, heads, queries, dim = query.shape
         groups = key.shape[1]
         grouped = query.reshape(groups, heads // groups, queries, dim)
-        incoming = gradient.reshape(queries, groups, heads // groups, -1).permute(1, 2, 0, 3)
+        incoming = gradient.reshape(queries, groups, heads // groups, value.shape[-1]).permute(1, 2, 0, 3)
         of_query = query.new_empty(groups, heads // groups, queries, dim)
         of_key, of_value = torch.zeros_like(key[0]), torch.zeros_like(value[0])
         for block in ctx.blocks:
