@@ -1,8 +1,9 @@
 """Environments with a process of their own (a JVM, a Z-machine): how many of them one server may have.
 
 Such a process takes tens to hundreds of megabytes (`EnvironmentCard.process_mib`), so a server has as many as its
-memory holds, however many slots it has; slots wait for one another, and an environment that is idle goes to whoever
-needs its like. Pure logic without Ray; environments that live in the server's own process are the slots' business.
+memory holds, however many slots and sessions it has: slots wait for one another, sessions are refused, and an
+environment that is idle goes to whoever needs its like. Pure logic without Ray; environments that live in the server's
+own process are the slots' business.
 """
 
 from __future__ import annotations
@@ -71,6 +72,12 @@ class Isolated:
             else:
                 env.close()
             self._returned.notify_all()
+
+    def close_idle(self) -> None:
+        """End the processes that nobody uses."""
+        with self._returned:
+            while self._idle:
+                self._idle.pop()[1].close()
 
     def _has_room(self, env: TextEnv) -> bool:
         started = [it for _, it in (*self._lent.values(), *self._idle)]

@@ -99,7 +99,7 @@ class EnvironmentServer:
         self._idle: list[_Slot] = []
         self._isolated = Isolated(config.memory_gib)
         self._voice: Voice | None = None
-        self._sessions = Sessions(max_sessions, session_idle_s)
+        self._sessions = Sessions(max_sessions, session_idle_s, isolated=self._isolated)
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
 

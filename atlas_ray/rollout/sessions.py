@@ -7,6 +7,7 @@ wait for each other, those of different sessions do not. Who speaks for the mode
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -19,6 +20,7 @@ from atlas_ray.environments import registry
 from atlas_ray.environments.contract import State, TextEnv
 from atlas_ray.errors import AtlasError
 from atlas_ray.react import parse_reply
+from atlas_ray.rollout.isolated import Isolated
 from atlas_ray.trajectory import Split
 
 By = Literal["agent", "person"]
@@ -93,10 +95,15 @@ class Sessions:
         limit: sessions at a time.
         idle_s: seconds after which a session that nobody asks for is closed.
         clock: seconds, for tests.
+        isolated: lends environments with a process of their own; None: as many as asked for.
     """
 
-    def __init__(self, limit: int = 256, idle_s: float = 1800.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limit: int = 256, idle_s: float = 1800.0, clock: Callable[[], float] = time.monotonic,
+        isolated: Isolated | None = None,
+    ) -> None:  # fmt: skip
         self._limit, self._idle_s, self._clock = limit, idle_s, clock
+        self._isolated = isolated or Isolated(math.inf)
         self._sessions: dict[str, Session] = {}
         self._idle: dict[str, list[TextEnv]] = {}
         self._opening = 0
@@ -122,9 +129,18 @@ class Sessions:
                 env = idle.pop()
             except IndexError:
                 env = registry.make(environment, **options)
+            if env.card.isolated:
+                lent = self._isolated.take(identity, slot, env)
+                if lent is None:
+                    what = f"another {environment} process"
+                    return Refusal(
+                        429, f"the server's memory does not hold {what}; close a session, or try again later"
+                    )
+                env = lent
             observation, _ = env.reset(seed=seed, options={"task": task, "split": split})
             self._sessions[identity] = Session(environment, task, split, model, env, slot, observation, self._clock())
         except AtlasError as error:
+            self._isolated.give_back(identity, keep=False)
             return Refusal(422, str(error))
         finally:
             with self._lock:
@@ -206,10 +222,12 @@ class Sessions:
     def forget_idle(self) -> None:
         """Let go of the environments that no session uses."""
         self._idle.clear()
+        self._isolated.close_idle()
 
     def lose(self, identity: str, why: str) -> Refusal:
         """End a session whose environment failed, and the environment with it; does not wait for calls under way."""
         self._sessions.pop(identity, None)
+        self._isolated.give_back(identity, keep=False)
         return Refusal(410, f"the session is lost: {why}")
 
     @contextmanager
@@ -235,7 +253,10 @@ class Sessions:
     def _recycle(self, identity: str, session: Session) -> bool:
         if self._sessions.pop(identity, None) is None:
             return False  # lost meanwhile
-        self._idle.setdefault(session.slot, []).append(session.env)
+        if session.env.card.isolated:
+            self._isolated.give_back(identity, keep=True)
+        else:
+            self._idle.setdefault(session.slot, []).append(session.env)
         return True
 
     def _play(

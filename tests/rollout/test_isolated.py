@@ -14,6 +14,7 @@ from atlas_ray.rollout.episode import EpisodeSpec, Record
 from atlas_ray.rollout.isolated import Isolated
 from atlas_ray.rollout.policy import Turn
 from atlas_ray.rollout.server import _Slot
+from atlas_ray.rollout.sessions import Refusal, Sessions
 
 CARD = EnvironmentCard(
     name="apart", held_in=True, metric="success_rate", max_rounds=9, instruction="Count.", n_train=99, n_test=0,
@@ -103,3 +104,27 @@ def test_one_at_a_time_where_the_memory_is_too_small_and_one_that_hangs_is_given
     assert hung.engine.pid is None
     isolated.give_back("a", keep=True)  # it returned after all, and is not lent again
     assert isolated.take("c", "apart", registry.make("apart")) is None
+
+
+def test_sessions_beyond_the_memory_are_refused_until_one_is_closed_or_lost():
+    before = len(children())
+    isolated = Isolated(1.0, own=lambda: 400 * 2**20)  # room for two
+    table = Sessions(limit=9, isolated=isolated)
+
+    def opened():
+        return table.open("apart", 0, "train", None, "llm", {})
+
+    first, second = opened(), opened()
+    refused = opened()
+    assert isinstance(refused, Refusal)
+    assert refused.status == 429
+    assert "does not hold another apart process" in refused.message
+    assert table.close(first["id"]) is None
+    again = table.step(opened()["id"], "add")
+    assert again["rounds"][0]["observation"].startswith("Process ")  # the process of the first
+    assert len(children()) - before == 2
+    table.lose(second["id"], "it hangs")
+    assert len(children()) - before == 1
+    table.close(again["id"])
+    table.forget_idle()
+    assert len(children()) == before
