@@ -1,9 +1,9 @@
 """Causal attention inside each document of a packed row, as attention implementations of transformers.
 
 A dense mask would cost the square of the whole row and turn the causal kernel off. Three kernels know the documents
-instead: `sdpa`, per segment, by our own blocks on CPUs and by PyTorch's kernel on GPUs; `flex`, flex_attention with a
-block mask, for GPUs (it has no backward pass on CPUs); and `flash`, FlashAttention's varlen kernel through
-transformers, for packed documents without shared beginnings.
+instead: `sdpa`, per segment, by our own blocks on a CPU core and by PyTorch's kernel on several and on GPUs; `flex`,
+flex_attention with a block mask, for GPUs (it has no backward pass on CPUs); and `flash`, FlashAttention's varlen
+kernel through transformers, for packed documents without shared beginnings.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def attend(
 def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, dropout: float) -> torch.Tensor:
     """Attention of queries that are the last of the keys, of shape (1, queries, heads, head_dim)."""
     queries, keys = query.shape[2], key.shape[2]
-    if query.is_cpu and not dropout:
+    if block_attention.suits(query) and not dropout:
         return block_attention.attend(query, key, value, block_attention.causal(queries, keys), scale)
     sees = None
     if keys > queries:

@@ -3,7 +3,8 @@
 PyTorch's CPU kernel splits long rows into pieces that suit its own threads, works through a dense mask where there is
 one, and multiplies each query head by itself. Here the query heads that share a key head stand in one matrix product,
 and what no query of a block sees is never computed. Probabilities are computed anew in the backward pass, so what is
-kept grows with the tokens, not with their square. Left out: GPUs, dropout, and bf16, which have kernels of their own.
+kept grows with the tokens, not with their square. Left out: GPUs, dropout, bf16, and several threads: the products are
+so small that these would spend their time waiting for each other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ import torch
 
 SIZE = 48
 """Queries of a block: as measured best; more compute what no query sees, fewer starve the matrix products."""
+
+
+def suits(states: torch.Tensor) -> bool:
+    """Whether blocks are the faster way here."""
+    return states.is_cpu and torch.get_num_threads() == 1
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _forward(
     for queries, at, keys, values, (start, end) in parts:
         places = torch.arange(start, end, device=at.device)
         sees = (places[None] <= at[:, None]) & (at[:, None] < until[start:end][None])
-        if sees.is_cpu:
+        if block_attention.suits(queries):
             mixed = block_attention.attend(queries, keys, values, block_attention.masked(sees), attention.scaling)
         else:
             mixed = scaled_dot_product_attention(

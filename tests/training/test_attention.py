@@ -45,8 +45,8 @@ def test_queries_behind_their_ancestors(queries: int, keys: int, key_heads: int)
     sees = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
     inputs = tensors(queries, keys, key_heads)
     agree(lambda q, k, v: attention._causal(q, k, v, SCALE, 0.0), written_out(sees), inputs)
-    # PyTorch's kernel, as on GPUs: a dropout that drops nothing is not for the blocks.
-    agree(lambda q, k, v: attention._causal(q, k, v, SCALE, 1e-30), written_out(sees), inputs)
+    torch.set_num_threads(2)  # then PyTorch's kernel computes, as on GPUs
+    agree(lambda q, k, v: attention._causal(q, k, v, SCALE, 0.0), written_out(sees), inputs)
 
 
 def test_queries_of_a_mask() -> None:

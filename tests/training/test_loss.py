@@ -110,6 +110,11 @@ def test_activation_checkpointing_is_exact(path: str, plain: tuple[float, Gradie
     assert worst(ours(path, ALL, activation_checkpointing=True)[1], plain[1]) < 1e-5
 
 
+def test_several_threads_compute_the_same(path: str, plain: tuple[float, Gradients]) -> None:
+    torch.set_num_threads(2)
+    assert worst(ours(path, ALL)[1], plain[1]) < 1e-5
+
+
 def test_negative_control(path: str) -> None:
     of = examples(truncate=False)
     first, last = np.flatnonzero(of[1].weights)[[0, -1]]
