@@ -210,7 +210,7 @@ def _perplexity(folder: Path) -> list[Result]:
     scored = sum(end - start for each in encoded for start, end in each.spans)
     engine.score([sequences[0][:64]])  # warm
     prefill = _seconds(lambda: _plain_prefill(engine, sequences))
-    score = _seconds(lambda: engine.score(sequences))
+    score = _seconds(lambda: engine.score(sequences, [each.spans for each in encoded]))
     script = _seconds(lambda: _by_prefix(model, average.ids, average.spans))
     engine.close()
     rate = scored / score
@@ -244,7 +244,7 @@ def _plain_prefill(engine: object, sequences: list[list[int]]) -> None:
 
     engine._engine.reset_prefix_cache()  # type: ignore[attr-defined]
     params = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
-    for future in engine._submit(sequences, params):  # type: ignore[attr-defined]
+    for future in engine._submit([(ids, params) for ids in sequences]):  # type: ignore[attr-defined]
         future.result()
 
 

@@ -12,6 +12,7 @@ import itertools
 import os
 import queue
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import ray
 
 from atlas_ray.config import EngineConfig
 from atlas_ray.errors import EngineError
+from atlas_ray.inference.scoring import POSITIONS, score_chosen_positions_alone
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -111,6 +113,8 @@ class Engine:
                 arguments["distributed_executor_backend"] = "uni"
             self.max_len = int(arguments["max_model_len"])
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(disable_log_stats=True, **arguments))
+            if not cuda:
+                self._engine.collective_rpc(score_chosen_positions_alone)
         except Exception as error:  # vLLM raises many kinds; all mean that there is no engine
             raise EngineError(f"vLLM could not load {model}: {type(error).__name__}: {error}") from error
         self._requests: queue.SimpleQueue[list[tuple[list[int], SamplingParams, Future[Any]]] | None]
@@ -121,16 +125,16 @@ class Engine:
 
     def submit(self, ids: list[int], params: SamplingParams) -> Future[RequestOutput]:
         """Queue a request; the future holds vLLM's RequestOutput, or an EngineError."""
-        return self._submit([ids], params)[0]
+        return self._submit([(ids, params)])[0]
 
-    def _submit(self, sequences: list[list[int]], params: SamplingParams) -> list[Future[Any]]:
+    def _submit(self, requests: list[tuple[list[int], SamplingParams]]) -> list[Future[Any]]:
         """Queue requests that enter the engine together, so that it batches them alike every time."""
-        futures: list[Future[Any]] = [Future() for _ in sequences]
+        futures: list[Future[Any]] = [Future() for _ in requests]
         if not self._thread.is_alive():
             for future in futures:
                 future.set_exception(EngineError("the engine has stopped"))
         else:
-            self._requests.put([(ids, params, future) for ids, future in zip(sequences, futures, strict=True)])
+            self._requests.put([(*request, future) for request, future in zip(requests, futures, strict=True)])
         return futures
 
     async def generate(
@@ -169,23 +173,31 @@ class Engine:
             cached_tokens=output.num_cached_tokens or 0,
         )
 
-    def score(self, sequences: list[list[int]]) -> list[list[float]]:
-        """Log-probability of every token but the first, given all before it; one prefill per sequence.
+    def score(
+        self, sequences: list[list[int]], spans: Sequence[Sequence[tuple[int, int]]] | None = None
+    ) -> list[list[float]]:
+        """Log-probability of tokens, given all before them; one prefill per sequence.
 
         Args:
             sequences: token ids, each shorter than the context.
+            spans: for each sequence the half-open spans of the tokens that count, ascending; None: all tokens.
 
         Returns:
-            For each sequence of n tokens, n - 1 natural logarithms.
+            For each sequence of n tokens, n - 1 natural logarithms, from the second token on; those of tokens outside
+            the spans may be NaN.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        params = SamplingParams(
-            max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
-        )
+        def params(place: int) -> SamplingParams:
+            wanted = [token for start, end in spans[place] for token in range(max(start, 1), end)] if spans else None
+            return SamplingParams(
+                max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY, extra_args=None if wanted is None else {POSITIONS: wanted},
+            )  # fmt: skip
+
         longest_first = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
-        futures = self._submit([sequences[place] for place in longest_first], params)
+        futures = self._submit([(sequences[place], params(place)) for place in longest_first])
         scores: list[list[float]] = [[] for _ in sequences]
         for place, future in zip(longest_first, futures, strict=True):
             positions = (future.result().prompt_logprobs or [])[1:]
@@ -255,9 +267,11 @@ class EngineActor:
                 os._exit(1)
             raise
 
-    async def score(self, sequences: list[list[int]]) -> list[list[float]]:
+    async def score(
+        self, sequences: list[list[int]], spans: Sequence[Sequence[tuple[int, int]]] | None = None
+    ) -> list[list[float]]:
         """See `Engine.score`."""
-        return await asyncio.to_thread(self._engine.score, sequences)
+        return await asyncio.to_thread(self._engine.score, sequences, spans)
 
     async def ready(self) -> int:
         """The context in tokens, once the engine answers."""

@@ -77,8 +77,9 @@ class Scorer:
         encoded = [encode(each, self._tokenizer) if each.n_steps else Encoded([], []) for each in trajectories]
         width = self._engine.max_len - 1
         pieces = [perplexity.windows(len(each.ids), width) if each.ids else [] for each in encoded]
-        flat = [each.ids[start:end] for each, spans in zip(encoded, pieces, strict=True) for start, end in spans]
-        scored = iter(self._engine.score(flat))
+        flat = [(each, *span) for each, spans in zip(encoded, pieces, strict=True) for span in spans]
+        steps = [_within(each.spans, start, end) for each, start, end in flat]
+        scored = iter(self._engine.score([each.ids[start:end] for each, start, end in flat], steps))
         results = []
         for each, spans in zip(encoded, pieces, strict=True):
             logprobs = perplexity.stitch(spans, [next(scored) for _ in spans])
@@ -87,6 +88,11 @@ class Scorer:
                 provenance["windows"] = {"count": len(spans), "tokens": width}
             results.append({"scores": perplexity.perplexities(logprobs, each.spans), "provenance": provenance})
         return results
+
+
+def _within(spans: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """What of the spans lies in a window, counted from its start."""
+    return [(max(a, start) - start, min(b, end) - start) for a, b in spans if a < end and b > start]
 
 
 def _difference(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:

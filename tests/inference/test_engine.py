@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import ray
 import torch
@@ -42,6 +44,19 @@ def test_scores_are_transformers_log_probabilities(engine, plain):
         logits = plain(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
         expected = logits.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         assert scores == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_chosen_positions_have_the_scores_that_they_have_among_all(engine):
+    long = [3 + n % 90 for n in range(250)]
+    whole = ray.get(engine.score.remote([long, *PROMPTS]))
+    spans = [[(0, 3), (7, 8), (60, 250)], [(2, 4)], [], [(1, 70)]]
+    for ids, all_scores, scores, wanted in zip(
+        [long, *PROMPTS], whole, ray.get(engine.score.remote([long, *PROMPTS], spans)), spans, strict=True
+    ):
+        chosen = {place for start, end in wanted for place in range(max(start, 1), end)}
+        for place in range(1, len(ids)):
+            expected = all_scores[place - 1] if place in chosen else math.nan
+            assert scores[place - 1] == pytest.approx(expected, abs=1e-5, nan_ok=True)
 
 
 def test_the_prefix_cache_is_used(engine):
