@@ -28,8 +28,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 MAX_BODY_BYTES = 4 << 20
 """A longer answer is given up: no honest one comes near."""
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 8.0
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 12.0
+"""Twice as long each time; ten pauses are three quarters of a minute or more, which outlasts a restart."""
 LONGEST_RETRY_AFTER_S = 120.0
 _CONNECT_S = 15.0
 
@@ -120,7 +121,7 @@ class Transport:
         Raises:
             Failure: the last try's.
         """
-        tries, start = 0, 0.0
+        tries, start, backoff = 0, 0.0, FIRST_PAUSE_S
         while True:
             if self._pace is not None:
                 await self._pace(tokens)
@@ -137,8 +138,11 @@ class Transport:
             failure.tries = tries
             if not failure.again or tries > self._max_retries:
                 raise failure
-            backoff = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 10), LONGEST_PAUSE_S) * (1 - random.random() / 4)
-            await asyncio.sleep(backoff if failure.pause_s is None else failure.pause_s)
+            if failure.pause_s is None:
+                await asyncio.sleep(backoff * (1 - random.random() / 4))
+                backoff = min(2 * backoff, LONGEST_PAUSE_S)
+            else:
+                await asyncio.sleep(failure.pause_s)
 
     async def close(self) -> None:
         """Close connections."""

@@ -42,6 +42,9 @@ SCORING_ROWS = 32
 SLOTS_PER_ACTOR = 128
 """Requests that one process of the `llm` method keeps under way: at 0.6 ms of processor time each."""
 _RULE_ROWS = 1024
+_AHEAD = 8
+"""Trajectories for each slot that a process of the `llm` method holds: those that pause before another try, and those
+that wait for them to be written in order, must not leave slots empty."""
 _STAND_IN_CONCURRENCY = 8
 _STAND_IN_TIMEOUT_S = 600.0
 
@@ -176,7 +179,7 @@ def _llm(config: PipelineConfig, store: Store, work: Plan, scorer: str, stack: E
         ),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=ceil(2 * slots / rows) + 1),
+        compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=ceil(_AHEAD * slots / rows)),
         num_cpus=0.5,
     )  # fmt: skip
 
