@@ -11,6 +11,7 @@ from atlas_ray import value
 from atlas_ray.collect import _trajectory
 from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
+from atlas_ray.evaluation.metrics import wilson
 from atlas_ray.evaluation.verify import markdown, verify
 from atlas_ray.rollout.episode import EpisodeSpec, play
 from atlas_ray.rollout.player import Agent
@@ -111,6 +112,7 @@ def test_verification_pairs_scratch_with_takeovers_after_critical_and_after_othe
     assert by_expert["episodes"] == {"from_scratch": 6, "from_critical": 6, "from_other": 6}
     result = verify(CONFIG, store, RANDOM, trajectories, chosen, cards)
     by_chance = result["environments"]["textcraft"]
+    assert by_chance["from_scratch"]["ci95"] == list(wilson(round(by_chance["from_scratch"]["score"] * 6 / 100), 6))
     assert by_chance["from_scratch"]["score"] < 100
     assert by_chance["critical_against_scratch"]["n"] == by_chance["tasks"] == 6
     before = rows(store, "verification", "random", "llm.jsonl")

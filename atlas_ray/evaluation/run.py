@@ -106,6 +106,9 @@ def evaluate(config: PipelineConfig, store: Store, agent: Agent) -> dict[str, An
         if lost:
             reason = lost.most_common(1)[0][0]
             say(f"  evaluate {model}: {name}: {lost.total()} of {len(every)} episodes failed: {reason}")
+        full = sum(episode.stop == "context" for episode in every)
+        if full:
+            say(f"  evaluate {model}: {name}: {full} of {len(every)} episodes ended with a full context")
     config_hash = content_hash(sorted(spec.key for spec in specs))
     table: dict[str, Any] = metrics.results(model, config_hash, episodes, known)
     store.write_json(table, "evaluation", model, "results.json")

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from atlas_ray.config import PipelineConfig
-from atlas_ray.environments.contract import EnvironmentCard
+from atlas_ray.environments.contract import EnvironmentCard, Metric
 from atlas_ray.evaluation import metrics
 from atlas_ray.progress import Progress
 from atlas_ray.rollout.driver import Rollouts
@@ -199,17 +199,19 @@ class _Run:
         last = sum(self._chosen[name][0].n_steps - 1 in self._chosen[name][1] for name in names)
         return {
             "metric": card.metric, "tasks": len(names), "episodes": steps, "critical_last_steps": last,
-            "errors": errors, **{group: _mean(values) for group, values in means.items()},
+            "errors": errors, **{group: _mean(values, card.metric) for group, values in means.items()},
             "critical_against_scratch": _paired(means[SCRATCH], means[CRITICAL]),
             "critical_against_other": _paired(means[OTHER], means[CRITICAL]),
         }  # fmt: skip
 
 
-def _mean(values: Mapping[str, float]) -> dict[str, Any] | None:
+def _mean(values: Mapping[str, float], metric: Metric) -> dict[str, Any] | None:
     if not values:
         return None
     rows = [values[name] for name in sorted(values)]
-    return {"score": 100 * fmean(rows), "ci95": list(metrics.bootstrap(rows)), "n": len(rows)}
+    is_rate = metric == "success_rate" and {0.0, 1.0}.issuperset(rows)
+    interval = metrics.wilson(int(sum(rows)), len(rows)) if is_rate else metrics.bootstrap(rows)
+    return {"score": 100 * fmean(rows), "ci95": list(interval), "n": len(rows)}
 
 
 def _paired(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ from atlas_ray.trajectory import Episode, Stop
 
 _TICK_S = 1.0
 _GRACE_S = 5.0
-_MEMORY_CHECK_S = 5.0
+_MEMORY_CHECK_S = 2.0
 
 
 class Work(Protocol):

@@ -112,11 +112,11 @@ def test_an_environment_that_kills_its_server_is_one_error(ray_cluster, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("options", "limit", "at_least"),
-    [({}, {"recycle_after": 8}, 3), ({"leak_mib": 40, "step_s": 0.2}, {"memory_gib": 0.5}, 2)],
+    ("count", "options", "limit", "at_least"),
+    [(24, {}, {"recycle_after": 8}, 3), (14, {"leak_mib": 40, "step_s": 0.2}, {"memory_gib": 0.5}, 2)],
 )
-def test_a_server_that_leaks_or_has_done_its_share_is_replaced(ray_cluster, tmp_path, options, limit, at_least):
-    work = specs(24, folder=str(tmp_path), **options)
+def test_a_server_that_leaks_or_has_done_its_share_is_replaced(ray_cluster, tmp_path, count, options, limit, at_least):
+    work = specs(count, folder=str(tmp_path), **options)
     episodes = played(work, ONE.model_copy(update=limit))
     assert not [episode.error for episode in episodes.values() if episode.error]
     assert len({name.split("-")[3] for name in os.listdir(tmp_path)}) >= at_least  # processes that have played
