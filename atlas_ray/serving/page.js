@@ -9,7 +9,8 @@ async function ask(method, path, body) {
   if (body !== undefined) headers["content-type"] = "application/json";
   const key = sessionStorage.getItem("key");
   if (key) headers.authorization = `Bearer ${key}`;
-  const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const keepalive = method === "DELETE";  // is sent though the page goes away
+  const answer = await fetch(path, { method, headers, keepalive, body: body === undefined ? undefined : JSON.stringify(body) });
   if (answer.status === 401) find("#keybox").hidden = false;
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
