@@ -147,11 +147,12 @@ def play(http: httpx.Client, sessions: int) -> None:
 
 def memory() -> int:
     """RSS in bytes of the actors that sessions touch."""
-    names = ("ray::EnvironmentServer", "ray::ServeReplica:atlas:AgentIngress")
+    children = psutil.Process().children(recursive=True)
+    lines = {each: (each.cmdline() or [""])[0] for each in children if each.status() != psutil.STATUS_ZOMBIE}
     return sum(
-        process.memory_info().rss
-        for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE and (process.cmdline() or [""])[0].startswith(names)
+        each.memory_info().rss
+        for each, line in lines.items()
+        if line.startswith("ray::") and ("EnvironmentServer" in line or "AgentIngress" in line)
     )
 
 

@@ -12,7 +12,7 @@ def environment_servers() -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline", "ppid", "status"]):
         line = (process.info["cmdline"] or [""])[0]
-        if line.startswith("ray::EnvironmentServer") and process.info["status"] != psutil.STATUS_ZOMBIE:
+        if line.startswith("ray::") and "EnvironmentServer" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
             raylet = psutil.Process(process.info["ppid"])
             if psutil.Process(os.getpid()) in raylet.parents() or raylet.ppid() == os.getpid():
                 found.append(process.pid)
