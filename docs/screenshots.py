@@ -51,7 +51,7 @@ def main() -> None:
                     dashboard(chromium, url, "actors", "EnvironmentServer")
         dashboard(chromium, url, "jobs", "pipeline.py")
         dashboard(chromium, url, "job", "Ray Data Overview")
-        explorer(chromium, Path(config.run_dir).absolute() / "report.html")
+        explorer(chromium, Path(config.run_dir).absolute() / "report.html", config.select.methods[-1])
         with job(url, "serve", job_options) as lines:
             page = next(line.split()[2] for line in lines if line.startswith("serving at"))
             play(chromium, page, *showcase(config))
@@ -96,18 +96,26 @@ def dashboard(chromium: Browser, url: str, view: str, shows: str) -> None:
     page = opened(chromium, f"{url}/#/{'jobs' if view == 'job' else view}")
     if view == "job":
         page.locator("tr", has_text="pipeline.py").get_by_role("link").first.click()
-    page.get_by_text(shows).first.wait_for(timeout=PATIENCE_MS)
+    place = page.get_by_text(shows).first
+    place.wait_for(timeout=PATIENCE_MS)
     page.wait_for_timeout(3000)  # tables fill and charts move
-    save(page, f"dashboard-{view}")
+    if view == "job":  # what is folded opens: the overview, then every dataset, the last one first
+        place.click()
+        page.wait_for_timeout(1000)
+        for row in reversed(page.locator("tr", has_text="select ").all()):
+            row.locator("svg").first.click()
+        page.wait_for_timeout(1000)
+    save(page, f"dashboard-{view}", place if view == "job" else None)
     page.close()
 
 
-def explorer(chromium: Browser, report: Path) -> None:
-    """The report's beginning, and a trajectory that several methods judge differently."""
+def explorer(chromium: Browser, report: Path, method: str) -> None:
+    """The longest trajectory that a method judged, in the report."""
     page = opened(chromium, report.as_uri())
-    save(page, "report")
     trajectories = page.locator("#explore-trajectories")
-    trajectories.get_by_label("order").select_option("disagreement")
+    trajectories.get_by_label("judged by").select_option(method)
+    trajectories.get_by_label("order").select_option("length")
+    trajectories.locator(".picker button").first.click()
     save(page, "explorer", trajectories)
     page.close()
 
