@@ -1,7 +1,8 @@
 """A local endpoint with a latency and faults, in a process of its own: `python -m benchmarks._slow_endpoint`.
 
 It answers every chat completion with one step after the latency; by request number, so many percent are a 429 (with
-Retry-After) or a 500. GET /stats tells what it saw. Lean, because it shares the cores with what is measured.
+Retry-After) or a 500. GET /stats tells what it saw. Lean, because it shares the cores with what is measured, and no more
+eager than Ray's workers are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import os
 import time
 
 _ANSWER = json.dumps({"plan": "p", "steps": [{"step": 0, "category": "critical action", "reason": "r"}]})
@@ -99,5 +101,6 @@ if __name__ == "__main__":
     parser.add_argument("--broken", type=int, default=0, help="percent of 500s")
     parser.add_argument("--port", type=int, default=0)
     given = parser.parse_args()
+    os.nice(15)  # RAY_worker_niceness
     Endpoint.latency_s, Endpoint.limited, Endpoint.broken = given.latency, given.limited, given.broken
     asyncio.run(_serve(given.port))
