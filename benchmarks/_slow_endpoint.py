@@ -1,8 +1,8 @@
 """A local endpoint with a latency and faults, in a process of its own: `python -m benchmarks._slow_endpoint`.
 
 It answers every chat completion with one step after the latency; by request number, so many percent are a 429 (with
-Retry-After) or a 500. GET /stats tells what it saw. Lean, because it shares the cores with what is measured, and no more
-eager than Ray's workers are.
+Retry-After) or a 500. GET /stats tells what it saw. Lean, because it shares the cores with what is measured, and no
+more eager than Ray's workers are.
 """
 
 from __future__ import annotations
