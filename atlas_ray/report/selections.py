@@ -48,7 +48,7 @@ def table(figures: dict[str, Any]) -> str:
 def plot(figures: dict[str, Any]) -> bytes:
     """A PNG: an environment a row; where methods pick, how far they agree, and their categories."""
     environments, methods = figures["environments"], figures["methods"]
-    figure = Figure(figsize=(12, 2.6 * len(environments) + 0.4), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(12, 3.0 * len(environments) + 0.4), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained")
     grid = figure.subplots(len(environments), 3, squeeze=False)
@@ -73,7 +73,7 @@ def _profile(axes: Any, env: str, found: dict[str, Any], methods: list[str]) -> 
     axes.set_ylim(0, 105)
     axes.set_xlabel("position in the trajectory, %", fontsize=7.5)
     axes.tick_params(labelsize=7.5)
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+    axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _agreement(axes: Any, found: dict[str, Any], methods: list[str]) -> None:
@@ -113,7 +113,7 @@ def _categories(axes: Any, found: dict[str, Any], methods: list[str]) -> None:
     names = ["steps", "tokens", *CATEGORIES]
     colours = ["#0b66c3", "#7fb2e5", *_COLOURS[1 : 1 + len(CATEGORIES)]]
     handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in zip(names, colours, strict=True)]
-    axes.legend(handles=handles, fontsize=6, frameon=False, ncols=2, loc="lower right")
+    axes.legend(handles=handles, fontsize=6, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
 
 
 def _percent(value: float | None) -> str:
