@@ -134,7 +134,7 @@ def test_sessions_do_not_see_each_other(table):
 
 def test_an_environment_that_hangs_or_raises_ends_its_own_session_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(registry._ENTRY_POINTS, "faulty", "tests.plugin.faulty:FaultyEnv")
-    server = EnvironmentServer(Player(), RolloutConfig(call_deadline_s=1.0), 3, 60.0)
+    server = EnvironmentServer(Player(), RolloutConfig(call_deadline_s=2.0, memory_gib=1000), 3, 60.0)
 
     async def opened(task):
         options = {"folder": str(tmp_path)}
@@ -149,7 +149,7 @@ def test_an_environment_that_hangs_or_raises_ends_its_own_session_alone(tmp_path
         await asyncio.sleep(0.1)
         assert len((await server.session("step", well, "add 1"))["rounds"]) == 2
         assert not hanging.done()
-        assert await hanging == Refusal(410, "the session is lost: its environment did not return within 1 s")
+        assert await hanging == Refusal(410, "the session is lost: its environment did not return within 2 s")
         (tmp_path / "hang-3").unlink()
         assert (await server.session("view", stuck)).status == 404
         monkeypatch.setattr(FaultyEnv, "_act", lambda self, action: 1 / 0)
