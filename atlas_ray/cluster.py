@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from atlas_ray.errors import ClusterError
 
 _TIMEOUT_S = 5.0
 _CLIENT_PORT = 10001
+LEAN_SERVE = {"RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1"}
+"""Environment of a Ray that is started here: Serve's controller would look ten times a second, a fifth of a core."""
 
 
 def connect() -> None:
@@ -20,6 +23,7 @@ def connect() -> None:
     Raises:
         ClusterError: Ray refuses.
     """
+    os.environ.update(LEAN_SERVE | os.environ)
     try:
         ray.init(log_to_driver=False, logging_level="warning")
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # our own progress lines are enough

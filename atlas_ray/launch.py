@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from atlas_ray.cluster import check_address
+from atlas_ray.cluster import LEAN_SERVE, check_address
 from atlas_ray.errors import AtlasError, ClusterError
 
 _START_TIMEOUT_S = 120.0
@@ -105,7 +105,8 @@ def local_head() -> Iterator[str]:
             f"--ray-client-server-port={client}", f"--temp-dir={folder}",
             f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={_object_store_bytes()}",
         ]  # fmt: skip
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        environment = LEAN_SERVE | os.environ | {"PATH": path}
         log = folder / "head.log"
         with log.open("wb") as output:
             head = subprocess.Popen(

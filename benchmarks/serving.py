@@ -30,6 +30,8 @@ ROUNDS = 3
 LOADS = {1: 8, 16: 2, 64: 1}
 """Clients at once, and how often each asks in a round."""
 TOKENS = 8
+SETTLE_S = 3.0
+"""vLLM's processes spin for a second or two after their last request: that would fall into the other's round."""
 SESSIONS = 1_000
 QUESTION = [{"role": "user", "content": "Crafting commands:\ncraft 1 sugar using 1 sugar cane\n\nGoal: craft sugar."}]
 
@@ -73,7 +75,9 @@ async def compare(ours: str, theirs: str, clients: int, requests: int) -> list[R
     await load_of(ours, "agent", clients, 1)  # warm
     await load_of(theirs, SERVED_NAME, clients, 1)
     for _ in range(ROUNDS):
+        await asyncio.sleep(SETTLE_S)
         rounds["ours"].append(await load_of(ours, "agent", clients, requests))
+        await asyncio.sleep(SETTLE_S)
         rounds["theirs"].append(await load_of(theirs, SERVED_NAME, clients, requests))
     median = {side: statistics.median(each.per_second for each in loads) for side, loads in rounds.items()}
     tails = {side: quantile([x for each in loads for x in each.latencies], 0.99) for side, loads in rounds.items()}

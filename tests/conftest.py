@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import ray
 
+from atlas_ray.cluster import LEAN_SERVE
 from tests.tokenizers import tokenizer
 
+os.environ.update(LEAN_SERVE | os.environ)  # as where Ray is started for a user
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts many workers: each would compile all that it imports
 
 ROOT = Path(__file__).parents[1]
