@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from atlas_ray.chat import encode
 from atlas_ray.store import Store
 from tests.conftest import ROOT
 from tests.endpoint_server import EndpointServer
@@ -122,6 +126,22 @@ def test_warmup_and_tuning_sets_are_disjoint_and_only_selected_steps_are_trained
     assert tuned
     facts = store.facts("train")
     assert facts["warmup"]["trajectories"] == facts["llm"]["trajectories"] == 7
+
+
+def test_perplexities_are_those_of_a_plain_forward_pass(run):
+    store = Store(run.directory)
+    path = store.path("checkpoints", "warmup")  # what tuning starts from scores
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path)
+    trajectories = {each.trajectory_id: each for each in store.read_trajectories()}
+    rows = [row for row in store.read_selections("perplexity") if "windows" not in row.provenance]
+    assert len(rows) >= 4  # Wordle's instruction is longer than the context in the tiny tokenizer's tokens
+    for row in rows:
+        encoded = encode(trajectories[row.trajectory_id], tokenizer)
+        with torch.no_grad():
+            logits = model(torch.tensor([encoded.ids])).logits[0, :-1]
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(encoded.ids[1:]), reduction="none")
+        expected = [losses[start - 1 : end - 1].mean().item() for start, end in encoded.spans]
+        assert [math.log(score) for score in row.scores] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_changed_stage_alone_runs_again(run):
