@@ -174,9 +174,10 @@ def _once(method: Callable[..., T], *arguments: Any, **options: Any) -> T:
         raise answered("Todoist", error.response, KEY) from None
     except httpx.TransportError as error:
         raise unreached("Todoist", error) from None
-    except Exception:
+    except Exception as error:
         # No JSON, or JSON of another shape: the package's reader raises whatever it stumbles over.
-        raise Fault("Error: Todoist sent an answer that cannot be read; try again later") from None
+        what = type(error).__name__
+        raise Fault(f"Error: Todoist sent an answer that cannot be read ({what}); try again later") from error
 
 
 def _checked(number: str) -> str:
