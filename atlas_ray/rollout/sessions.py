@@ -139,8 +139,10 @@ class Sessions:
                 env = lent
             observation, _ = env.reset(seed=seed, options={"task": task, "split": split})
             self._sessions[identity] = Session(environment, task, split, model, env, slot, observation, self._clock())
-        except AtlasError as error:
+        except Exception as error:
             self._isolated.give_back(identity, keep=False)
+            if not isinstance(error, AtlasError):
+                raise
             return Refusal(422, str(error))
         finally:
             with self._lock:

@@ -128,3 +128,13 @@ def test_sessions_beyond_the_memory_are_refused_until_one_is_closed_or_lost():
     table.close(again["id"])
     table.forget_idle()
     assert len(children()) == before
+
+
+def test_a_session_that_could_not_be_opened_leaves_its_place(monkeypatch):
+    isolated = Isolated(0.1, own=lambda: 2**40)
+    sessions = Sessions(4, 60.0, isolated=isolated)
+    monkeypatch.setattr(ApartEnv, "_start", lambda self, task, split, seed: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sessions.open("apart", 0, "train", None, "llm", {})
+    env = registry.make("apart")
+    assert isolated.take("a", "apart", env) is env  # where there is room for one alone
