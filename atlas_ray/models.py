@@ -79,7 +79,7 @@ def token_counter(path: str) -> Callable[[list[str]], list[int]]:
     Where the directory has a `tokenizer.json`, transformers is not imported for it, which saves seconds and 300 MB.
 
     Raises:
-        ModelError: it has no tokenizer.
+        ModelError: it has no tokenizer, or one that cannot be read.
     """
     from tokenizers import Tokenizer
 
@@ -87,7 +87,10 @@ def token_counter(path: str) -> Callable[[list[str]], list[int]]:
     if not (Path(path) / "tokenizer.json").is_file():
         whole = load_tokenizer(path)
         return lambda texts: [len(ids) for ids in whole(texts, add_special_tokens=False)["input_ids"]] if texts else []
-    fast = Tokenizer.from_file(str(Path(path) / "tokenizer.json"))
+    try:
+        fast = Tokenizer.from_file(str(Path(path) / "tokenizer.json"))
+    except Exception as error:  # the package raises nothing more precise
+        raise ModelError(f"model {path}: tokenizer.json cannot be read: {' '.join(str(error).split())}") from error
     fast.no_truncation()
     fast.no_padding()
     return lambda texts: [len(each) for each in fast.encode_batch_fast(texts, add_special_tokens=False)]

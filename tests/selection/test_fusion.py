@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas_ray.config import HybridConfig, LlmSelectorConfig, PipelineConfig, SelectConfig
-from atlas_ray.errors import ConfigError
+from atlas_ray.errors import ConfigError, ModelError
 from atlas_ray.models import load_tokenizer, token_counter
 from atlas_ray.report.selections import plot, table
 from atlas_ray.selection import all as every
@@ -161,3 +161,10 @@ def test_tokens_are_counted_as_the_tokenizer_would(tiny_model: Path) -> None:
     ids = load_tokenizer(str(tiny_model))(texts, add_special_tokens=False)["input_ids"]
     assert token_counter(str(tiny_model))(texts) == [len(each) for each in ids]
     assert token_counter(str(tiny_model))([]) == []
+
+
+def test_a_tokenizer_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text('{"model": ')
+    with pytest.raises(ModelError, match=r"tokenizer.json cannot be read: [^\n]+$"):
+        token_counter(str(tmp_path))
