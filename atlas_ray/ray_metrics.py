@@ -69,9 +69,7 @@ PREFILL_TOKENS = Counter("atlas_prefill_tokens", "Prompt tokens of episodes that
 CACHED_TOKENS = Counter("atlas_cached_tokens", "Prompt tokens of episodes from the engines' prefix caches", _PLAYED)
 
 # --- selection --------------------------------------------------------------------------------------------------------
-SELECTIONS = Counter(
-    "atlas_selections", "Trajectories judged; outcome is selected or error", ("method", "outcome")
-)  # fmt: skip
+SELECTIONS = Counter("atlas_selections", "Trajectories judged; outcome is selected or error", ("method", "outcome"))
 SELECTION_CALLS = Counter(
     "atlas_selection_calls", "Questions to the selector; outcome is answered, failed or journal (asked before)",
     ("model", "outcome"),

@@ -63,7 +63,3 @@ def _cpu(java: psutil.Process, work: Callable[[], object]) -> float:
     start = used()
     work()
     return used() - start
-
-
-if __name__ == "__main__":
-    print(speed())

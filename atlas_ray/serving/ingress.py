@@ -148,10 +148,7 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise HTTPException(422, f"{where}: {first['msg']}") from error
-        except (
-            ValueError,
-            VLLMClientError,
-        ) as error:  # what vLLM finds wrong with a request that its schema lets through
+        except (ValueError, VLLMClientError) as error:  # vLLM finds wrong what its schema lets through
             raise HTTPException(400, " ".join(str(error).split())[:500]) from error
 
     # --- sessions ----------------------------------------------------------------------------------------------------
