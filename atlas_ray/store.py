@@ -143,7 +143,11 @@ class Store:
         try:
             self.fs.makedirs(self.root, exist_ok=True)
             try:
-                with self.fs.open(scratch, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+                ids = [schema.names[0]]  # least and greatest of a long text would only swell the footer
+                with (
+                    self.fs.open(scratch, "wb") as file,
+                    pq.ParquetWriter(file, schema, write_statistics=ids) as writer,
+                ):
                     waiting = schema.empty_table()
 
                     def write(piece: pa.Table) -> None:
@@ -241,10 +245,13 @@ class Store:
         target = self.path(*parts)
         data = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows).encode()
         try:
-            self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
-            torn = self.fs.exists(target) and self._is_torn(target)
-            with self.fs.open(target, "ab") as file:
-                file.write(b"\n" + data if torn else data)
+            if self.is_local:
+                _append_here(data, target)
+            else:
+                self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
+                torn = self.fs.exists(target) and self._is_torn(target)
+                with self.fs.open(target, "ab") as file:
+                    file.write(b"\n" + data if torn else data)
         except OSError as error:
             raise StoreError(
                 f"cannot append to {target}: {error.strerror or error}; free space and run again"
@@ -256,15 +263,24 @@ class Store:
 
     def journal(self, *parts: str) -> Iterator[dict[str, Any]]:
         """The whole rows of a JSON Lines journal; a torn line is left out (it is owed again)."""
-        if not self.exists(*parts):
+        return (row for row, _, _ in self.journal_from(0, *parts))
+
+    def journal_from(self, start: int, *parts: str) -> Iterator[tuple[dict[str, Any], int, int]]:
+        """The whole rows from byte `start` on, where a line begins; each with the bytes `[begin, end)` it takes."""
+        if not self.exists(*parts) or self.fs.size(self.path(*parts)) <= start:
             return
-        for line in self.read_text(*parts).split("\n"):
-            if not line:
-                continue
+        end = start
+        for line in self.fs.cat_file(self.path(*parts), start=start).split(b"\n"):
+            begin, end = end, end + len(line) + 1
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+                yield json.loads(line), begin, end
+            except ValueError:  # torn, or the nothing after the last line
                 continue
+
+    def journal_row(self, begin: int, end: int, *parts: str) -> dict[str, Any]:
+        """The row that `journal_from` found there."""
+        row: dict[str, Any] = json.loads(self.fs.cat_file(self.path(*parts), start=begin, end=end))
+        return row
 
     # --- manifests -----------------------------------------------------------------------------------------------
     def is_current(self, stage: str, unit: str, key: str) -> bool:
@@ -312,3 +328,12 @@ class Store:
                         f"{before.get(name)!r}, is {config.get(name)!r}); choose another run_dir or delete this one"
                     )
         self.write_text(yaml.safe_dump(config, sort_keys=False), "config.yaml")
+
+
+def _append_here(data: bytes, target: str) -> None:
+    """What `Store.append` does with a local file, in a third of the time that fsspec takes."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(target, "a+b") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            data = b"\n" + data
+        file.write(data)

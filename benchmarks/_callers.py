@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,22 +18,36 @@ from atlas_ray.selection.prompt import ANSWER_SCHEMA, Question
 
 SAMPLING: dict[str, Any] = {"temperature": 0.0, "max_tokens": 1024}
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": ANSWER_SCHEMA}}
+_PAUSE_S = 0.1
 Ask = Callable[[Question], Awaitable[object]]
 
 
 def bare(url: str, questions: Sequence[Question], slots: int) -> float:
-    """Processor time of this process in seconds; `slots` connections, each with one request after the other."""
+    """Processor time of this process in seconds; `slots` connections, each with one request after the other.
+
+    A question that is not answered waits as long as the endpoint's 429 says, then goes first.
+    """
     host, _, port = url.split("/")[2].partition(":")
-    waiting = iter(questions)
+    waiting = deque(questions)
+    owed = len(questions)
 
     async def connection() -> None:
+        nonlocal owed
         reader, writer = await asyncio.open_connection(host, int(port))
-        for question in waiting:
+        while owed:
+            if not waiting:
+                await asyncio.sleep(0.002)
+                continue
+            question = waiting.popleft()
             body = _body(question)
             head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).lower()
             await reader.readexactly(int(answer.partition(b"content-length:")[2].partition(b"\r\n")[0]))
+            if b" 200 " in answer.partition(b"\r\n")[0]:
+                owed -= 1
+            else:
+                asyncio.get_running_loop().call_later(_PAUSE_S, waiting.appendleft, question)
         writer.close()
 
     async def run() -> None:

@@ -73,6 +73,8 @@ class Client:
         self._transport = Transport(
             endpoint, timeout_s=timeout_s, max_retries=max_retries, concurrency=concurrency, pace=pace
         )
+        self.room = self._transport.room
+        """Set while another question would soon be sent: who has many prepares them no earlier."""
         self._unsupported: set[str] = set()
         self._reached = False
 

@@ -17,6 +17,7 @@ import random
 import ssl
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 MAX_BODY_BYTES = 4 << 20
 """A longer answer is given up: no honest one comes near."""
-FIRST_PAUSE_S = 0.2
+FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 12.0
 """Twice as long each time; ten pauses are three quarters of a minute or more, which outlasts a restart."""
 LONGEST_RETRY_AFTER_S = 120.0
@@ -100,8 +101,10 @@ class Transport:
         self._endpoint, self._max_retries, self._concurrency, self._pace = endpoint, max_retries, concurrency, pace
         self._base_url = endpoint.base_url.rstrip("/")
         self._timeout_s = timeout_s
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = _Slots(concurrency)
         self._session: aiohttp.ClientSession | None = None
+        self.room = self._slots.room
+        """Set while at most half as many requests wait to be sent as can be under way."""
         self.refused: Exception | None = None
         """Raised instead of another try, once it is set."""
 
@@ -125,16 +128,22 @@ class Transport:
         while True:
             if self._pace is not None:
                 await self._pace(tokens)
-            async with self._slots:
+            await self._slots.take(again=tries > 0)
+            tries += 1
+            start = start or time.monotonic()
+            failure = None
+            try:
                 if self.refused is not None:
                     raise self.refused
-                tries += 1
-                start = start or time.monotonic()
-                try:
-                    found = await self._try(method, path, body, is_answer)
-                    return Answered(found, tries, time.monotonic() - start)
-                except Failure as error:
-                    failure = error
+                found = await self._try(method, path, body, is_answer)
+            except Failure as error:
+                failure = error
+            finally:
+                self._slots.give()
+            if failure is None:
+                answered = Answered(found, tries, time.monotonic() - start)
+                await asyncio.sleep(0)  # who gets the place sends before this answer is read
+                return answered
             failure.tries = tries
             if not failure.again or tries > self._max_retries:
                 raise failure
@@ -214,6 +223,51 @@ class Transport:
         """`text` as one short line without the key, in characters that UTF-8 can hold."""
         text = text.encode("utf-8", "replace").decode().replace(self._endpoint.key.get_secret_value(), "***")
         return " ".join(text.split())[:300]
+
+
+class _Slots:
+    """Places for tries under way. A request that has paused goes before those never sent: it is nearly done.
+
+    Args:
+        number: of places.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free, self._number = number, number
+        self._again: deque[asyncio.Future[None]] = deque()
+        self._first: deque[asyncio.Future[None]] = deque()
+        self.room = asyncio.Event()
+        self.room.set()
+
+    async def take(self, *, again: bool) -> None:
+        """Wait for a place."""
+        if self._free:
+            self._free -= 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._again if again else self._first).append(place)
+        self._look()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.give()  # it was handed over in the same moment
+            raise
+
+    def give(self) -> None:
+        """Hand a place to who waits for it."""
+        for waiting in (self._again, self._first):
+            while waiting:
+                place = waiting.popleft()
+                if not place.done():
+                    self._look()
+                    place.set_result(None)
+                    return
+        self._look()
+        self._free += 1
+
+    def _look(self) -> None:
+        (self.room.set if 2 * len(self._first) <= self._number else self.room.clear)()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 from math import floor
 
 
+@lru_cache(maxsize=1024)
 def budget(n_steps: int, ratio: float) -> int:
     """Critical steps at most: `max(1, floor(ratio * n_steps))`, 0 for a trajectory without steps.
 

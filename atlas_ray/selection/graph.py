@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -47,7 +46,7 @@ def output_table(
     trajectories: Sequence[Trajectory], selections: Sequence[Selection], calls: Sequence[Calls] | None = None
 ) -> pa.Table:
     """What a stage gives: a selection for each trajectory, its number of steps, and what its calls took."""
-    taken = [json.dumps(asdict(row)) for row in calls or [Calls()] * len(selections)]
+    taken = [json.dumps(vars(row)) for row in calls or [Calls()] * len(selections)]
     table = selections_to_table(selections).append_column("calls", pa.array(taken, pa.string()))
     return table.append_column("n_steps", pa.array([each.n_steps for each in trajectories], pa.int64()))
 

@@ -1,14 +1,16 @@
 """What a selector answered before, by content: no answer is paid for twice.
 
-One small JSON file an answer under `select/journal/` of the run directory, written atomically before the answer is
-used. The key knows model, conversation and sampling but no endpoint, so that an answer survives another ratio of
-another method, a killed run, and a move of the server.
+A JSON line an answer under `select/journal/` of the run directory, written before the answer is used; every process
+appends to a file of its own, because a file an answer would take longer to create than the call to make. The key knows
+model, conversation and sampling but no endpoint, so that an answer survives another ratio of another method, a killed
+run, and a move of the server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import threading
+import uuid
 from collections.abc import Callable
 from math import fsum
 from typing import Any, Protocol, TypeVar
@@ -23,41 +25,78 @@ from atlas_ray.selection.summary import Calls
 from atlas_ray.store import Store, content_hash
 
 _Result = TypeVar("_Result")
+_FOLDER = ("select", "journal")
 
 
 class Journal:
-    """Answers kept in a run directory."""
+    """Answers kept in a run directory, those of other processes as of the last `refresh`.
+
+    Args:
+        store: the run directory.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._file = f"{uuid.uuid4().hex}.jsonl"
+        self._fresh: dict[str, Reply] = {}
+        """Kept by this process since the last refresh."""
+        self._places: dict[str, tuple[str, int, int]] = {}
+        """Of every other answer: its file, and the bytes it takes there."""
+        self._read_to: dict[str, int] = {}
+        self._owed: list[dict[str, Any]] = []
+        self._writing = asyncio.Lock()
+        self._refreshing = threading.Lock()
+        self.refresh()
 
-    def read(self, key: str) -> Reply | None:
-        """The answer kept under `key`, or None."""
-        place = self._place(key)
-        return Reply(**self._store.read_json(*place)["reply"]) if self._store.exists(*place) else None
+    def refresh(self) -> None:
+        """Learn of the answers that other processes have kept since."""
+        with self._refreshing:
+            for name in self._store.names(*_FOLDER):
+                for row, begin, end in self._store.journal_from(self._read_to.get(name, 0), *_FOLDER, name):
+                    self._places[row["key"]] = (name, begin, end)
+                    self._read_to[name] = end
+                    self._fresh.pop(row["key"], None)
 
     def has(self, key: str) -> bool:
         """Whether there is an answer under `key`."""
-        return self._store.exists(*self._place(key))
+        return key in self._fresh or key in self._places
 
-    def write(self, key: str, reply: Reply, cost_usd: float) -> None:
-        """Keep an answer, and what was paid for it."""
-        self._store.write_text(json.dumps({"reply": vars(reply), "cost_usd": cost_usd}), *self._place(key))
+    async def read(self, key: str) -> Reply | None:
+        """The answer kept under `key`, or None."""
+        reply, place = self._fresh.get(key), self._places.get(key)
+        if reply is not None or place is None:
+            return reply
+        name, begin, end = place
+        row = await self._without_waiting(self._store.journal_row, begin, end, *_FOLDER, name)
+        return Reply(**row["reply"])
 
-    async def without_waiting(self, work: Callable[..., _Result], *given: Any) -> _Result:
-        """`work` of this journal, in a thread where its store is far away; a local file takes less than a thread."""
-        return work(*given) if self._store.is_local else await asyncio.to_thread(work, *given)
+    async def write(self, key: str, reply: Reply, cost_usd: float) -> None:
+        """Keep an answer, and what was paid for it; those that come while others are being written go together.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        row = {"key": key, "reply": vars(reply), "cost_usd": cost_usd}
+        self._fresh[key] = reply
+        self._owed.append(row)
+        async with self._writing:
+            if not any(row is owed for owed in self._owed):
+                return  # it went with another
+            rows, self._owed = self._owed, []
+            try:
+                await self._without_waiting(self._store.append, rows, *_FOLDER, self._file)
+            except BaseException:
+                self._owed = rows + self._owed  # each of them is told
+                raise
 
     def spent_usd(self) -> float:
         """What all answers that are kept were paid with."""
-        folders = self._store.names("select", "journal")
-        files = ((folder, name) for folder in folders for name in self._store.names("select", "journal", folder))
-        paid = (self._store.read_json("select", "journal", *file) for file in files if file[1].endswith(".json"))
-        return fsum(answer.get("cost_usd", 0.0) for answer in paid)
+        files = self._store.names(*_FOLDER)
+        return fsum(row["cost_usd"] for name in files for row in self._store.journal(*_FOLDER, name))
 
-    @staticmethod
-    def _place(key: str) -> tuple[str, ...]:
-        return ("select", "journal", key[:2], f"{key}.json")
+    async def _without_waiting(self, work: Callable[..., _Result], *given: Any) -> _Result:
+        """`work` in a thread where the store is far away; a local file takes less than a thread."""
+        return work(*given) if self._store.is_local else await asyncio.to_thread(work, *given)
 
 
 class Purse(Protocol):
@@ -109,7 +148,7 @@ class JournaledClient:
         key = question_key(self._identity, question, self._sampling)
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:  # the same question twice at a time is asked once
-            kept = await self._journal.without_waiting(self._journal.read, key)
+            kept = await self._journal.read(key)
             if kept is not None:
                 calls.hits += 1
                 ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="journal")
@@ -125,7 +164,7 @@ class JournaledClient:
                     without_schema=question.without_schema, **self._sampling,
                 )  # fmt: skip
                 paid = cost_usd(reply.prompt_tokens, reply.completion_tokens, self._price)
-                await self._journal.without_waiting(self._journal.write, key, reply, paid)
+                await self._journal.write(key, reply, paid)
             except CallError as error:
                 calls.retries += error.retries
                 ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="failed")

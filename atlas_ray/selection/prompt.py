@@ -137,10 +137,10 @@ def build(trajectory: Trajectory, budget: int, max_chars: int) -> Prompt:
     frame = (
         len(INSTRUCTION) + max(len(JSON_FORM), len(PAPER_FORM)) + len(REQUEST.format(**names, mark=mark, trajectory=""))
     )
-    headers = sum(len(_header(message)) + 1 for message in trajectory.messages)
-    room = max_chars - frame - headers
+    headers = [_header(message) for message in trajectory.messages]
+    room = max_chars - frame - sum(map(len, headers)) - len(headers)
     texts, elided = _fit(trajectory.messages, room)
-    shown = "\n".join(_header(message) + text for message, text in zip(trajectory.messages, texts, strict=True))
+    shown = "\n".join(header + text for header, text in zip(headers, texts, strict=True))
     user = REQUEST.format(**names, mark=mark, trajectory=shown)
     asked, plain = ([_say("system", INSTRUCTION + form), _say("user", user)] for form in (JSON_FORM, PAPER_FORM))
     return Prompt(Question(asked, plain, None), elided)

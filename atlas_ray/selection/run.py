@@ -39,8 +39,8 @@ from atlas_ray.trajectory import SELECTION_SCHEMA, selection_from_row
 
 SCORING_ROWS = 32
 """Trajectories that a scoring engine gets at a time; fixed, because their company moves the last digits of scores."""
-SLOTS_PER_ACTOR = 64
-"""Requests that one process of the `llm` method keeps under way."""
+SLOTS_PER_ACTOR = 256
+"""Requests that one process of the `llm` method keeps under way, at a thousand or more answers a second."""
 _RULE_ROWS = 1024
 _AHEAD = 8
 """Trajectories for each slot that a process of the `llm` method holds: those that pause before another try, and those

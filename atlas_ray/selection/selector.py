@@ -6,6 +6,7 @@ Each actor keeps many questions under way at a time; every answer is in the jour
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,12 +17,13 @@ from atlas_ray.errors import AtlasError, BudgetError
 from atlas_ray.inference.client import Client
 from atlas_ray.inference.transport import Endpoint
 from atlas_ray.selection import llm
-from atlas_ray.selection.graph import output_table, read_chunks, stop_table
+from atlas_ray.selection.graph import chunks_of, output_table, stop_table
 from atlas_ray.selection.journal import Journal, JournaledClient
 from atlas_ray.selection.prompt import ANSWER_SCHEMA
+from atlas_ray.selection.source import read_rows
 from atlas_ray.selection.summary import Calls
 from atlas_ray.store import Store
-from atlas_ray.trajectory import Selection, Trajectory
+from atlas_ray.trajectory import Selection, Trajectory, trajectory_from_row
 
 _ASK_AGAIN_S = 0.1
 
@@ -52,19 +54,30 @@ class LlmSelector:
             pace=_pace(limits) if limited else None,
         )  # fmt: skip
         self._store = Store(run_dir)
+        self._journal, self._room = Journal(self._store), client.room
         self._client = JournaledClient(
-            client, Journal(self._store), identity, sampling_of(config), ANSWER_SCHEMA, price,
+            client, self._journal, identity, sampling_of(config), ANSWER_SCHEMA, price,
             RemotePurse(limits, config.budget_usd) if config.budget_usd is not None else None,
         )  # fmt: skip
         self._identity, self._config, self._price, self._stand_in = identity, config, price, stand_in
         self._ratio, self._seed = ratio, seed
+        self._preparing = asyncio.Lock()
+        _collect_garbage_rarely()
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         """Select in every trajectory of the batch, all of them at once as far as there are slots."""
-        trajectories = await asyncio.to_thread(read_chunks, self._store, batch)
-        calls = [Calls() for _ in trajectories]
-        pairs = zip(trajectories, calls, strict=True)
-        results = await asyncio.gather(*(self._select(*pair) for pair in pairs), return_exceptions=True)
+        read = self._read(batch) if self._store.is_local else await asyncio.to_thread(self._read, batch)
+        trajectories: list[Trajectory] = []
+        calls: list[Calls] = []
+        tasks: list[asyncio.Task[Selection]] = []
+        async with self._preparing:
+            for row in read:
+                await self._room.wait()
+                trajectories.append(trajectory_from_row(row))
+                calls.append(Calls())
+                tasks.append(asyncio.create_task(self._select(trajectories[-1], calls[-1])))
+                await asyncio.sleep(0)  # answers that have come go first: others wait for their places
+        results = await asyncio.gather(*tasks, return_exceptions=True)
         selections = []
         for result in results:
             if isinstance(result, AtlasError):
@@ -75,11 +88,23 @@ class LlmSelector:
             selections.append(result)
         yield output_table(trajectories, selections, calls)
 
+    def _read(self, batch: pa.Table) -> list[dict[str, Any]]:
+        self._journal.refresh()
+        return [row for chunk in chunks_of(batch) for row in read_rows(self._store, chunk)]
+
     async def _select(self, trajectory: Trajectory, calls: Calls) -> Selection:
         return await llm.select(
             trajectory, self._ratio, self._seed, self._client.asker(calls), model=self._identity,
             max_prompt_chars=self._config.max_prompt_chars, stand_in=self._stand_in, price_per_million=self._price,
         )  # fmt: skip
+
+
+def _collect_garbage_rarely() -> None:
+    """Rows and questions are many small objects in no cycles, and Python would look for cycles in all of them, all the
+    time: two thirds of the time that reading takes, and the event loop stands still meanwhile.
+    """
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
 
 
 def sampling_of(config: LlmSelectorConfig) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,9 +88,14 @@ def _ids(store: Store) -> Iterator[tuple[str, int, list[str]]]:
 
 def read(store: Store, chunk: Chunk) -> list[Trajectory]:
     """The trajectories of a chunk."""
-    with store.fs.open(store.path("trajectories", chunk.file), "rb") as file:
-        table = pq.ParquetFile(file).read_row_group(chunk.group).take(pa.array(chunk.rows, pa.int64()))
-    return [trajectory_from_row(row) for row in table.to_pylist()]
+    return [trajectory_from_row(row) for row in read_rows(store, chunk)]
+
+
+def read_rows(store: Store, chunk: Chunk) -> list[dict[str, Any]]:
+    """The rows of a chunk as they are stored: `trajectory_from_row` takes most of the time of reading them."""
+    with _parquet(store, "trajectories", chunk.file) as (file, _):
+        table = file.read_row_group(chunk.group).take(pa.array(chunk.rows, pa.int64()))
+    return table.to_pylist()  # type: ignore[no-any-return]
 
 
 def read_beside(store: Store, method: str, trajectories: Sequence[Trajectory]) -> list[Selection]:
@@ -98,13 +106,12 @@ def read_beside(store: Store, method: str, trajectories: Sequence[Trajectory]) -
     """
     if not trajectories:
         return []
-    between = [
-        ("trajectory_id", ">=", trajectories[0].trajectory_id), ("trajectory_id", "<=", trajectories[-1].trajectory_id)
-    ]  # fmt: skip
     found: dict[str, Selection] = {}
+    first, last = trajectories[0].trajectory_id, trajectories[-1].trajectory_id
     for name in store.names("selections", method):
-        with store.fs.open(store.path("selections", method, name), "rb") as file:
-            rows = pq.read_table(file, columns=SELECTION_SCHEMA.names, filters=between).to_pylist()
+        with _parquet(store, "selections", method, name) as (file, ids):
+            groups = [group for group, (low, high) in enumerate(ids) if low <= last and first <= high]
+            rows = file.read_row_groups(groups, SELECTION_SCHEMA.names).to_pylist()
         found |= {row["trajectory_id"]: selection_from_row(row) for row in rows}
     missing = next((each.trajectory_id for each in trajectories if each.trajectory_id not in found), None)
     if missing is not None:
@@ -112,3 +119,24 @@ def read_beside(store: Store, method: str, trajectories: Sequence[Trajectory]) -
             f"the selection {method!r} has no row for trajectory {missing!r}; run {method} over the same trajectories"
         )
     return [found[each.trajectory_id] for each in trajectories]
+
+
+@contextmanager
+def _parquet(store: Store, *parts: str) -> Iterator[tuple[pq.ParquetFile, list[tuple[str, str]]]]:
+    """A Parquet file, and the first and the last id of each of its row groups."""
+    path = store.path(*parts)
+    metadata, ids = _footer(store.fs, path, store.fs.ukey(path))
+    with store.fs.open(path, "rb") as file:
+        yield pq.ParquetFile(file, metadata=metadata), ids
+
+
+@lru_cache(maxsize=8)
+def _footer(fs: Any, path: str, version: str) -> tuple[pq.FileMetaData, list[tuple[str, str]]]:
+    """Read once for all chunks, because a large file has many row groups; `version` tells the file from later ones."""
+    del version
+    with fs.open(path, "rb") as file:
+        metadata = pq.read_metadata(file)
+    known = [metadata.row_group(group).column(0).statistics for group in range(metadata.num_row_groups)]
+    return metadata, [
+        (each.min, each.max) if each is not None and each.has_min_max else ("", "\U0010ffff") for each in known
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,8 @@ def test_a_dry_run_counts_what_the_journal_lacks(
     assert (found.model, found.trajectories, found.calls, found.cache_hits) == ("gpt-4o", 40, 40, 0)
     assert found.cost_usd_at_most == pytest.approx((found.prompt_tokens * 2.5 + 40 * 1024 * 10) / 1e6)
     question = llm.ask_for(trajectory(5, 10), 3, 400_000, stand_in=False).question
-    Journal(store).write(question_key("gpt-4o", question, {"temperature": 0.0, "max_tokens": 1024}), reply("x"), 0.25)
+    key = question_key("gpt-4o", question, {"temperature": 0.0, "max_tokens": 1024})
+    asyncio.run(Journal(store).write(key, reply("x"), 0.25))
     assert (estimate(config, store).calls, estimate(config, store).cache_hits) == (39, 1)
     assert Journal(store).spent_usd() == 0.25
     unpriced = config.model_copy(update={"select": SelectConfig(llm=LlmSelectorConfig(prices={}))})
