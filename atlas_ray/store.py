@@ -36,7 +36,9 @@ from atlas_ray.trajectory import (
 IDENTITY = ("seed", "model", "environments")
 """Top-level config fields that make two run directories different experiments."""
 GROUP_ROWS = 64
-"""Rows of a Parquet row group: what a worker reads at a time."""
+"""Trajectories of a Parquet row group: what a worker reads at a time."""
+SELECTION_GROUP_ROWS = 512
+"""Selections of one: they are small, and a footer grows with the groups."""
 
 
 def content_hash(value: Any) -> str:
@@ -131,7 +133,8 @@ class Store:
     # --- tables --------------------------------------------------------------------------------------------------
     @contextmanager
     def table_writer(self, schema: pa.Schema, *parts: str) -> Iterator[Callable[[pa.Table], None]]:
-        """Write one Parquet file piece by piece, atomically: it is there when the block ends without an error.
+        """Write one Parquet file of trajectories or selections piece by piece, atomically: it is there when the block
+        ends without an error.
 
         The bytes depend on the rows alone, not on how they were cut into pieces.
 
@@ -143,6 +146,7 @@ class Store:
         try:
             self.fs.makedirs(self.root, exist_ok=True)
             try:
+                group_rows = GROUP_ROWS if schema == TRAJECTORY_SCHEMA else SELECTION_GROUP_ROWS
                 ids = [schema.names[0]]  # least and greatest of a long text would only swell the footer
                 with (
                     self.fs.open(scratch, "wb") as file,
@@ -153,9 +157,9 @@ class Store:
                     def write(piece: pa.Table) -> None:
                         nonlocal waiting
                         waiting = pa.concat_tables([waiting, piece])
-                        whole = waiting.num_rows // GROUP_ROWS * GROUP_ROWS
+                        whole = waiting.num_rows // group_rows * group_rows
                         if whole:
-                            writer.write_table(waiting.slice(0, whole).combine_chunks(), GROUP_ROWS)
+                            writer.write_table(waiting.slice(0, whole).combine_chunks(), group_rows)
                             waiting = waiting.slice(whole)
 
                     yield write
@@ -232,7 +236,7 @@ class Store:
         """All selections of a method in the files' order, a row group at a time."""
         for name in self.names("selections", method):
             with self.fs.open(self.path("selections", method, name), "rb") as file:
-                for batch in pq.ParquetFile(file).iter_batches(GROUP_ROWS):
+                for batch in pq.ParquetFile(file).iter_batches(SELECTION_GROUP_ROWS):
                     yield from (selection_from_row(row) for row in batch.to_pylist())
 
     # --- journals ------------------------------------------------------------------------------------------------

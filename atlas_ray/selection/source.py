@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from atlas_ray.errors import DataError, SelectionError, StoreError
@@ -109,9 +110,11 @@ def read_beside(store: Store, method: str, trajectories: Sequence[Trajectory]) -
     found: dict[str, Selection] = {}
     first, last = trajectories[0].trajectory_id, trajectories[-1].trajectory_id
     for name in store.names("selections", method):
-        with _parquet(store, "selections", method, name) as (file, ids):
-            groups = [group for group, (low, high) in enumerate(ids) if low <= last and first <= high]
-            rows = file.read_row_groups(groups, SELECTION_SCHEMA.names).to_pylist()
+        with _parquet(store, "selections", method, name) as (file, bounds):
+            groups = [group for group, (low, high) in enumerate(bounds) if low <= last and first <= high]
+            table = file.read_row_groups(groups, SELECTION_SCHEMA.names)
+        ids = table["trajectory_id"]
+        rows = table.filter(pc.and_(pc.greater_equal(ids, first), pc.less_equal(ids, last))).to_pylist()
         found |= {row["trajectory_id"]: selection_from_row(row) for row in rows}
     missing = next((each.trajectory_id for each in trajectories if each.trajectory_id not in found), None)
     if missing is not None:

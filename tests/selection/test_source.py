@@ -9,13 +9,13 @@ import pytest
 from atlas_ray.errors import SelectionError
 from atlas_ray.selection.random import select
 from atlas_ray.selection.source import plan, read, read_beside
-from atlas_ray.store import GROUP_ROWS, Store
+from atlas_ray.store import SELECTION_GROUP_ROWS, Store
 from tests.selection.data import trajectory
 
 
 def test_chunks_find_their_trajectories_and_selections_in_files_of_many_row_groups(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    rows = [trajectory(number, 1 + number % 9) for number in range(3 * GROUP_ROWS + 5)]
+    rows = [trajectory(number, 1 + number % 9) for number in range(SELECTION_GROUP_ROWS + 70)]
     store.write_trajectories(rows)
     chosen = [select(row, 0.3, 0) for row in rows]
     store.write_selections("random", chosen)
@@ -27,5 +27,5 @@ def test_chunks_find_their_trajectories_and_selections_in_files_of_many_row_grou
     assert read_beside(store, "random", found) == chosen[10::3]
     assert read_beside(store, "random", found[:3]) == chosen[10:19:3]
     store.write_selections("random", chosen[:-1])  # another file in its place: what was known of the first is not used
-    with pytest.raises(SelectionError, match="no row for trajectory 't0196'"):
+    with pytest.raises(SelectionError, match="no row for trajectory 't0581'"):
         read_beside(store, "random", rows[-3:])
