@@ -172,14 +172,16 @@ def _llm(config: PipelineConfig, store: Store, work: Plan, scorer: str, stack: E
         )
     actors = max(1, min(ceil(selector.concurrency / SLOTS_PER_ACTOR), _cpus()))
     slots, rows = max(1, selector.concurrency // actors), _llm_rows(config)
-    return _dataset(work, 1).map_batches(
+    chunks = 2 if rows == GROUP_ROWS else 1  # where there are many slots, all wait for what a task costs beside calls
+    tasks = ceil(_AHEAD * slots / rows / chunks)
+    return _dataset(work, chunks).map_batches(
         LlmSelector,
         fn_constructor_args=(
             endpoint, identity, selector, price, stand_in, slots, config.select.ratio, config.seed, store.url, limits
         ),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=ceil(_AHEAD * slots / rows)),
+        compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=tasks),
         num_cpus=0.5,
     )  # fmt: skip
 
