@@ -2,9 +2,9 @@
 
 PyTorch's CPU kernel splits long rows into pieces that suit its own threads, works through a dense mask where there is
 one, and multiplies each query head by itself. Here the query heads that share a key head stand in one matrix product,
-and what no query of a block sees is never computed. Probabilities are computed anew in the backward pass, so what is
-kept grows with the tokens, not with their square. Left out: GPUs, dropout, bf16, and several threads: the products are
-so small that these would spend their time waiting for each other.
+and what no query of a block sees is never computed. Short trajectories keep their probabilities for the backward pass;
+long ones compute them anew, so what is kept grows with the tokens, not with their square. Left out: GPUs, dropout,
+bf16, and several threads: the products are so small that these would spend their time waiting for each other.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import torch
 
 SIZE = 48
 """Queries of a block: as measured best; more compute what no query sees, fewer starve the matrix products."""
+
+KEPT = 2048
+"""Keys up to which probabilities are kept: at 2,048 two thirds of the bytes of all else that SmolLM2's layers keep."""
 
 
 def suits(states: torch.Tensor) -> bool:
@@ -90,26 +93,30 @@ class _Blocks(torch.autograd.Function):
         groups, width = key.shape[1], value.shape[-1]
         grouped = query.reshape(groups, heads // groups, queries, dim)
         output = query.new_empty(queries, groups, heads // groups, width)
+        kept = []
         for block in blocks:
             weights = _weights(grouped, key, block, scale)
             mixed = torch.bmm(weights, value[0, :, : block.keys])
             output[block.start : block.end] = _apart(mixed, block).permute(2, 0, 1, 3)
-        ctx.save_for_backward(query, key, value)
+            if key.shape[2] <= KEPT:
+                kept.append(weights)
+        ctx.save_for_backward(query, key, value, *kept)
         ctx.blocks, ctx.scale = blocks, scale
         return output.view(1, queries, heads, width)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        query, key, value = ctx.saved_tensors
+        query, key, value, *kept = ctx.saved_tensors
         _, heads, queries, dim = query.shape
         groups = key.shape[1]
         grouped = query.reshape(groups, heads // groups, queries, dim)
         incoming = gradient.reshape(queries, groups, heads // groups, value.shape[-1]).permute(1, 2, 0, 3)
         of_query = query.new_empty(groups, heads // groups, queries, dim)
         of_key, of_value = torch.zeros_like(key[0]), torch.zeros_like(value[0])
-        for block in ctx.blocks:
+        for number, block in enumerate(ctx.blocks):
             seen = slice(0, block.keys)
-            weights, above = _weights(grouped, key, block, ctx.scale), _together(incoming, block)
+            weights = kept[number] if kept else _weights(grouped, key, block, ctx.scale)
+            above = _together(incoming, block)
             of_value[:, seen].baddbmm_(weights.transpose(1, 2), above)
             of_weights = torch.bmm(above, value[0, :, seen].transpose(1, 2))
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)

@@ -7,11 +7,17 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from atlas_ray.training import attention
+from atlas_ray.training import attention, block_attention
 from atlas_ray.training.block_attention import SIZE, attend, masked
 
 SCALE = 0.3
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@pytest.fixture(autouse=True, params=[0, block_attention.KEPT], ids=["anew", "kept"])
+def probabilities(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computed anew in the backward pass, as those of long trajectories, or kept."""
+    monkeypatch.setattr(block_attention, "KEPT", request.param)
 
 
 def tensors(queries: int, keys: int, key_heads: int) -> list[torch.Tensor]:
