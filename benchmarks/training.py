@@ -3,10 +3,10 @@
 `python -m benchmarks.training [claim ...] [--model proxy|smollm2] [--rounds 5] [--whole] [--device cpu]` with claims
 `peers`, `tree` and `memory` (all by default). CPU time of one thread, variants interleaved in one process, the median
 of the rounds' ratios; on a GPU wall time after synchronising. `proxy` is a 4-layer SmolLM2-135M (minutes), `smollm2`
-the model itself (30 layers, a quarter of an hour for `peers`). The rounds share the trajectories out among them: the
-proxy's hold all 24, the model's the 10 shortest, two a round; `--whole` takes all 24 in every round, which takes hours
-with 30 layers. `results/training_<model>.json` is written anew after each round. TRL runs where it is installed
-(requirements/install_peers.sh).
+the model itself (30 layers, ten minutes for `peers`). The rounds share the trajectories out among them: the proxy's
+hold all 24, the model's five, evenly spaced by length, one a round (a batch of one pads nothing, which favours the
+peers); `--whole` takes all 24 in every round, which takes hours with 30 layers. `results/training_<model>.json` is
+written anew after each round. TRL runs where it is installed (requirements/install_peers.sh).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from benchmarks._training import ALL, BATCH, Sample
 from benchmarks.result import Result, publish, write
 
 TRAJECTORIES = 24
-SHARED_OUT = {"proxy": TRAJECTORIES, "smollm2": 10}
-"""Trajectories, the shortest, that all rounds hold together."""
+SHARED_OUT = {"proxy": TRAJECTORIES, "smollm2": 5}
+"""Trajectories, evenly spaced by length, that all rounds hold together."""
 IN_MEMORY = {"proxy": BATCH, "smollm2": 2}
 """Trajectories of the step whose memory is measured."""
 SIZE, PRODUCTS = 1024, 40
@@ -91,10 +91,11 @@ class Setting:
         drawn = variants.samples(TRAJECTORIES, vocabulary(self.path))
         if self.whole:
             return [drawn] * self.rounds
-        shortest = sorted(drawn, key=lambda sample: len(sample.example.ids))[: SHARED_OUT[self.model]]
+        by_length, number_of = sorted(drawn, key=lambda sample: len(sample.example.ids)), SHARED_OUT[self.model]
+        shared = [by_length[(2 * place + 1) * TRAJECTORIES // (2 * number_of)] for place in range(number_of)]
         there_and_back = [*range(self.rounds), *reversed(range(self.rounds))]
         hands: list[list[Sample]] = [[] for _ in range(self.rounds)]
-        for number, sample in enumerate(shortest):
+        for number, sample in enumerate(shared):
             hands[there_and_back[number % len(there_and_back)]].append(sample)
         return hands
 
