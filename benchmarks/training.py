@@ -3,10 +3,10 @@
 `python -m benchmarks.training [claim ...] [--model proxy|smollm2] [--rounds 5] [--whole] [--device cpu]` with claims
 `peers`, `tree` and `memory` (all by default). CPU time of one thread, variants interleaved in one process, the median
 of the rounds' ratios; on a GPU wall time after synchronising. `proxy` is a 4-layer SmolLM2-135M (minutes), `smollm2`
-the model itself (30 layers, ten minutes for `peers`). The rounds share the trajectories out among them: the proxy's
-hold all 24, the model's five, evenly spaced by length, one a round (a batch of one pads nothing, which favours the
-peers); `--whole` takes all 24 in every round, which takes hours with 30 layers. `results/training_<model>.json` is
-written anew after each round. TRL runs where it is installed (requirements/install_peers.sh).
+the model itself (30 layers, half an hour for `peers`). The rounds share the trajectories out among them: the proxy's
+hold all 24, the model's twelve, evenly spaced by length, two or three a round; `--whole` takes all 24 in every round,
+which takes hours with 30 layers. `results/training_<model>.json` is written anew after each round. TRL runs where it is
+installed (requirements/install_peers.sh).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from benchmarks._training import ALL, BATCH, Sample
 from benchmarks.result import Result, publish, write
 
 TRAJECTORIES = 24
-SHARED_OUT = {"proxy": TRAJECTORIES, "smollm2": 5}
+SHARED_OUT = {"proxy": TRAJECTORIES, "smollm2": 12}
 """Trajectories, evenly spaced by length, that all rounds hold together."""
 IN_MEMORY = {"proxy": BATCH, "smollm2": 2}
 """Trajectories of the step whose memory is measured."""
