@@ -335,9 +335,11 @@ class Store:
 
 
 def _append_here(data: bytes, target: str) -> None:
-    """What `Store.append` does with a local file, in a third of the time that fsspec takes."""
+    """What `Store.append` does with a local file: opened once, where fsspec opens it twice and looks three times."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with open(target, "a+b") as file:
-        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-            data = b"\n" + data
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                data = b"\n" + data
         file.write(data)

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 MAX_BODY_BYTES = 4 << 20
 """A longer answer is given up: no honest one comes near."""
-FIRST_PAUSE_S = 0.1
+FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 12.0
 """Twice as long each time; ten pauses are three quarters of a minute or more, which outlasts a restart."""
 LONGEST_RETRY_AFTER_S = 120.0
@@ -267,7 +267,10 @@ class _Slots:
         self._free += 1
 
     def _look(self) -> None:
-        (self.room.set if 2 * len(self._first) <= self._number else self.room.clear)()
+        if 2 * len(self._first) <= self._number:
+            self.room.set()
+        else:
+            self.room.clear()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

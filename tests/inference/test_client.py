@@ -270,6 +270,52 @@ def test_concurrency_is_bounded_and_every_try_is_paced(quick_backoff: None) -> N
         assert (server.most_under_way, server.calls, paced) == (3, 14, [5] * 14)
 
 
+def test_a_question_that_has_paused_goes_before_those_never_sent(quick_backoff: None) -> None:
+    """And nobody makes more questions ready than are soon to be sent."""
+    order: list[str] = []
+
+    def play(body: dict[str, Any]) -> Any:
+        order.append(body["messages"][0]["content"])
+        return Status(500) if order == ["0"] else Answer("hi", delay_s=0.05)
+
+    async def run(url: str) -> None:
+        client = Client(Endpoint(base_url=url, model="selector"), timeout_s=5, max_retries=3, concurrency=2)
+        asked = []
+        for number in range(12):
+            await client.room.wait()
+            messages = [{"role": "user", "content": str(number)}]
+            asked.append(asyncio.create_task(client.complete(messages, temperature=0.0, max_tokens=9)))
+            await asyncio.sleep(0)
+        assert len(order) >= 8  # but two under way and two in waiting, all have been sent
+        await asyncio.gather(*asked)
+        await client.close()
+
+    with EndpointServer(play) as server:
+        asyncio.run(run(server.url))
+    assert order.count("0") == 2
+    assert "0" in order[2:4]
+    assert sorted(map(int, order)) == [0, *range(12)]
+
+
+def test_a_place_that_nobody_takes_any_more_is_passed_on() -> None:
+    async def run() -> None:
+        slots = transport._Slots(1)
+        await slots.take(again=False)
+        first, second = (asyncio.create_task(slots.take(again=False)) for _ in range(2))
+        await asyncio.sleep(0)
+        slots.give()  # to the first, which is cancelled in the same moment
+        first.cancel()
+        await asyncio.wait_for(second, 1)
+        third = asyncio.create_task(slots.take(again=True))
+        await asyncio.sleep(0)
+        third.cancel()
+        await asyncio.sleep(0)
+        slots.give()
+        await asyncio.wait_for(slots.take(again=False), 1)
+
+    asyncio.run(run())
+
+
 @pytest.fixture(scope="module")
 def asker() -> Iterator[Callable[[bytes], Reply]]:
     """Puts a question to a server that answers with the given body; one client for many questions."""
