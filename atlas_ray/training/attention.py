@@ -11,8 +11,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from numpy.typing import NDArray
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -22,6 +24,9 @@ from atlas_ray.training.prefix_tree import Layout
 
 NAMES = {"sdpa": "atlas_sdpa", "flex": "atlas_flex", "flash": "flash_attention_2"}
 """Name of each kernel for `attn_implementation`."""
+
+_BLOCK = 128
+"""Queries, and keys, of a block of flex_attention."""
 
 
 def register() -> None:
@@ -36,7 +41,7 @@ def inputs(kernel: str, layout: Layout, device: torch.device) -> dict[str, Any]:
     """What the model's forward pass is given besides ids and positions, for one row."""
     given: dict[str, Any] = {"layout": layout}
     if kernel == "flex":
-        given["block_mask"] = _block_mask(layout, device)
+        given["block_mask"] = block_mask(layout, device)
     elif kernel == "flash":
         lengths = torch.tensor([0, *(segment.length for segment in layout.segments)], dtype=torch.int32, device=device)
         borders = lengths.cumsum(0, dtype=torch.int32)
@@ -122,18 +127,38 @@ def flex(
 ) -> tuple[torch.Tensor, None]:
     """As `attend`, by flex_attention."""
     kernel = _compiled() if query.is_cuda else flex_attention
-    grouped = query.shape[1] != key.shape[1]
-    output = kernel(query, key, value, block_mask=block_mask, scale=scaling, enable_gqa=grouped)
+    output = kernel(
+        query, key, value, block_mask=block_mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1],
+        kernel_options={"FORCE_USE_FLEX_ATTENTION": True},  # the one for short inputs does not compile for all of them
+    )  # fmt: skip
     return output.transpose(1, 2).contiguous(), None
 
 
-def _block_mask(layout: Layout, device: torch.device) -> Any:
-    ends = torch.as_tensor(layout.visible_until, device=device)
+def block_mask(layout: Layout, device: torch.device) -> BlockMask:
+    """The blocks of keys that each block of queries sees, in part or in full, as flex_attention wants them.
+
+    Read off the layout, block by block; PyTorch's `create_block_mask` would try every pair of tokens.
+    """
+    until = layout.visible_until
+    starts = np.arange(0, layout.tokens, _BLOCK)
+    queries, earlier = starts[:, None], starts[None] < starts[:, None]
+    # The first query of a later block sees a key of this one if the longest visible is; the last one all, if all are.
+    some = earlier & (queries < np.maximum.reduceat(until, starts)[None])
+    full = earlier & (queries + _BLOCK <= np.minimum.reduceat(until, starts)[None])
+    part = (some & ~full) | np.eye(len(starts), dtype=bool)
+    ends = torch.as_tensor(until, device=device)
 
     def visible(_batch: torch.Tensor, _head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         return (k <= q) & (q < ends[k])
 
-    return create_block_mask(visible, None, None, layout.tokens, layout.tokens, device=device)
+    def ordered(blocks: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
+        order = np.argsort(~blocks, axis=1, kind="stable")  # those that are seen first
+        numbers, indices = (torch.as_tensor(of, dtype=torch.int32, device=device) for of in (blocks.sum(1), order))
+        return numbers[None, None], indices[None, None]
+
+    return BlockMask.from_kv_blocks(
+        *ordered(part), *ordered(full), BLOCK_SIZE=_BLOCK, mask_mod=visible, seq_lengths=(layout.tokens, layout.tokens)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -41,8 +41,8 @@ def obstacle(model: PreTrainedModel) -> str | None:
 
 
 def make_sparse(model: PreTrainedModel) -> None:
-    """Let the last layer put out predicting positions only: its forward pass then wants `predictors`, and the model
-    returns logits of shape (1, predictors, vocabulary)."""
+    """Let the last layer put out predicting positions only: its forward pass then wants a row's `predictors`, and how
+    many of them each tree holds, and the model returns logits of shape (1, predictors, vocabulary)."""
     last: Any = model.base_model.layers[-1]
     last.forward = types.MethodType(_forward, last)
 
@@ -54,6 +54,7 @@ def _forward(
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
     layout: Layout,
     predictors: torch.Tensor,
+    predictors_per_tree: list[int],
     **_: Any,
 ) -> torch.Tensor:
     """As the layer's own, from (1, tokens, hidden) to (1, predictors, hidden); `predictors` ascend."""
@@ -76,11 +77,9 @@ def _forward(
     grouped = query.shape[1] != key.shape[1]
     until = torch.as_tensor(layout.visible_until, device=predictors.device)
     lengths = [end - start for start, end in layout.trees]
-    ends = torch.tensor([end for _, end in layout.trees])
-    counts = torch.searchsorted(predictors.cpu(), ends).diff(prepend=torch.zeros(1, dtype=torch.long)).tolist()
     parts = zip(
-        torch.split(query, counts, 2), torch.split(predictors, counts), torch.split(key, lengths, 2),
-        torch.split(value, lengths, 2), layout.trees, strict=True,
+        torch.split(query, predictors_per_tree, 2), torch.split(predictors, predictors_per_tree),
+        torch.split(key, lengths, 2), torch.split(value, lengths, 2), layout.trees, strict=True,
     )  # fmt: skip
     for queries, at, keys, values, (start, end) in parts:
         places = torch.arange(start, end, device=at.device)

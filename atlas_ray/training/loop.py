@@ -207,7 +207,7 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
 
     Ranks' gradients are averaged, hence the factor `world`: the sum is wanted.
     """
-    result = StepResult()
+    shares, of_labels = [], []
     on_gpu = rows[0].ids.is_cuda
     for number, row in enumerate(rows, start=1):
         # Gradients of the whole network would have to be kept until the last row: on GPUs that memory is not there.
@@ -215,10 +215,14 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
         losses = token_losses(network, row)
         loss = (losses * row.weights).sum() / denominator
         (loss * world).backward()  # type: ignore[no-untyped-call]
-        share = loss.item()
+        shares.append(loss.detach())
+        of_labels.append(losses.detach())
+    result = StepResult()
+    values = torch.stack(shares).tolist()  # here a GPU is waited for, and not before
+    for share, losses, row in zip(values, of_labels, rows):
         result.loss += share
         if not math.isfinite(share):
-            result.broken += non_finite(losses.detach(), row)
+            result.broken += non_finite(losses, row)
     return result
 
 

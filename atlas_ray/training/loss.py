@@ -33,6 +33,8 @@ class Row:
     predictors: torch.Tensor
     """Positions that predict a label, ascending and distinct, shape (predictors,): the label's predecessor in its
     document."""
+    predictors_per_tree: list[int]
+    """How many of them each tree of the layout holds, in order."""
     predicted_from: torch.Tensor | None
     """Which predictor each label has, shape (labels,); None when each has its own."""
     targets: torch.Tensor
@@ -55,6 +57,7 @@ def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *,
     document = np.repeat(np.arange(len(examples)), [len(label) for label in labels])
     distinct, label_of = np.unique(np.stack([predictor, target]), axis=1, return_inverse=True)
     predictors, predicted_from = np.unique(distinct[0], return_inverse=True)
+    per_tree = np.diff(np.searchsorted(predictors, [end for _, end in tree.layout.trees]), prepend=0)
 
     def tensor(values: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
         return torch.as_tensor(values, dtype=dtype, device=device)
@@ -64,6 +67,7 @@ def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *,
         position_ids=tensor(tree.position_ids, torch.long)[None],
         layout=tree.layout,
         predictors=tensor(predictors, torch.long),
+        predictors_per_tree=per_tree.tolist(),
         predicted_from=None if len(predictors) == distinct.shape[1] else tensor(predicted_from, torch.long),
         targets=tensor(distinct[1], torch.long),
         weights=tensor(np.bincount(label_of, weight), torch.float32),
@@ -83,13 +87,14 @@ def token_losses(network: Network, row: Row) -> torch.Tensor:
     skips = network.skips
     # A sparse last layer puts out the predicting positions alone; otherwise they are picked before the head.
     pick_before = skips.head_at_labels and not skips.sparse_last_layer
+    sparse = {"predictors": row.predictors, "predictors_per_tree": row.predictors_per_tree}
     logits = network.model(
         input_ids=row.ids,
         position_ids=row.position_ids,
         use_cache=False,
         **({"logits_to_keep": row.predictors} if pick_before else {}),
         **(attention.inputs(network.kernel, row.layout, row.ids.device) if skips.documents else {}),
-        **({"predictors": row.predictors} if skips.sparse_last_layer else {}),
+        **(sparse if skips.sparse_last_layer else {}),
     ).logits[0]
     if not skips.head_at_labels:
         logits = logits[row.predictors]

@@ -1,14 +1,19 @@
-"""Our blocks on CPUs against attention written out, forward and backward; and PyTorch's kernel as on GPUs."""
+"""Our blocks on CPUs against attention written out, forward and backward; and what GPUs use instead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_block_mask
 
 from atlas_ray.training import attention, block_attention
 from atlas_ray.training.block_attention import SIZE, attend, masked
+from atlas_ray.training.prefix_tree import MIN_SHARED, lay_out
 
 SCALE = 0.3
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -64,3 +69,22 @@ def test_queries_of_a_mask() -> None:
     blocks = masked(sees)
     assert sum(block.keys for block in blocks) < len(blocks) * keys  # what none of them sees is not computed
     agree(lambda q, k, v: attend(q, k, v, blocks, SCALE), written_out(sees), tensors(queries, keys, 2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=4), min_size=1, max_size=6), st.booleans())
+def test_flex_sees_the_blocks_that_pytorch_would_find_pair_by_pair(lengths: list[list[int]], share: bool) -> None:
+    # Two pieces of different documents are alike where all before them are and they are as long: trees of all shapes.
+    documents = [np.concatenate([np.full(MIN_SHARED + n, n, np.int32) for n in pieces]) for pieces in lengths]
+    layout = lay_out(documents, share=share).layout
+    until = torch.as_tensor(layout.visible_until)
+    found = attention.block_mask(layout, torch.device("cpu"))
+    tried = create_block_mask(
+        lambda _b, _h, q, k: (k <= q) & (q < until[k]), None, None, layout.tokens, layout.tokens, device="cpu"
+    )
+    for numbers, indices in (("kv_num_blocks", "kv_indices"), ("full_kv_num_blocks", "full_kv_indices")):
+        counts = getattr(tried, numbers)[0, 0]
+        assert torch.equal(getattr(found, numbers)[0, 0], counts), numbers
+        for row, count in enumerate(counts):
+            mine, theirs = (getattr(mask, indices)[0, 0, row, :count] for mask in (found, tried))
+            assert torch.equal(mine, theirs), indices

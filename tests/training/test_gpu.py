@@ -1,0 +1,117 @@
+"""What only a GPU runs: flex_attention's backward pass, bf16 under FSDP2, NCCL, states written beside the training."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from transformers import AutoModelForCausalLM
+
+from atlas_ray.config import TrainConfig
+from atlas_ray.store import Store
+from atlas_ray.training import checkpoint
+from atlas_ray.training.loop import backward, rows_of
+from atlas_ray.training.loss import token_losses
+from atlas_ray.training.model import Network, Recipe, load, load_sharded
+from atlas_ray.training.reference import padded_loss
+from tests.training.test_loss import Gradients, denominator, examples, gradients, worst
+from tests.training.test_run import TOTAL, journal, same
+from tests.training.tiny import ALL, save, tiny
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", "mistral"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save(tiny(request.param), tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def plain(path: str) -> tuple[float, Gradients]:
+    """Loss and gradient of a padded batch, in fp32 on the GPU."""
+    of = examples(truncate=False)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+    loss = padded_loss(model.to(GPU).train(), of, denominator(of))
+    loss.backward()
+    return loss.item(), gradients(model)
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    """A process group of one, as Ray Train makes it."""
+    dist.init_process_group("cpu:gloo,cuda:nccl", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("capacity", [10_000, 250])
+@pytest.mark.parametrize("kernel", ["flex", "sdpa"])
+def test_gradient_equals_the_plain_one(path: str, plain: tuple[float, Gradients], kernel: str, capacity: int) -> None:
+    of, total = examples(), 0.0
+    loaded: Network = load(Recipe(path, ALL, kernel, TrainConfig()))
+    loaded.model.to(GPU)
+    for row in rows_of(of, 0, 1, capacity, ALL, GPU):
+        loss = (token_losses(loaded, row) * row.weights).sum() / denominator(of)
+        loss.backward()
+        total += loss.item()
+    assert total == pytest.approx(plain[0], rel=1e-5)
+    assert worst(gradients(loaded.model), plain[1]) < 1e-5
+
+
+@pytest.mark.parametrize("options", [TrainConfig(), TrainConfig(activation_checkpointing=True)])
+def test_bf16_under_fsdp_is_the_same_gradient_rounded(
+    path: str, plain: tuple[float, Gradients], options: TrainConfig, group: None
+) -> None:
+    of = examples()
+    sharded = load_sharded(Recipe(path, ALL, "flex", options), GPU, 0, 1)
+    assert {weight.dtype for weight in sharded.model.parameters()} == {torch.float32}
+    result = backward(sharded, rows_of(of, 0, 1, 300, ALL, GPU), denominator(of), 1)
+    assert result.loss == pytest.approx(plain[0], rel=1e-2)
+    whole = {name: gradient.full_tensor() for name, gradient in gradients(sharded.model).items()}
+    assert {gradient.dtype for gradient in whole.values()} == {torch.float32}
+    assert worst(whole, plain[1]) < 0.1
+
+
+def start(run_dir: Path, base: str) -> subprocess.Popen[bytes]:
+    """A driver with a cluster of its own: whatever it started dies with it."""
+    code = (
+        "import sys, ray; from pathlib import Path; from tests.training import test_run; "
+        "ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False); "
+        "test_run.run(Path(sys.argv[1]), sys.argv[2], workers=1)"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]))
+    return subprocess.Popen([sys.executable, "-c", code, str(run_dir), base], env=environment)
+
+
+def test_a_killed_run_ends_with_the_weights_of_the_undisturbed_one(llama: str, tmp_path: Path) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert start(undisturbed, llama).wait() == 0
+    driver = start(killed, llama)
+    while checkpoint.latest(Store(str(killed)), "llm") < 4:
+        assert driver.poll() is None
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    assert not (killed / "checkpoints" / "llm" / "config.json").exists()
+    time.sleep(5)  # until the cluster has noticed
+    assert start(killed, llama).wait() == 0
+    weights = [load_weights(place) for place in (undisturbed, killed)]
+    assert same(*weights)
+    rows = journal(killed)
+    assert [row["step"] for row in rows] == list(range(1, TOTAL + 1))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def load_weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(run_dir / "checkpoints" / "llm" / "model.safetensors")
