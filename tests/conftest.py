@@ -30,6 +30,7 @@ def ray_cluster() -> Iterator[str]:
         try:
             context = ray.init(
                 num_cpus=4,
+                num_gpus=0,  # what needs one starts a cluster of its own
                 include_dashboard=False,
                 _temp_dir=folder,
                 log_to_driver=False,

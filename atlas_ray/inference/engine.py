@@ -21,6 +21,7 @@ import ray
 
 from atlas_ray.config import EngineConfig
 from atlas_ray.errors import EngineError
+from atlas_ray.gpus import usable_gpus
 from atlas_ray.inference.scoring import POSITIONS, score_chosen_positions_alone
 
 if TYPE_CHECKING:
@@ -280,14 +281,14 @@ class EngineActor:
 
 def engine_resources(config: EngineConfig) -> dict[str, Any]:
     """Ray resources of one engine: its GPUs where the cluster has any, else one CPU."""
-    if ray.cluster_resources().get("GPU", 0) >= config.tensor_parallel:
+    if usable_gpus() >= config.tensor_parallel:
         return {"num_gpus": config.tensor_parallel, "num_cpus": 1}
     return {"num_cpus": 1}
 
 
 def engine_environment(config: EngineConfig) -> dict[str, str]:
     """Environment variables of an engine's actor: on CPUs its share of the node's cores, where Ray would allow one."""
-    if ray.cluster_resources().get("GPU", 0) >= config.tensor_parallel:
+    if usable_gpus() >= config.tensor_parallel:
         return {}
     cores = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
     return {"OMP_NUM_THREADS": str(max(1, min(cores, os.cpu_count() or 1) // config.replicas))}

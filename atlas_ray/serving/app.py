@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import ray
 from fastapi import FastAPI
 from pydantic import SecretStr
 from ray import serve
@@ -24,6 +23,7 @@ from ray.serve.llm.ingress import make_fastapi_ingress
 
 from atlas_ray.config import EngineConfig, PipelineConfig, ServeConfig
 from atlas_ray.errors import ConfigError, EngineError
+from atlas_ray.gpus import usable_gpus
 from atlas_ray.inference.engine import context_length, engine_arguments, engine_environment, vllm_environment
 from atlas_ray.progress import say
 from atlas_ray.serving.guard import LOOPBACK
@@ -50,21 +50,15 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
         EngineError: a model could not be served.
     """
     options = config.serve
-    key = _key(options)
     _check_port(options)
-    settings = Settings(
-        agent=next(iter(models)), options=config.environments, max_new_tokens=config.evaluate.max_new_tokens,
-        rollout=config.rollout, servers=options.servers, max_sessions=options.max_sessions,
-        session_idle_s=options.session_idle_s, requests_per_minute=options.requests_per_minute,
-        max_body_bytes=options.max_body_bytes, key=key,
-    )  # fmt: skip
+    application = build(config, models, open_to_others=options.host not in LOOPBACK)
     for name, directory in models.items():
         say(f"  serve {name}: {directory}")
     quiet = {"log_level": "WARNING"}
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # and of this process
     serve.start(http_options={"host": options.host, "port": options.port}, logging_config=quiet)
     try:
-        serve.run(_application(config, models, settings), name=NAME, route_prefix="/", logging_config=quiet)
+        serve.run(application, name=NAME, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         serve.shutdown()
         raise EngineError(f"Ray Serve could not start the models: {' '.join(str(error).split())[:500]}") from error
@@ -83,7 +77,25 @@ def stop() -> None:
     serve.shutdown()
 
 
-def _application(config: PipelineConfig, models: Mapping[str, str], settings: Settings) -> Any:
+def build(config: PipelineConfig, models: Mapping[str, str], *, open_to_others: bool) -> Any:
+    """The application, not yet deployed.
+
+    Args:
+        config: as for `start`.
+        models: as for `start`.
+        open_to_others: whether other machines can reach it, which needs a key.
+
+    Raises:
+        ConfigError: it needs a key, and there is none in the environment.
+    """
+    options = config.serve
+    key = _key(options, open_to_others)
+    settings = Settings(
+        agent=next(iter(models)), options=config.environments, max_new_tokens=config.evaluate.max_new_tokens,
+        rollout=config.rollout, servers=options.servers, max_sessions=options.max_sessions,
+        session_idle_s=options.session_idle_s, requests_per_minute=options.requests_per_minute,
+        max_body_bytes=options.max_body_bytes, key=key,
+    )  # fmt: skip
     configs = [_llm(config.engine, config.serve, name, directory) for name, directory in models.items()]
     routes = {method: _route(*route) for method, route in ROUTES.items()}
     ingress = make_fastapi_ingress(AgentIngress, endpoint_map=routes, app=api(settings))
@@ -112,7 +124,7 @@ def _card(config: LLMConfig) -> Any:
 
 
 def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) -> LLMConfig:
-    cuda = ray.cluster_resources().get("GPU", 0) >= engine.tensor_parallel
+    cuda = usable_gpus() >= engine.tensor_parallel
     arguments = engine_arguments(directory, engine, cuda=cuda, max_len=context_length(directory))
     del arguments["model"]
     environment = vllm_environment(cuda=cuda, kv_cache_gib=engine.cpu_kv_cache_gib) | engine_environment(engine)
@@ -136,12 +148,12 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
     )  # fmt: skip
 
 
-def _key(options: ServeConfig) -> SecretStr | None:
+def _key(options: ServeConfig, needed: bool) -> SecretStr | None:
     key = os.environ.get(options.api_key_env)
-    if not key and options.host not in LOOPBACK:
+    if needed and not key:
         raise ConfigError(
             f"serve.host={options.host}: other machines could use this server; set {options.api_key_env} to a key that "
-            "clients must send, or serve on 127.0.0.1"
+            "clients must send, or serve on 127.0.0.1 with jobs/serve.py"
         )
     return SecretStr(key) if key else None
 

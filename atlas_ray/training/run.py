@@ -15,6 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from atlas_ray import models
 from atlas_ray.config import PipelineConfig, TrainConfig
 from atlas_ray.errors import ClusterError, TrainingError
+from atlas_ray.gpus import usable_gpus
 from atlas_ray.progress import say
 from atlas_ray.store import Store, content_hash
 from atlas_ray.training import checkpoint, packing
@@ -176,8 +177,7 @@ def _fingerprint(path: str, samples: int = 16, size: int = 65536) -> str:
 
 def _scaling(options: TrainConfig) -> tuple[ScalingConfig, int]:
     """What Ray Train reserves, and CPU threads per worker."""
-    total = ray.cluster_resources()
-    cpus, gpus, workers = int(total.get("CPU", 0)), int(total.get("GPU", 0)), options.workers
+    cpus, gpus, workers = int(ray.cluster_resources().get("CPU", 0)), usable_gpus(), options.workers
     if 0 < gpus < workers:
         raise ClusterError(f"train.workers={workers}, but the cluster has {gpus} GPUs; lower it or add nodes")
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
