@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from atlas_ray import models
-from atlas_ray.config import Method, PipelineConfig
+from atlas_ray.config import Method, PipelineConfig, load
 from atlas_ray.errors import ConfigError
 from atlas_ray.evaluation.run import cards, evaluate, evaluated_environments
 from atlas_ray.formats import files
@@ -25,7 +25,7 @@ from atlas_ray.rollout.player import REFERENCE_POLICIES, Agent
 from atlas_ray.run import Run
 from atlas_ray.selection.export import Format
 from atlas_ray.selection.export import export as export_selection
-from atlas_ray.store import content_hash
+from atlas_ray.store import Store, content_hash
 from atlas_ray.trajectory import Trajectory
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -419,6 +419,25 @@ def serve(run: Run) -> Iterator[str]:
     finally:
         say("stopping: requests under way may finish")
         app.stop()
+
+
+def service(arguments: dict[str, Any]) -> Any:
+    """What `serve` deploys, for a Ray Serve whose config file names this function: `serve run`, KubeRay's RayService.
+
+    Where that Serve listens is not ours to know, so a key in the environment (`serve.api_key_env`) is demanded.
+
+    Args:
+        arguments: `config`, a YAML file on the nodes, and dotted options that go over it, as on a command line.
+
+    Raises:
+        ConfigError: an option is wrong, the model is unknown, or there is no key.
+        StoreError: the model has not been trained.
+    """
+    from atlas_ray.serving import app
+
+    options = dict(arguments)
+    config = load(options.pop("config", None), options)
+    return app.build(config, served_models(Run(config, Store(config.run_dir))), open_to_others=True)
 
 
 def served_models(run: Run) -> dict[str, str]:
