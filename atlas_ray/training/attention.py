@@ -8,12 +8,14 @@ kernel through transformers, for packed documents without shared beginnings.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -24,6 +26,8 @@ from atlas_ray.training.prefix_tree import Layout
 
 NAMES = {"sdpa": "atlas_sdpa", "flex": "atlas_flex", "flash": "flash_attention_2"}
 """Name of each kernel for `attn_implementation`."""
+
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 _BLOCK = 128
 """Queries, and keys, of a block of flex_attention."""
@@ -107,11 +111,46 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: 
     sees = None
     if keys > queries:
         sees = torch.ones(queries, keys, dtype=torch.bool, device=key.device).tril(keys - queries)
-    mixed = scaled_dot_product_attention(
-        query, key, value, attn_mask=sees, dropout_p=dropout, is_causal=sees is None, scale=scale,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )  # fmt: skip
-    return mixed.transpose(1, 2).contiguous()
+    return sdpa(query, key, value, scale, sees, dropout).contiguous()
+
+
+def sdpa(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float,
+    sees: torch.Tensor | None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """PyTorch's kernel, of shape (1, queries, heads, head_dim).
+
+    On GPUs any but cuDNN's: it builds a plan for every pair of lengths that it has not met (PyTorch's pull 155958),
+    and trajectories hardly ever agree in theirs. No other fused one takes grouped heads under a mask.
+
+    Args:
+        query: as in `attend`.
+        key: as in `attend`.
+        value: as in `attend`.
+        scale: of the scores.
+        sees: which keys each query sees, shape (queries, keys); None: as many as there are queries, causally.
+        dropout: of the attention weights.
+    """
+    grouped = query.shape[1] != key.shape[1]
+    if grouped and sees is not None and query.is_cuda:
+        key, value = (states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (key, value))
+        grouped = False
+    with sdpa_kernel(_KERNELS) if query.is_cuda else nullcontext():
+        mixed = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=sees,
+            dropout_p=dropout,
+            is_causal=sees is None,
+            scale=scale,
+            enable_gqa=grouped,
+        )
+    return mixed.transpose(1, 2)
 
 
 def flex(

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from atlas_ray.training import block_attention
+from atlas_ray.training.attention import sdpa
 from atlas_ray.training.prefix_tree import Layout
 
 _LAYERS = {"LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer"}
@@ -74,7 +74,6 @@ def _forward(
     key, _ = apply_rotary_pos_emb(key, key, cos, sin)
 
     outputs = []
-    grouped = query.shape[1] != key.shape[1]
     until = torch.as_tensor(layout.visible_until, device=predictors.device)
     lengths = [end - start for start, end in layout.trees]
     parts = zip(
@@ -87,9 +86,7 @@ def _forward(
         if block_attention.suits(queries):
             mixed = block_attention.attend(queries, keys, values, block_attention.masked(sees), attention.scaling)
         else:
-            mixed = scaled_dot_product_attention(
-                queries, keys, values, attn_mask=sees, scale=attention.scaling, enable_gqa=grouped
-            ).transpose(1, 2)
+            mixed = sdpa(queries, keys, values, attention.scaling, sees)
         outputs.append(mixed)
     mixed = torch.cat(outputs, 1).reshape(1, len(predictors), -1)
     residual = hidden_states[:, predictors] + attention.o_proj(mixed)
