@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +29,21 @@ from atlas_ray.training.reference import padded_loss
 ALL = Skips(True, True, True, True, True)
 BATCH = 8
 """Trajectories of a padded batch, at most."""
-PACK = 2048
+PACK = {"cpu": 2048, "cuda": 8192}
 """Tokens of our rows."""
-VOCABULARY, LAYERS = 49152, 4
+DTYPE = {"cpu": torch.float32, "cuda": torch.bfloat16}
+"""In which all variants compute: of forward and backward in training."""
+RANDOM: dict[str, dict[str, Any]] = {
+    "proxy": {
+        "vocab_size": 49152 * 4 // 30, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 4,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "rope_theta": 100000.0,
+    },
+    "llama1b": {
+        "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "rope_theta": 500000.0,
+    },
+}  # fmt: skip
+"""Llamas with random weights: SmolLM2's width and its head's share of the work in 4 layers; Llama-3.2-1B's shape."""
 Step = Callable[[Sequence["Sample"]], None]
 
 
@@ -60,14 +73,12 @@ class Sample:
         return rows
 
 
-def proxy(folder: Path) -> str:
-    """Directory of a random Llama of 4 layers with SmolLM2's width, and the head's share of its work."""
+def randomly(name: str, folder: Path, device: torch.device) -> str:
+    """Directory of a random Llama."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY * LAYERS // 30, hidden_size=576, intermediate_size=1536, num_hidden_layers=LAYERS,
-        num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True, rope_theta=100000.0,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with device:
+        model = LlamaForCausalLM(LlamaConfig(tie_word_embeddings=True, **RANDOM[name]))
+    model.to("cpu", DTYPE[device.type]).save_pretrained(folder)
     return str(folder)
 
 
@@ -111,15 +122,15 @@ def labels(batch: Sequence[Sample]) -> float:
 
 def network(path: str, device: torch.device) -> Network:
     """The model as it is trained here."""
-    loaded = load(Recipe(path, ALL, "sdpa", TrainConfig()))
-    loaded.model.to(device)
+    loaded = load(Recipe(path, ALL, "sdpa" if device.type == "cpu" else "flex", TrainConfig()))
+    loaded.model.to(device, DTYPE[device.type])
     return loaded
 
 
 def stock(path: str, device: torch.device) -> PreTrainedModel:
     """The model as transformers loads it."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, attn_implementation="sdpa"
+        path, dtype=DTYPE[device.type], attn_implementation="sdpa"
     ).train()
     return model.to(device)
 
@@ -128,7 +139,8 @@ def exact(loaded: Network, skips: Skips = ALL) -> Step:
     """The step of the training loop."""
 
     def step(batch: Sequence[Sample]) -> None:
-        rows = rows_of([sample.cut for sample in batch], 0, 1, PACK, skips, loaded.model.device)
+        device = loaded.model.device
+        rows = rows_of([sample.cut for sample in batch], 0, 1, PACK[device.type], skips, device)
         for row in rows:
             ((token_losses(loaded, row) * row.weights).sum() / labels(batch)).backward()
         loaded.model.zero_grad()
@@ -138,7 +150,7 @@ def exact(loaded: Network, skips: Skips = ALL) -> Step:
 
 def needed(loaded: Network, batch: Sequence[Sample]) -> float:
     """FLOPs that the exact step needs."""
-    rows = rows_of([sample.cut for sample in batch], 0, 1, PACK, ALL, torch.device("cpu"))
+    rows = rows_of([sample.cut for sample in batch], 0, 1, PACK[loaded.model.device.type], ALL, torch.device("cpu"))
     read = sum((count([row]) for row in rows), flops.Counts())
     return flops.shape_of(loaded.model).step(read, head_at_labels=True, sparse_last_layer=True)
 
@@ -167,7 +179,7 @@ def per_step(model: PreTrainedModel) -> Step:
 
 
 def trl(path: str, device: torch.device) -> Step | None:
-    """TRL's own training step in batches of 8: its defaults, but fp32 and without its truncation to 1,024 tokens."""
+    """TRL's own training step in batches of 8: its defaults, but no truncation to 1,024 tokens, and fp32 on CPUs."""
     try:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
@@ -177,10 +189,10 @@ def trl(path: str, device: torch.device) -> Step | None:
     from tests.tokenizers import tokenizer
 
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(path, dtype=DTYPE[device.type]),
         args=SFTConfig(
-            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, max_length=None, bf16=False,
-            report_to="none", use_cpu=device.type == "cpu", disable_tqdm=True,
+            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, max_length=None,
+            bf16=device.type != "cpu", report_to="none", use_cpu=device.type == "cpu", disable_tqdm=True,
         ),
         train_dataset=Dataset.from_list([{"input_ids": [0, 1], "labels": [-100, 1]}]),
         processing_class=tokenizer("chatml"),

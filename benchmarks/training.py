@@ -1,12 +1,13 @@
 """Speed and memory of the exact critical-step step against its peers: same trajectories, same weights, same loss.
 
-`python -m benchmarks.training [claim ...] [--model proxy|smollm2] [--rounds 5] [--whole] [--device cpu]` with claims
-`peers`, `tree` and `memory` (all by default). CPU time of one thread, variants interleaved in one process, the median
-of the rounds' ratios; on a GPU wall time after synchronising. `proxy` is a 4-layer SmolLM2-135M (minutes), `smollm2`
-the model itself (30 layers, half an hour for `peers`). The rounds share the trajectories out among them: the proxy's
-hold all 24, the model's twelve, evenly spaced by length, two or three a round; `--whole` takes all 24 in every round,
-which takes hours with 30 layers. `results/training_<model>.json` is written anew after each round. TRL runs where it is
-installed (requirements/install_peers.sh).
+`python -m benchmarks.training [claim ...] [--model NAME] [--rounds N] [--whole] [--device cpu|cuda]` with claims
+`peers`, `tree` and `memory` (all by default). On a CPU fp32 and CPU time of one thread, on a GPU bf16 and wall time
+after synchronising; variants interleaved in one process, the median of the rounds' ratios. `proxy` is a 4-layer
+SmolLM2-135M (minutes), `smollm2` the model itself (30 layers, an hour for `peers`), `llama1b` a random Llama-3.2-1B
+(for GPUs). The rounds share the 24 trajectories out among them: five rounds, but eight of `smollm2`, whose padded
+batches of three fit into 16 GB; `--whole` takes all 24 in every round, which takes hours with 30 layers on a core.
+`results/training_<model>.json` is written anew after each round. TRL runs where it is installed
+(requirements/install_peers.sh).
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from benchmarks._training import ALL, BATCH, Sample
 from benchmarks.result import Result, publish, write
 
 TRAJECTORIES = 24
-SHARED_OUT = {"proxy": TRAJECTORIES, "smollm2": 12}
-"""Trajectories, evenly spaced by length, that all rounds hold together."""
-IN_MEMORY = {"proxy": BATCH, "smollm2": 2}
+ROUNDS = {"proxy": 5, "smollm2": 8, "llama1b": 5}
+"""That share the trajectories out among them."""
+IN_MEMORY = {"proxy": BATCH, "smollm2": 2, "llama1b": BATCH}
 """Trajectories of the step whose memory is measured."""
-SIZE, PRODUCTS = 1024, 40
+SIZE, PRODUCTS = {"cpu": 1024, "cuda": 8192}, 40
 """Of the matrix products whose rate is the machine's."""
 PEERS = {
-    "trl": ("TRL SFTTrainer, fp32, no truncation", 3.0),
+    "trl": ("TRL SFTTrainer, no truncation", 3.0),
     "padded": (f"Hugging Face, padded batches of {BATCH} at most", 2.3),
     "stock": ("batch 1 x accumulation, no padding, no checkpointing", 1.4),
     "per step": ("one row per critical step", 2.5),
@@ -86,16 +87,18 @@ class Setting:
     whole: bool
     device: torch.device
 
+    def goal(self, on_cpu: float) -> float | None:
+        """Goals are set for a CPU core; on a GPU the table holds measurements."""
+        return on_cpu if self.device.type == "cpu" else None
+
     def dealt(self) -> list[list[Sample]]:
         """The trajectories of each round; every round gets short and long ones."""
         drawn = variants.samples(TRAJECTORIES, vocabulary(self.path))
         if self.whole:
             return [drawn] * self.rounds
-        by_length, number_of = sorted(drawn, key=lambda sample: len(sample.example.ids)), SHARED_OUT[self.model]
-        shared = [by_length[(2 * place + 1) * TRAJECTORIES // (2 * number_of)] for place in range(number_of)]
         there_and_back = [*range(self.rounds), *reversed(range(self.rounds))]
         hands: list[list[Sample]] = [[] for _ in range(self.rounds)]
-        for number, sample in enumerate(shared):
+        for number, sample in enumerate(sorted(drawn, key=lambda sample: len(sample.example.ids))):
             hands[there_and_back[number % len(there_and_back)]].append(sample)
         return hands
 
@@ -105,10 +108,10 @@ def main() -> None:
     claims: dict[str, Callable[[Setting], Iterator[list[Result]]]] = {"peers": peers, "tree": tree, "memory": memory}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split("\n")[0])
     parser.add_argument("claims", nargs="*", metavar="claim", help=f"of {', '.join(claims)} [all]")
-    parser.add_argument("--model", choices=SHARED_OUT, default="proxy")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", choices=ROUNDS, default="proxy")
+    parser.add_argument("--rounds", type=int, help="[8 of smollm2, 5 of the others]")
     parser.add_argument("--whole", action="store_true", help="all 24 trajectories in every round")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=SIZE, default="cpu")
     options = parser.parse_args()
     unknown = sorted(set(options.claims) - claims.keys())
     if unknown:
@@ -117,8 +120,12 @@ def main() -> None:
     disable_progress_bar()
     name, done = f"training_{options.model}", []
     with tempfile.TemporaryDirectory() as folder:
-        path = models.resolve(models.ON_BOARD) if options.model == "smollm2" else variants.proxy(Path(folder))
-        setting = Setting(path, options.model, options.rounds, options.whole, torch.device(options.device))
+        device, rounds = torch.device(options.device), options.rounds or ROUNDS[options.model]
+        if options.model == "smollm2":
+            path = models.resolve(models.ON_BOARD)
+        else:
+            path = variants.randomly(options.model, Path(folder), device)
+        setting = Setting(path, options.model, rounds, options.whole, device)
         for claim in options.claims or claims:
             results: list[Result] = []
             for results in claims[claim](setting):
@@ -139,17 +146,17 @@ def peers(setting: Setting) -> Iterator[list[Result]]:
     trl = variants.trl(setting.path, setting.device)
     if trl is not None:
         steps["trl"] = trl
-    square = torch.randn(SIZE, SIZE, device=setting.device)
+    size = SIZE[setting.device.type]
+    square = torch.randn(size, size, device=setting.device, dtype=variants.DTYPE[setting.device.type])
     seconds, shares = Seconds(setting.device), []
     tokens = labelled = 0
-    warm = [replace(sample, critical=sample.critical[:1]) for sample in setting.dealt()[0][:1]]
-    for step in (steps["exact"], steps["stock"]):
-        step(warm)  # allocates and plans what the first pass of a process does
+    for step in steps.values():
+        step(setting.dealt()[0][-1:])  # allocates and plans what the first pass of a process does
     for batch in setting.dealt():
         for name, step in steps.items():
             seconds.take(name, lambda step=step, batch=batch: step(batch))  # type: ignore[misc]
         seconds.take("matmul", lambda: products(square))
-        rate = PRODUCTS * 2 * SIZE**3 / seconds.of["matmul"][-1]
+        rate = PRODUCTS * 2 * size**3 / seconds.of["matmul"][-1]
         shares.append(variants.needed(network, batch) / seconds.of["exact"][-1] / rate * 100)
         tokens += sum(sample.example.length for sample in batch)
         labelled += int(variants.labels(batch))
@@ -157,14 +164,14 @@ def peers(setting: Setting) -> Iterator[list[Result]]:
         yield [
             *(
                 Result(
-                    f"{setting.model}: step, forward and backward", peer, seconds.ratio(name, "exact"), "x", goal,
-                    detail=f"{seconds.words(name, 'exact')}; {detail}",
+                    f"{setting.model}: step, forward and backward", peer, seconds.ratio(name, "exact"), "x",
+                    setting.goal(goal), detail=f"{seconds.words(name, 'exact')}; {detail}",
                 )
                 for name, (peer, goal) in PEERS.items() if name in seconds.of
             ),
             Result(
-                f"{setting.model}: needed FLOP/s", f"matrix products of {SIZE} cubed: {rate / 1e9:.0f} GFLOP/s",
-                statistics.median(shares), "%", 80,
+                f"{setting.model}: needed FLOP/s", f"matrix products of {size} cubed: {rate / 1e9:.0f} GFLOP/s",
+                statistics.median(shares), "%", setting.goal(80),
                 detail=f"{', '.join(f'{share:.0f}' for share in shares)} % in the rounds; {detail}",
             ),
         ]  # fmt: skip
@@ -189,14 +196,17 @@ def tree(setting: Setting) -> Iterator[list[Result]]:
         yield [
             Result(
                 f"{setting.model}: six branches of 80 tokens on 500", "the same without prefix tree",
-                seconds.ratio("tree off", "tree on"), "x", 2.5, detail=seconds.words("tree off", "tree on"),
+                seconds.ratio("tree off", "tree on"), "x", setting.goal(2.5),
+                detail=seconds.words("tree off", "tree on"),
             )
         ]  # fmt: skip
 
 
 def memory(setting: Setting) -> Iterator[list[Result]]:
     """The peak of a step above model and gradients, each variant in a process of its own."""
-    peak = {}
+    peak, of_a_row = {}, variants.PACK[setting.device.type]
+    gc.collect()
+    torch.cuda.empty_cache()  # what other claims held on a GPU
     for name in ("exact", "padded"):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
             peak[name] = alone.submit(activation_memory, setting, name).result()
@@ -204,8 +214,8 @@ def memory(setting: Setting) -> Iterator[list[Result]]:
     yield [
         Result(
             f"{setting.model}: peak activation memory", f"a padded batch of {batch}",
-            peak["exact"] / peak["padded"] * 100, "%", 50, at_least=False,
-            detail=f"{peak['exact'] / 2**20:.0f} / {peak['padded'] / 2**20:.0f} MiB, rows of {variants.PACK} tokens",
+            peak["exact"] / peak["padded"] * 100, "%", setting.goal(50), at_least=False,
+            detail=f"{peak['exact'] / 2**20:.0f} / {peak['padded'] / 2**20:.0f} MiB, rows of {of_a_row} tokens",
         )
     ]  # fmt: skip
 
