@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import yaml
+from ray import serve
 
 from tests.conftest import ROOT
 
@@ -34,18 +34,23 @@ def test_serve_run_deploys_what_a_config_file_names(ray_cluster, tiny_model, tmp
     file.write_text(
         yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
     )
-    command = [str(Path(sys.executable).with_name("serve")), "run", str(file), "--address", ray_cluster]
-    log = tmp_path / "serve.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=output, stderr=subprocess.STDOUT
-        )
+    command = [
+        str(Path(sys.executable).with_name("serve")),
+        "run",
+        "--non-blocking",
+        "--address",
+        ray_cluster,
+        str(file),
+    ]
+    said = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+    )
     try:
+        assert said.returncode == 0, said.stdout + said.stderr
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
             key, deadline = {"Authorization": "Bearer sesame"}, time.monotonic() + 240
             while not answers(http, key):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
+                assert time.monotonic() < deadline, serve.status()
                 time.sleep(0.5)
             assert http.get("/v1/models").status_code == 401
             http.headers.update(key)
@@ -54,8 +59,7 @@ def test_serve_run_deploys_what_a_config_file_names(ray_cluster, tiny_model, tmp
             assert opened.status_code == 201, opened.text
             assert http.post(f"/v1/agent/sessions/{opened.json()['id']}/act").status_code == 200
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=120)
+        serve.shutdown()
 
 
 def answers(http, key):
