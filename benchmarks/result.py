@@ -1,9 +1,10 @@
-"""What every benchmark prints and writes."""
+"""What every benchmark is asked, prints and writes."""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +30,25 @@ class Result:
         if self.goal is None:
             return True
         return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser of `python -m benchmarks.<name>`, whose help is the module's docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}", description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+
+
+def asked(parser: argparse.ArgumentParser, claims: Iterable[str]) -> argparse.Namespace:
+    """The command line's options, and as `claims` those that it names: all when it names none."""
+    known = list(claims)
+    parser.add_argument("claims", nargs="*", metavar="claim", help=f"of {', '.join(known)} [all]")
+    options = parser.parse_args()
+    unknown = sorted(set(options.claims) - set(known))
+    if unknown:
+        parser.error(f"no claim {', '.join(unknown)}; there are {', '.join(known)}")
+    options.claims = options.claims or known
+    return options
 
 
 def publish(name: str, results: Sequence[Result]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.result import Result, show, write
+from benchmarks.result import Result, asked, parser_for, show, write
 
 ROOT = Path(__file__).parents[1]
 PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'plugin'}"
@@ -37,7 +37,7 @@ def main() -> None:
     """Measure what is asked for and publish each claim as it is measured."""
     claims = {"requests": _requests, "processes": _processes, "engine": _engine, "nodes": _nodes}
     results: list[Result] = []
-    for name in sys.argv[1:] or claims:
+    for name in asked(parser_for("rollouts", __doc__), claims).claims:
         for result in claims[name]():
             results.append(result)
             show("rollouts", [result])

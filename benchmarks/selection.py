@@ -27,7 +27,7 @@ from atlas_ray.store import Store
 from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Message, Trajectory, trajectories_to_table
 from benchmarks import _callers
 from benchmarks._watch import Watch
-from benchmarks.result import Result, publish
+from benchmarks.result import Result, asked, parser_for, publish
 
 SLOTS, LATENCY_S = 128, 0.1
 TRAJECTORIES = 2000
@@ -54,7 +54,7 @@ def main() -> None:
         "perplexity": _perplexity, "memory": _memory,
     }  # fmt: skip
     results: list[Result] = []
-    for name in sys.argv[1:] or claims:
+    for name in asked(parser_for("selection", __doc__), claims).claims:
         with tempfile.TemporaryDirectory(prefix="atlas-bench-") as folder:
             results += claims[name](Path(folder))
     publish("selection", results)

@@ -12,7 +12,6 @@ batches of three fit into 16 GB; `--whole` takes all 24 in every round, which ta
 
 from __future__ import annotations
 
-import argparse
 import gc
 import multiprocessing
 import statistics
@@ -33,7 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 from atlas_ray import models
 from benchmarks import _training as variants
 from benchmarks._training import ALL, BATCH, Sample
-from benchmarks.result import Result, publish, write
+from benchmarks.result import Result, asked, parser_for, publish, write
 
 TRAJECTORIES = 24
 ROUNDS = {"proxy": 5, "smollm2": 8, "llama1b": 5}
@@ -106,16 +105,12 @@ class Setting:
 def main() -> None:
     """Measure and publish."""
     claims: dict[str, Callable[[Setting], Iterator[list[Result]]]] = {"peers": peers, "tree": tree, "memory": memory}
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split("\n")[0])
-    parser.add_argument("claims", nargs="*", metavar="claim", help=f"of {', '.join(claims)} [all]")
+    parser = parser_for("training", __doc__)
     parser.add_argument("--model", choices=ROUNDS, default="proxy")
     parser.add_argument("--rounds", type=int, help="[8 of smollm2, 5 of the others]")
     parser.add_argument("--whole", action="store_true", help="all 24 trajectories in every round")
     parser.add_argument("--device", choices=SIZE, default="cpu")
-    options = parser.parse_args()
-    unknown = sorted(set(options.claims) - claims.keys())
-    if unknown:
-        parser.error(f"no claim {', '.join(unknown)}; there are {', '.join(claims)}")
+    options = asked(parser, claims)
     torch.set_num_threads(1)
     disable_progress_bar()
     name, done = f"training_{options.model}", []
@@ -126,7 +121,7 @@ def main() -> None:
         else:
             path = variants.randomly(options.model, Path(folder), device)
         setting = Setting(path, options.model, rounds, options.whole, device)
-        for claim in options.claims or claims:
+        for claim in options.claims:
             results: list[Result] = []
             for results in claims[claim](setting):
                 write(name, done + results)  # a run that is killed keeps what it measured
