@@ -437,7 +437,8 @@ def service(arguments: dict[str, Any]) -> Any:
 
     options = dict(arguments)
     config = load(options.pop("config", None), options)
-    return app.build(config, served_models(Run(config, Store(config.run_dir))), open_to_others=True)
+    key = app.key_of(config.serve, needed=True)
+    return app.build(config, served_models(Run(config, Store(config.run_dir))), key)
 
 
 def served_models(run: Run) -> dict[str, str]:

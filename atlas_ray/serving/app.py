@@ -50,15 +50,15 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
         EngineError: a model could not be served.
     """
     options = config.serve
+    key = key_of(options, needed=options.host not in LOOPBACK)
     _check_port(options)
-    application = build(config, models, open_to_others=options.host not in LOOPBACK)
     for name, directory in models.items():
         say(f"  serve {name}: {directory}")
     quiet = {"log_level": "WARNING"}
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # and of this process
     serve.start(http_options={"host": options.host, "port": options.port}, logging_config=quiet)
     try:
-        serve.run(application, name=NAME, route_prefix="/", logging_config=quiet)
+        serve.run(build(config, models, key), name=NAME, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         serve.shutdown()
         raise EngineError(f"Ray Serve could not start the models: {' '.join(str(error).split())[:500]}") from error
@@ -77,19 +77,9 @@ def stop() -> None:
     serve.shutdown()
 
 
-def build(config: PipelineConfig, models: Mapping[str, str], *, open_to_others: bool) -> Any:
-    """The application, not yet deployed.
-
-    Args:
-        config: as for `start`.
-        models: as for `start`.
-        open_to_others: whether other machines can reach it, which needs a key.
-
-    Raises:
-        ConfigError: it needs a key, and there is none in the environment.
-    """
+def build(config: PipelineConfig, models: Mapping[str, str], key: SecretStr | None) -> Any:
+    """The application, not yet deployed; arguments as of `start`, and the key that clients must send, if any."""
     options = config.serve
-    key = _key(options, open_to_others)
     settings = Settings(
         agent=next(iter(models)), options=config.environments, max_new_tokens=config.evaluate.max_new_tokens,
         rollout=config.rollout, servers=options.servers, max_sessions=options.max_sessions,
@@ -148,12 +138,17 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
     )  # fmt: skip
 
 
-def _key(options: ServeConfig, needed: bool) -> SecretStr | None:
+def key_of(options: ServeConfig, *, needed: bool) -> SecretStr | None:
+    """The key that clients must send, from the environment.
+
+    Raises:
+        ConfigError: there is none, and it is needed, since other machines can reach the server.
+    """
     key = os.environ.get(options.api_key_env)
     if needed and not key:
         raise ConfigError(
-            f"serve.host={options.host}: other machines could use this server; set {options.api_key_env} to a key that "
-            "clients must send, or serve on 127.0.0.1 with jobs/serve.py"
+            f"serve: other machines could use this server; set {options.api_key_env} to a key that clients must send, "
+            "or run jobs/serve.py with serve.host=127.0.0.1"
         )
     return SecretStr(key) if key else None
 

@@ -149,7 +149,7 @@ def test_an_address_that_is_taken_or_open_to_others_is_refused(served, monkeypat
     with pytest.raises(ConfigError, match=f"serve.port={port}: Address already in use; choose another"):
         app.start(load(None, {"serve.port": int(port)}), {})
     monkeypatch.delenv("ATLAS_API_KEY", raising=False)
-    with pytest.raises(ConfigError, match=r"serve.host=0.0.0.0.*set ATLAS_API_KEY"):
+    with pytest.raises(ConfigError, match="other machines could use this server; set ATLAS_API_KEY"):
         app.start(load(None, {"serve.host": "0.0.0.0"}), {})
 
 

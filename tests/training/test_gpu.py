@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from atlas_ray.config import TrainConfig
@@ -104,14 +105,7 @@ def test_a_killed_run_ends_with_the_weights_of_the_undisturbed_one(llama: str, t
     assert not (killed / "checkpoints" / "llm" / "config.json").exists()
     time.sleep(5)  # until the cluster has noticed
     assert start(killed, llama).wait() == 0
-    weights = [load_weights(place) for place in (undisturbed, killed)]
-    assert same(*weights)
+    assert same(*(load_file(place / "checkpoints" / "llm" / "model.safetensors") for place in (undisturbed, killed)))
     rows = journal(killed)
     assert [row["step"] for row in rows] == list(range(1, TOTAL + 1))
     assert rows[-1]["loss"] < rows[0]["loss"]
-
-
-def load_weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(run_dir / "checkpoints" / "llm" / "model.safetensors")
