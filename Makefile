@@ -30,10 +30,10 @@ browser:  ## Debian's Chromium, for the tests of the pages (they are skipped whe
 		|| echo "no Chromium: tests of the pages will be skipped; on Debian: apt-get install chromium"
 
 pipeline: install  ## run CONFIG (the quickstart) on Ray; more options in ARGS="--train.epochs 2"
-	@$(PY) -m atlas_ray.launch -- python jobs/pipeline.py --config $(CONFIG) $(ARGS)
+	@$(PY) -m atlas_ray.cli.launch -- python jobs/pipeline.py --config $(CONFIG) $(ARGS)
 
 serve: install  ## serve the agent that CONFIG's run tuned, with a page to play on, until Ctrl-C
-	@$(PY) -m atlas_ray.launch -- python jobs/serve.py --config $(CONFIG) $(ARGS)
+	@$(PY) -m atlas_ray.cli.launch -- python jobs/serve.py --config $(CONFIG) $(ARGS)
 
 lint: install  ## ruff, mypy and import-linter
 	$(PY) -m ruff check .

@@ -1,4 +1,4 @@
-"""Files derived from third-party wheels: built once on a machine and kept under `$ATLAS_CACHE`."""
+"""Files derived from third-party wheels: built once per machine and kept under `$ATLAS_CACHE`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ATLAS_CACHE", "~/.cache/atlas-ray")).expanduser()
 
 
-def cached(place: str, last: str, build: Callable[[Path], None]) -> Path:
-    """A folder in the cache, built unless it is there; several processes may ask for it at once.
+def cached(name: str, last: str, build: Callable[[Path], None]) -> Path:
+    """A folder in the cache, built if it is missing; several processes may call this at once.
 
     Args:
-        place: path of the folder in the cache.
-        last: a file in it, without which it is not whole.
-        build: fills an empty folder, which then becomes this one; what it raises leaves nothing behind.
+        name: path of the folder, relative to the cache.
+        last: a file in the folder; without it the folder counts as unfinished.
+        build: fills an empty folder, which is then moved into the cache; if it raises, nothing is kept.
     """
-    folder = cache_dir() / place
+    folder = cache_dir() / name
     if (folder / last).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def cached(place: str, last: str, build: Callable[[Path], None]) -> Path:
         try:
             scratch.rename(folder)
         except OSError:
-            if not (folder / last).is_file():  # not merely a second process that finished first
+            if not (folder / last).is_file():  # else another process has finished first
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""Trajectory x tokenizer -> token ids, step spans and loss mask: built where the tokens are built.
+"""From a trajectory and a tokenizer to token ids, the token span of each step, and the loss mask.
 
-A conversation is tokenised turn by turn at the borders of the assistant's turns, in training, scoring and inference
-alike; so a step has the same tokens everywhere, and a generated turn keeps the tokens it was generated with. A
-step's tokens are its text and the end-of-turn token; the role header is not part of it (DESIGN.md, decision 3).
-A chat template that rewrites history or ends no turn is refused. Run `python -m atlas_ray.chat --show RUN_DIR` to see a
-trajectory with its loss mask in colour.
+Training, scoring and inference all tokenise here, piece by piece, with a cut before and after each turn of the
+assistant. So a step has the same tokens everywhere, and a generated turn keeps the tokens that it was generated with. A
+step's tokens are its text and the end-of-turn token; the role header is not part of it (docs/architecture.md,
+decision 3). A chat template that rewrites earlier turns, or does not end a turn with a special token, is refused.
+`python -m atlas_ray.chat --show RUN_DIR` prints a trajectory with its loss mask in colour.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Encoded:
 
 
 def encode(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Tokenise a trajectory; what follows its last step is left out.
+    """Tokenise a trajectory up to the end of its last step.
 
     Raises:
         DataError: it has no step.
@@ -56,7 +56,7 @@ def encode(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> Encode
 
 
 def loss_mask(encoded: Encoded, steps: Iterable[int]) -> list[bool]:
-    """True at the tokens that are labels: those of `steps`.
+    """True at the tokens of `steps`, which are the labels; as long as `encoded.ids`.
 
     Raises:
         DataError: a step is out of range.
@@ -71,9 +71,9 @@ def loss_mask(encoded: Encoded, steps: Iterable[int]) -> list[bool]:
 
 
 class Conversation:
-    """A conversation that is tokenised once, as it grows.
+    """A conversation that is tokenised incrementally.
 
-    `add` messages, `prompt()` for the ids to generate from, `reply` with what was generated, and so on.
+    Call `add` with messages, then `prompt()` for the ids to generate from, then `reply` with the generated text.
 
     Args:
         tokenizer: with a chat template.
@@ -87,10 +87,10 @@ class Conversation:
         self.messages: list[Message] = []
         self.ids: list[int] = []
         self._end = end_of_turn(tokenizer)
-        self._done = ""  # the rendered text that `ids` stands for
+        self._done = ""  # the rendered text that `ids` encodes
 
     def add(self, message: Message) -> None:
-        """Append a turn that was not generated here."""
+        """Append a turn that is not a reply."""
         self.messages.append(message)
 
     def prompt(self) -> list[int]:
@@ -110,7 +110,7 @@ class Conversation:
 
         Args:
             text: its content.
-            ids: the tokens it was generated with, with or without the end-of-turn token; None tokenises `text`.
+            ids: the generated tokens, with or without the end-of-turn token; None tokenises `text`.
         """
         self.messages.append(Message(role="assistant", content=text))
         rendered = self._render(self.messages, header=False)
@@ -172,15 +172,18 @@ def _show(arguments: argparse.Namespace) -> None:
     from atlas_ray.store import Store
 
     store = Store(arguments.show)
-    trajectories = store.read_trajectories()
-    chosen = {t.trajectory_id: t for t in trajectories}.get(arguments.id or trajectories[0].trajectory_id)
-    if chosen is None:
-        raise DataError(
-            f"{arguments.show}: no trajectory {arguments.id!r}; the first is {trajectories[0].trajectory_id!r}"
-        )
-    steps: Iterable[int] = range(chosen.n_steps)
+    shown = {trajectory.trajectory_id: trajectory for trajectory in store.read_trajectories()}
+    steps_of: dict[str, Iterable[int]] = {key: range(trajectory.n_steps) for key, trajectory in shown.items()}
     if arguments.selection:
-        steps = {s.trajectory_id: s for s in store.read_selections(arguments.selection)}[chosen.trajectory_id].steps
+        steps_of = {row.trajectory_id: row.steps for row in store.read_selections(arguments.selection) if row.steps}
+    known = [key for key in shown if key in steps_of]
+    if not known:
+        raise DataError(f"{arguments.show}: the selection {arguments.selection!r} has no step of any trajectory")
+    key = arguments.id or known[0]
+    if key not in known:
+        where = f"the selection {arguments.selection!r}" if arguments.selection else "the trajectories"
+        raise DataError(f"{arguments.show}: no {key!r} in {where}; the first is {known[0]!r}")
+    chosen, steps = shown[key], steps_of[key]
     tokenizer = load_tokenizer(resolve(arguments.model))
     encoded = encode(chosen, tokenizer)
     mask = loss_mask(encoded, steps)
@@ -201,9 +204,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m atlas_ray.chat", description=main.__doc__)
     parser.add_argument("--show", nargs="?", const="runs/quickstart", required=True, metavar="RUN_DIR",
                         help="run directory [runs/quickstart]")  # fmt: skip
-    parser.add_argument("--id", help="trajectory id [the first]")
-    parser.add_argument("--selection", help="method whose steps carry the loss [all steps]")
-    parser.add_argument("--model", default="smollm2-135m-instruct", help="whose tokenizer and template [%(default)s]")
+    parser.add_argument("--id", help="trajectory id [the first that has steps]")
+    parser.add_argument("--selection", help="name of the selection whose steps carry the loss [all steps]")
+    parser.add_argument(
+        "--model", default="smollm2-135m-instruct", help="model whose tokenizer and template are used [%(default)s]"
+    )
     try:
         _show(parser.parse_args())
     except AtlasError as error:

@@ -1,4 +1,4 @@
-"""Which Ray cluster a command uses: the one of `RAY_ADDRESS`, the one that a job runs in, or one on this machine."""
+"""Joining a Ray cluster: that of `RAY_ADDRESS`, the one that a job runs in, or a new one on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from atlas_ray.errors import ClusterError
 _TIMEOUT_S = 5.0
 _CLIENT_PORT = 10001
 LEAN_SERVE = {"RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1"}
-"""Environment of a Ray that is started here: Serve's controller would look ten times a second, a fifth of a core."""
+"""Environment variables for a Ray that is started here. Serve's controller polls once a second instead of ten times,
+which would take a fifth of a core."""
 
 
 def connect() -> None:
@@ -26,7 +27,7 @@ def connect() -> None:
     os.environ.update(LEAN_SERVE | os.environ)
     try:
         ray.init(log_to_driver=False, logging_level="warning")
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # our own progress lines are enough
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # our progress lines replace its own
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"Ray cannot be joined or started: {str(error).strip().splitlines()[0]}") from error
 

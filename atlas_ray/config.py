@@ -1,27 +1,26 @@
-"""The configuration: one model per stage, composed into `PipelineConfig`; a YAML file plus dotted overrides.
+"""The configuration: one section per stage, composed into `PipelineConfig`; a YAML file plus dotted overrides.
 
 A default that is the paper's says its section. Nothing here is a secret: keys are named by their environment
-variables. What is left out on purpose: logging and Ray's own settings (use Ray's environment variables).
+variables. The options of a selection method are in the method's own file. Logging and Ray's own settings are left to
+Ray's environment variables.
 """
 
 from __future__ import annotations
 
-import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from atlas_ray import plugins
 from atlas_ray.errors import ConfigError
+from atlas_ray.section import NamesUnits, RuntimeOnly, Section
 
-Method = Literal["llm", "perplexity", "value", "random", "non_critical", "all", "hybrid"]
-
-
-class Section(BaseModel):
-    """Base of every section: closed to unknown options, documented field by field."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class EngineConfig(Section):
@@ -31,15 +30,15 @@ class EngineConfig(Section):
     """`auto` takes bf16 on GPUs and fp32 on CPUs (bf16 is emulated, 4-17x slower, without AVX512-BF16)."""
     max_model_len: int = Field(4096, gt=0)
     """Context in tokens; AgentGym evaluates with 4,096."""
-    max_num_seqs: int = Field(64, gt=0)
+    max_num_seqs: RuntimeOnly[int] = Field(64, gt=0)
     """Sequences that an engine batches at a time."""
-    replicas: int = Field(1, gt=0)
+    replicas: RuntimeOnly[int] = Field(1, gt=0)
     """Engines per model."""
-    tensor_parallel: int = Field(1, gt=0)
+    tensor_parallel: RuntimeOnly[int] = Field(1, gt=0)
     """GPUs per engine."""
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    gpu_memory_utilization: RuntimeOnly[float] = Field(0.9, gt=0, le=1)
     """Share of a GPU's memory for weights and cache."""
-    cpu_kv_cache_gib: int = Field(2, gt=0)
+    cpu_kv_cache_gib: RuntimeOnly[int] = Field(2, gt=0)
     """Cache of a CPU engine in GiB."""
 
 
@@ -71,13 +70,13 @@ class EndpointConfig(Section):
     """As in `https://api.openai.com/v1`."""
     model: str
     """The model's name there."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: RuntimeOnly[str] = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key."""
-    concurrency: int = Field(32, gt=0)
+    concurrency: RuntimeOnly[int] = Field(32, gt=0)
     """Requests under way per environment server."""
-    timeout_s: float = Field(120.0, gt=0)
+    timeout_s: RuntimeOnly[float] = Field(120.0, gt=0)
     """Seconds until a request is given up and tried again."""
-    max_retries: int = Field(8, ge=0)
+    max_retries: RuntimeOnly[int] = Field(8, ge=0)
     """Tries after the first for 429, 5xx, timeouts and broken connections; Retry-After is honoured."""
 
 
@@ -93,99 +92,130 @@ class CollectConfig(Section):
     """Expert episodes below this score are dropped, and counted in the manifest; None keeps the successful ones."""
 
 
-class LlmSelectorConfig(Section):
-    """The selector model of method `llm` (paper section 3.2), any OpenAI-compatible endpoint."""
+class SelectionConfig(Section):
+    """One named selection: a method with a ratio and options of its own; what is not given is `select`'s default."""
 
-    model: str | None = None
-    """None: `gpt-4o` (paper section 4.2) at OpenAI; elsewhere the only model that the endpoint lists."""
-    base_url: str | None = None
-    """None: `OPENAI_BASE_URL`; if neither that nor the key is set, the on-board model serves locally."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key."""
-    max_tokens: int = Field(1024, gt=0)
-    """Length of an answer in tokens."""
-    temperature: float = Field(0.0, ge=0)
-    """Sampling temperature."""
-    concurrency: int = Field(32, gt=0)
-    """Requests under way at a time, over the whole cluster."""
-    requests_per_minute: int | None = Field(None, gt=0)
-    """Cluster-wide limit; None leaves it to the endpoint's 429 answers."""
-    tokens_per_minute: int | None = Field(None, gt=0)
-    """Cluster-wide limit of prompt tokens (estimated) and `max_tokens` together; None: none."""
-    budget_usd: float | None = Field(None, gt=0)
-    """Nothing is asked that could bring what this run directory has paid above it; the answers so far are kept."""
-    timeout_s: float = Field(120.0, gt=0)
-    """Seconds until a request is given up and tried again."""
-    max_retries: int = Field(10, ge=0)
-    """Tries after the first for 429, 5xx, timeouts and broken connections; Retry-After is honoured."""
-    max_prompt_chars: int = Field(400_000, gt=0)
-    """Longer trajectories have the middle of their observations elided, never a step dropped."""
-    prices: dict[str, tuple[float, float]] = {"gpt-4o": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6)}
-    """USD per million prompt and completion tokens by model, or by the beginning of its name; list prices by default,
-    which change: check them before a large run."""
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str | None = None
+    """The selection method; None: the method that the selection is named after."""
+    ratio: float | None = Field(None, gt=0, le=1)
+    """None: `select.ratio`."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is given besides: options of the method."""
+        return dict(self.model_extra or {})
 
 
-class PerplexityConfig(Section):
-    """Method `perplexity` (paper Appendix B.2)."""
+@dataclass(frozen=True)
+class SelectionSpec:
+    """A selection as it is to be made."""
 
-    reference_model: str | None = None
-    """None: the score is the perplexity under the base model. A model, as `model` takes it (a tuned checkpoint's
-    directory): the score is the mean negative log-likelihood under the base model minus that under this one."""
-
-
-class HybridConfig(Section):
-    """Method `hybrid`: ranks of other selections, fused (section 7 of the paper asks for combinations)."""
-
-    weights: dict[Method, float] = {"llm": 1.0, "perplexity": 1.0}
-    """Weight of each selection, above 0; they are run first."""
-
-    @field_validator("weights")
-    @classmethod
-    def _usable(cls, weights: dict[Method, float]) -> dict[Method, float]:
-        if not weights or "hybrid" in weights or not all(0 < weight < math.inf for weight in weights.values()):
-            raise ValueError("name one or more other methods, each with a weight above 0")
-        return weights
-
-
-class ValueConfig(Section):
-    """Method `value` (paper section 4.5.4, Appendix B.3): rollouts fork off before every expert step.
-
-    They play as `evaluate` says (length of a reply, calls per step, when to give up), but sample.
-    """
-
-    model: str | None = None
-    """Who plays the rollouts, named as in `evaluate.models`; None: the model that tuning starts from."""
-    rollouts: int = Field(5, gt=1)
-    """N, from every step (paper section 4.5.4)."""
-    gamma: float = Field(0.99, ge=0, le=1)
-    """Discount of equation (9) (paper Appendix B.3)."""
-    threshold: float = Field(0.1, ge=0)
-    """A step is critical when the value rises by more (paper Appendix B.3)."""
-    absolute: bool = False
-    """A fall counts as much as a rise."""
-    estimate: Literal["discounted", "mean"] = "discounted"
-    """`discounted`: equations (6)-(9) as printed; `mean`: the mean reward of the rollouts alone."""
-    temperature: float = Field(1.0, ge=0)
-    """Sampling temperature."""
-    adaptive: bool = False
-    """Stop sampling a step once its difference is decided either way (not in the paper)."""
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    """Of such a decision."""
+    name: str
+    """Of its folder, its checkpoint and its row in the tables."""
+    method: str
+    ratio: float
+    options: Section
+    """Of the method's own class."""
+    seed: int
 
 
 class SelectConfig(Section):
-    """Which steps are critical."""
+    """Which steps are critical.
 
-    methods: tuple[Method, ...] = ("llm",)
-    """Selection methods to run."""
+    Besides these fields there is one section per selection method that takes options (`select.llm`, `select.value`):
+    the defaults of every selection by that method.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    methods: NamesUnits[tuple[str, ...]] = ()
+    """Selections to make besides those that are trained on: names in `selections`, or methods with these defaults."""
+    selections: NamesUnits[dict[str, SelectionConfig]] = Field(default_factory=dict)
+    """Selections by name, as in `{random_10: {method: random, ratio: 0.1}}`; all of them are made."""
     ratio: float = Field(0.3, gt=0, le=1)
     """At most this share of a trajectory's steps, at least one (paper section 4.2)."""
-    llm: LlmSelectorConfig = LlmSelectorConfig()
-    perplexity: PerplexityConfig = PerplexityConfig()
-    hybrid: HybridConfig = HybridConfig()
-    value: ValueConfig = ValueConfig()
-    complement_of: Method = "llm"
-    """The selection whose complement `non_critical` draws from (paper section 4.5.1)."""
+
+    @classmethod
+    def open_sections(cls) -> Mapping[str, type[Section]]:
+        """The options of every method that has any, by the method's name."""
+        found = {name: method_options(name) for name in plugins.names(plugins.SELECTION_METHODS)}
+        return {name: options for name, options in found.items() if options.model_fields}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _methods_exist(cls, values: Any) -> Any:
+        """Turn each method's defaults into that method's options, and refuse what is neither field nor method."""
+        if not isinstance(values, dict):
+            return values
+        known = plugins.names(plugins.SELECTION_METHODS)
+        checked = dict(values)
+        for name in values.keys() - cls.model_fields.keys():
+            if name not in known:
+                hint = plugins.nearest(name, [*cls.model_fields, *known])
+                if name == "complement_of":
+                    hint = "; it is select.non_critical.complement_of now"
+                raise ConfigError(f"select.{name}: unknown option{hint}; see --help")
+            try:
+                checked[name] = method_options(name).model_validate(values[name])
+            except ValidationError as error:
+                raise ConfigError(f"select.{name}.{_explain(error)}; see --help") from error
+        return checked
+
+    @model_validator(mode="after")
+    def _selections_are_sound(self) -> Self:
+        for name in self.selections:
+            if not _NAME.fullmatch(name):
+                raise ConfigError(f"select.selections: {name!r} is no name; use letters, digits, '_' and '-'")
+            self.spec(name, 0)
+        for name in self.methods:
+            self.spec(name, 0)
+        return self
+
+    def determinants(self) -> dict[str, Any]:
+        """As every section's, with the defaults of the methods."""
+        return super().determinants() | {name: options.determinants() for name, options in self._defaults().items()}
+
+    def spec(self, name: str, seed: int) -> SelectionSpec:
+        """A selection by its name, or by a method's name with the defaults of this section.
+
+        Raises:
+            ConfigError: there is neither such a selection nor such a method, or an option is wrong.
+        """
+        own = self.selections.get(name, SelectionConfig())
+        method = own.method or name
+        known = plugins.names(plugins.SELECTION_METHODS)
+        if method not in known:
+            where = f"select.selections.{name}.method" if own.method else "select: selection"
+            raise ConfigError(
+                f"{where} {method!r}: no such method{plugins.nearest(method, [*known, *self.selections])}"
+            )
+        options = method_options(method)
+        defaults = self._defaults().get(method)
+        given = {} if defaults is None else {field: getattr(defaults, field) for field in defaults.model_fields_set}
+        try:
+            found = options.model_validate(given | own.options)
+        except ValidationError as error:
+            raise ConfigError(f"select.selections.{name}.{_explain(error)}; see --help") from error
+        return SelectionSpec(name, method, own.ratio or self.ratio, found, seed)
+
+    def selection_names(self) -> list[str]:
+        """Every name that means a selection here: those in `selections`, and the methods'."""
+        return list(dict.fromkeys([*self.selections, *plugins.names(plugins.SELECTION_METHODS)]))
+
+    def _defaults(self) -> dict[str, Section]:
+        return {name: value for name, value in (self.model_extra or {}).items() if isinstance(value, Section)}
+
+
+def method_options(method: str) -> type[Section]:
+    """The options of a selection method, by its name.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    options: type[Section] = plugins.load(plugins.SELECTION_METHODS, method).Options
+    return options
 
 
 class WarmupConfig(Section):
@@ -229,8 +259,11 @@ class LoraConfig(Section):
 class TrainConfig(Section):
     """Fine-tuning on critical steps alone (paper Appendix B.1)."""
 
-    selections: tuple[Method, ...] = ("llm",)
-    """One checkpoint for each of these selections."""
+    selections: NamesUnits[tuple[str, ...]] = ("llm",)
+    """One checkpoint per seed for each of these selections."""
+    seeds: NamesUnits[tuple[int, ...]] = ()
+    """Each selection is trained once with each of these seeds; empty: with the run's seed. The first one's checkpoint
+    is called like the selection, the others' `<selection>.s<seed>`."""
     epochs: int = Field(3, gt=0)
     """Paper Appendix B.1."""
     learning_rate: float = Field(2e-5, gt=0)
@@ -246,36 +279,28 @@ class TrainConfig(Section):
     """Trajectories per optimizer step over all workers (paper Appendix B.1)."""
     max_length: int = Field(8192, gt=0)
     """Tokens of a trajectory (paper Appendix B.1); critical steps beyond it are reported."""
-    max_dropped_steps: float = Field(0.05, ge=0, le=1)
+    max_dropped_steps: RuntimeOnly[float] = Field(0.05, ge=0, le=1)
     """Refuse to train when a larger share of the critical steps lies beyond `max_length`."""
-    pack_tokens: int = Field(8192, gt=0)
+    pack_tokens: RuntimeOnly[int] = Field(8192, gt=0)
     """Tokens of a packed row, the unit of one forward and backward pass."""
     max_grad_norm: float = Field(1.0, gt=0)
     loss: Literal["token_mean", "step_mean"] = "token_mean"
     """Mean over labelled tokens of the whole optimizer step, or over critical steps (each step weighs the same)."""
-    workers: int = Field(1, gt=0)
+    workers: RuntimeOnly[int] = Field(1, gt=0)
     """Ray Train workers; on GPUs one each."""
-    threads: int | None = Field(None, gt=0)
+    threads: RuntimeOnly[int | None] = Field(None, gt=0)
     """CPU threads per worker; None shares the machine's cores among the workers."""
-    checkpoint_every: int = Field(50, gt=0)
+    checkpoint_every: RuntimeOnly[int] = Field(50, gt=0)
     """Optimizer steps between checkpoints to resume from."""
-    exact: ExactConfig = ExactConfig()
-    attention: Literal["auto", "sdpa", "flex", "flash"] = "auto"
+    exact: RuntimeOnly[ExactConfig] = ExactConfig()
+    attention: RuntimeOnly[Literal["auto", "sdpa", "flex", "flash"]] = "auto"
     """Kernel: PyTorch's per trajectory, flex_attention, or FlashAttention; `auto` is sdpa on CPUs and flex on GPUs."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: RuntimeOnly[bool] = False
     """Compute a layer's activations again in the backward pass: less memory, a third more work."""
     lora: LoraConfig | None = None
     """Off by default: all weights are tuned (paper Appendix B.1)."""
     warmup: WarmupConfig | None = None
     """Off by default."""
-
-    def recipe(self) -> dict[str, Any]:
-        """What of these options determines the weights; a killed run may go on with others of the rest."""
-        how = {
-            "selections", "max_dropped_steps", "pack_tokens", "workers", "threads", "checkpoint_every", "exact",
-            "attention", "activation_checkpointing",
-        }  # fmt: skip
-        return self.model_dump(mode="json", exclude=how)
 
     def for_warmup(self) -> TrainConfig:
         """The options of the warm-up: these, with its own epochs, learning rate and batch size.
@@ -287,8 +312,14 @@ class TrainConfig(Section):
             raise ConfigError("train.warmup is not set; give it in the configuration")
         own = self.warmup
         return self.model_copy(
-            update={"epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size}
-        )
+            update={
+                "epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size, "warmup": None
+            }
+        )  # fmt: skip
+
+    def for_tuning(self) -> TrainConfig:
+        """The options of tuning on a selection: these, without the warm-up, which is a model of its own."""
+        return self.model_copy(update={"warmup": None})
 
 
 class TrackConfig(Section):
@@ -298,20 +329,9 @@ class TrackConfig(Section):
     """Tracking URI of MLflow (needs the extra `track`); credentials come from MLflow's environment variables."""
 
 
-class EvaluateConfig(Section):
-    """Episodes of every model in every environment."""
+class Playing(Section):
+    """How a model plays an episode."""
 
-    models: tuple[str, ...] = ("random", "base", "llm")
-    """`random`, `expert` (policies), `base`, `warmup`, a selection's name (the model tuned on it; `random_steps` for
-    the selection `random`), a name in `endpoints`, or a model directory."""
-    endpoints: dict[str, EndpointConfig] = Field(default_factory=dict)
-    """OpenAI-compatible endpoints by the name that they have in `models` and in the table."""
-    environments: tuple[str, ...] = ("all",)
-    """Names, or `all`."""
-    tasks: int = Field(100, gt=0)
-    """Test tasks per environment, at most; the first of the test split."""
-    repeats: int = Field(1, gt=0)
-    """Episodes per task (with seeds 0, 1, ...); more than one only tells something when sampling."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy, as AgentGym evaluates."""
     max_new_tokens: int = Field(256, gt=0)
@@ -322,8 +342,30 @@ class EvaluateConfig(Section):
     """1: one call writes thought and action, as AgentTraj-L's turns are; 2: one for each (paper section 2)."""
     token_budget: int | None = Field(None, gt=0)
     """No further reply once an episode has generated so many tokens (recorded as `tokens`); None: no limit."""
+
+
+class EvaluateConfig(Playing):
+    """Episodes of every model in every environment."""
+
+    models: NamesUnits[tuple[str, ...]] = ("random", "base", "llm")
+    """`random`, `expert` (policies), `base`, `warmup`, a selection's name (the model tuned on it, once for every seed;
+    `<name>_steps` where the name has another meaning here, as `random_steps`), a checkpoint's name, a name in
+    `endpoints`, or a model directory."""
+    endpoints: NamesUnits[dict[str, EndpointConfig]] = Field(default_factory=dict)
+    """OpenAI-compatible endpoints by the name that they have in `models` and in the table."""
+    environments: tuple[str, ...] = ("all",)
+    """Names, or `all`."""
+    tasks: int = Field(100, gt=0)
+    """Test tasks per environment, at most; the first of the test split."""
+    repeats: int = Field(1, gt=0)
+    """Episodes per task (with seeds 0, 1, ...); more than one only tells something when sampling."""
     instructions: str | None = None
     """AgentTraj-L files (path or glob) whose instructions open the episodes instead of our own."""
+
+    @property
+    def playing(self) -> Playing:
+        """How models play, alone."""
+        return Playing.model_validate({name: getattr(self, name) for name in Playing.model_fields})
 
 
 class ServeConfig(Section):
@@ -358,10 +400,10 @@ class ServeConfig(Section):
 class VerifyConfig(Section):
     """Critical-step verification (paper section 4.6): a model takes over right after each critical step."""
 
-    model: str = "base"
+    model: NamesUnits[str] = "base"
     """Who takes over, named as in `evaluate.models`."""
-    selection: Method = "llm"
-    """Whose critical steps."""
+    selection: NamesUnits[str] = "llm"
+    """Whose critical steps: a selection's name."""
     trajectories: int = Field(100, gt=0)
     """Per environment, at most (paper section 4.6)."""
 
@@ -369,7 +411,7 @@ class VerifyConfig(Section):
 class PipelineConfig(Section):
     """Everything that determines a run."""
 
-    run_dir: str = "runs/default"
+    run_dir: RuntimeOnly[str] = "runs/default"
     """Path or URL of the run directory; relative paths start in the current directory."""
     seed: int = 0
     """Everything random derives from it."""
@@ -380,14 +422,23 @@ class PipelineConfig(Section):
     environments: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options per environment (`textcraft: {depths: [1]}`), the same in every stage."""
     engine: EngineConfig = EngineConfig()
-    rollout: RolloutConfig = RolloutConfig()
+    rollout: RuntimeOnly[RolloutConfig] = RolloutConfig()
     collect: CollectConfig = CollectConfig()
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
-    track: TrackConfig = TrackConfig()
+    track: RuntimeOnly[TrackConfig] = TrackConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
-    serve: ServeConfig = ServeConfig()
+    serve: RuntimeOnly[ServeConfig] = ServeConfig()
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """The seeds that each selection is trained with, the first one's checkpoint being called like the selection."""
+        return self.train.seeds or (self.seed,)
+
+    def selection(self, name: str) -> SelectionSpec:
+        """A selection by its name; see `SelectConfig.spec` for the errors."""
+        return self.select.spec(name, self.seed)
 
 
 def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineConfig:
@@ -418,9 +469,16 @@ def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineC
         node[leaf] = value
     try:
         return PipelineConfig.model_validate(values)
+    except ConfigError as error:
+        raise ConfigError(f"config {path or '(command line)'}: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        found = "" if first["type"] in ("extra_forbidden", "missing") else f", found {first['input']!r}"
-        message = "unknown option" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"config {path or '(command line)'}: {where}: {message}{found}; see --help") from error
+        raise ConfigError(f"config {path or '(command line)'}: {_explain(error)}; see --help") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing that is wrong, on one line: dotted name, what was expected, what was found."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    found = "" if first["type"] in ("extra_forbidden", "missing") else f", found {first['input']!r}"
+    message = "unknown option" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{where}: {message}{found}"

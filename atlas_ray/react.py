@@ -1,8 +1,8 @@
-"""Thought/Action text: the only place that parses and formats it.
+"""Parses and formats replies in ReAct form; no other module does.
 
-A reply in AgentGym's ReAct form is `Thought:\\n...\\n\\nAction:\\n...`, or both on the lines of their labels. How many
-actions a reply may hold, and which one counts, differs between environments upstream (AgentGym's clients); the
-three rules are below. What an action means is the environment's business.
+A reply is `Thought:\\n...\\n\\nAction:\\n...` as in AgentGym, or has both texts on the lines of their labels.
+AgentGym's clients differ in how many actions a reply may hold and which one counts; `parse_reply` has their three
+rules. What an action means is decided by the environment.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ONE_ACTION = "Error: Only one 'Action' is allowed per response. Please adjust yo
 NO_ACTION = "Error: No action found. Reply with a thought and one action: 'Thought: ...' and then 'Action: ...'."
 
 
-class Reply(NamedTuple):
-    """What a reply says; exactly one of `action` and `problem` is None."""
+class ThoughtAction(NamedTuple):
+    """A parsed reply; exactly one of `action` and `problem` is None."""
 
     thought: str
     action: str | None
@@ -33,7 +33,7 @@ def format_reply(thought: str, action: str) -> str:
     return f"Thought: {thought}\nAction: {action}"
 
 
-def parse_reply(text: str, rule: ActionRule) -> Reply:
+def parse_reply(text: str, rule: ActionRule) -> ThoughtAction:
     """Take thought and action out of a reply.
 
     Args:
@@ -45,12 +45,12 @@ def parse_reply(text: str, rule: ActionRule) -> Reply:
     if not labels:
         thought = _THOUGHT.sub("", text).strip()
         if rule == "first" and thought == text.strip() and thought:
-            return Reply("", thought, None)
-        return Reply(thought, None, NO_ACTION)
+            return ThoughtAction("", thought, None)
+        return ThoughtAction(thought, None, NO_ACTION)
     label = labels[-1] if rule == "last" else labels[0]
     thought = _THOUGHT.sub("", text[: label.start()]).strip()
     if rule == "one" and len(labels) > 1:
-        return Reply(thought, None, ONE_ACTION)
+        return ThoughtAction(thought, None, ONE_ACTION)
     body = text[label.end() :].strip()
     action = body.split("\n", 1)[0].strip() if rule == "one" else body
-    return Reply(thought, action, None) if action else Reply(thought, None, NO_ACTION)
+    return ThoughtAction(thought, action, None) if action else ThoughtAction(thought, None, NO_ACTION)

@@ -1,13 +1,12 @@
 """The run directory: paths, atomic writes, Parquet tables, append-only journals and stage manifests.
 
 A run directory is any URL that fsspec knows (a plain path, `s3://...`, `gs://...`, `memory://...`). Nothing is ever
-half-written: a file is written beside its target and moved over it. What only appends (journals) tolerates a torn
-last line: that line is owed again.
+half-written: a file is written beside its target and moved over it. A journal is only appended to; a torn last line is
+left out when it is read, so its work is done again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import posixpath
@@ -33,18 +32,14 @@ from atlas_ray.trajectory import (
     trajectory_from_row,
 )
 
+EDITION = "# atlas-ray run directory, second edition"
+"""First line of `config.yaml`; a run directory without it is refused."""
 IDENTITY = ("seed", "model", "environments")
 """Top-level config fields that make two run directories different experiments."""
 GROUP_ROWS = 64
 """Trajectories of a Parquet row group: what a worker reads at a time."""
 SELECTION_GROUP_ROWS = 512
-"""Selections of one: they are small, and a footer grows with the groups."""
-
-
-def content_hash(value: Any) -> str:
-    """SHA-256 (first 16 hex digits) of `value` as canonical JSON: equal content, equal hash, in any process."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+"""Selections of a row group: they are small, and a footer grows with the number of groups."""
 
 
 class Store:
@@ -85,7 +80,7 @@ class Store:
         """Write a file atomically; returns its path.
 
         Raises:
-            StoreError: the disk is full or the place cannot be written.
+            StoreError: the disk is full, or the path cannot be written.
         """
         target = self.path(*parts)
         scratch = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{os.getpid()}.tmp")
@@ -139,7 +134,7 @@ class Store:
         The bytes depend on the rows alone, not on how they were cut into pieces.
 
         Raises:
-            StoreError: the disk is full or the place cannot be written.
+            StoreError: the disk is full, or the path cannot be written.
         """
         target = self.path(*parts)
         scratch = self.path(f".{'-'.join(parts)}.{os.getpid()}.tmp")
@@ -220,22 +215,22 @@ class Store:
         pairs = zip(table["env"].to_pylist(), table["trajectory_id"].to_pylist(), strict=True)
         return sorted(pairs, key=lambda pair: pair[1])
 
-    def write_selections(self, method: str, selections: Sequence[Selection]) -> str:
-        """Replace `selections/<method>/`; all rows in one file, sorted by trajectory id."""
+    def write_selections(self, name: str, selections: Sequence[Selection]) -> str:
+        """Replace the selection of that name, `selections/<name>/`; all rows in one file, sorted by trajectory id."""
         rows = sorted(selections, key=lambda selection: selection.trajectory_id)
-        with self.table_writer(SELECTION_SCHEMA, "selections", method, "part-0.parquet") as write:
+        with self.table_writer(SELECTION_SCHEMA, "selections", name, "part-0.parquet") as write:
             write(selections_to_table(rows))
-        return self.path("selections", method, "part-0.parquet")
+        return self.path("selections", name, "part-0.parquet")
 
-    def read_selections(self, method: str) -> list[Selection]:
-        """All selections of a method, sorted by trajectory id."""
-        rows = self.read_table(SELECTION_SCHEMA, "selections", method).to_pylist()
+    def read_selections(self, name: str) -> list[Selection]:
+        """All rows of a selection, sorted by trajectory id."""
+        rows = self.read_table(SELECTION_SCHEMA, "selections", name).to_pylist()
         return sorted((selection_from_row(row) for row in rows), key=lambda selection: selection.trajectory_id)
 
-    def iter_selections(self, method: str) -> Iterator[Selection]:
-        """All selections of a method in the files' order, a row group at a time."""
-        for name in self.names("selections", method):
-            with self.fs.open(self.path("selections", method, name), "rb") as file:
+    def iter_selections(self, name: str) -> Iterator[Selection]:
+        """All rows of a selection in the files' order, a row group at a time."""
+        for file_name in self.names("selections", name):
+            with self.fs.open(self.path("selections", name, file_name), "rb") as file:
                 for batch in pq.ParquetFile(file).iter_batches(SELECTION_GROUP_ROWS):
                     yield from (selection_from_row(row) for row in batch.to_pylist())
 
@@ -266,7 +261,7 @@ class Store:
         return bool(size) and self.fs.cat_file(target, start=size - 1, end=size) != b"\n"
 
     def journal(self, *parts: str) -> Iterator[dict[str, Any]]:
-        """The whole rows of a JSON Lines journal; a torn line is left out (it is owed again)."""
+        """The whole rows of a JSON Lines journal; a torn line is left out."""
         return (row for row, _, _ in self.journal_from(0, *parts))
 
     def journal_from(self, start: int, *parts: str) -> Iterator[tuple[dict[str, Any], int, int]]:
@@ -304,7 +299,7 @@ class Store:
         self.write_json(manifest, stage, "manifest.json")
 
     def facts(self, stage: str) -> dict[str, dict[str, Any]]:
-        """What was recorded of every finished unit of a stage."""
+        """The manifest entries of a stage's finished units, by unit."""
         return self._manifest(stage)
 
     def _manifest(self, stage: str) -> dict[str, dict[str, Any]]:
@@ -321,17 +316,23 @@ class Store:
         experiment and needs a run directory of its own.
 
         Raises:
-            StoreError: the directory belongs to another experiment.
+            StoreError: the directory belongs to another experiment, or to the first edition.
         """
         if self.exists("config.yaml"):
-            before = yaml.safe_load(self.read_text("config.yaml")) or {}
+            text = self.read_text("config.yaml")
+            if not text.startswith(EDITION):
+                raise StoreError(
+                    f"{self.root}: this run directory is of the first edition of atlas-ray, whose selections and keys "
+                    "are of another form; choose another run_dir or delete this one"
+                )
+            before = yaml.safe_load(text) or {}
             for name in IDENTITY:
                 if before.get(name) != config.get(name):
                     raise StoreError(
                         f"{self.path('config.yaml')}: this run directory is of another experiment ({name} was "
                         f"{before.get(name)!r}, is {config.get(name)!r}); choose another run_dir or delete this one"
                     )
-        self.write_text(yaml.safe_dump(config, sort_keys=False), "config.yaml")
+        self.write_text(f"{EDITION}\n{yaml.safe_dump(config, sort_keys=False)}", "config.yaml")
 
 
 def _append_here(data: bytes, target: str) -> None:

@@ -77,13 +77,15 @@ class Usage(Row):
 
 
 class Selection(Row):
-    """The steps of one trajectory that one method calls critical; or the error that kept it from an answer."""
+    """The steps of one trajectory that a selection method calls critical, or the error that kept it from an answer."""
 
     trajectory_id: str
     method: str
     ratio: float
     steps: tuple[int, ...] = ()
     """Critical steps, ascending."""
+    weights: tuple[float, ...] | None = None
+    """One weight in (0, 1] per critical step, beside `steps`; None: every weight is 1."""
     scores: tuple[float, ...] | None = None
     """One score a step of the trajectory (perplexity, value difference), higher is more critical."""
     categories: tuple[str, ...] | None = None
@@ -101,9 +103,17 @@ class Selection(Row):
             raise ValueError(f"steps must be ascending, distinct and >= 0, found {self.steps}")
         if self.categories is not None and len(self.categories) != len(self.steps):
             raise ValueError("categories must stand beside steps, one each")
+        if self.weights is not None and len(self.weights) != len(self.steps):
+            raise ValueError(f"there must be one weight per step, found {len(self.weights)} for {len(self.steps)}")
+        if not all(0 < weight <= 1 for weight in self.weights or ()):
+            raise ValueError(f"weights must be in (0, 1], found {self.weights}")
         if self.error is not None and self.steps:
             raise ValueError("a selection with an error has no steps")
         return self
+
+    def weight_of(self) -> dict[int, float]:
+        """The weight of every critical step."""
+        return dict(zip(self.steps, self.weights or (1.0,) * len(self.steps), strict=True))
 
 
 Stop = Literal["done", "max_rounds", "context", "tokens", "no_action", "deadline", "error"]
@@ -163,6 +173,7 @@ SELECTION_SCHEMA = pa.schema(
         ("method", pa.string()),
         ("ratio", pa.float64()),
         ("steps", pa.list_(pa.int32())),
+        ("weights", pa.list_(pa.float64())),
         ("scores", pa.list_(pa.float64())),
         ("categories", pa.list_(pa.string())),
         ("plan", pa.string()),

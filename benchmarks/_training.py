@@ -20,13 +20,13 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from atlas_ray.config import TrainConfig
 from atlas_ray.training import flops
 from atlas_ray.training.examples import Example
-from atlas_ray.training.job import Skips
+from atlas_ray.training.job import ExactOptimizations
 from atlas_ray.training.loop import count, rows_of
 from atlas_ray.training.loss import token_losses
 from atlas_ray.training.model import Network, Recipe, load
 from atlas_ray.training.reference import padded_loss
 
-ALL = Skips(True, True, True, True, True)
+ALL = ExactOptimizations(True, True, True, True, True)
 BATCH = 8
 """Trajectories of a padded batch, at most."""
 PACK = {"cpu": 2048, "cuda": 8192}
@@ -135,12 +135,12 @@ def stock(path: str, device: torch.device) -> PreTrainedModel:
     return model.to(device)
 
 
-def exact(loaded: Network, skips: Skips = ALL) -> Step:
+def exact(loaded: Network, optimizations: ExactOptimizations = ALL) -> Step:
     """The step of the training loop."""
 
     def step(batch: Sequence[Sample]) -> None:
         device = loaded.model.device
-        rows = rows_of([sample.cut for sample in batch], 0, 1, PACK[device.type], skips, device)
+        rows = rows_of([sample.cut for sample in batch], 0, 1, PACK[device.type], optimizations, device)
         for row in rows:
             ((token_losses(loaded, row) * row.weights).sum() / labels(batch)).backward()
         loaded.model.zero_grad()

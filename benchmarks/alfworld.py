@@ -1,8 +1,8 @@
-"""The Python household against the TextWorld engine: the same words in official games, and how much faster.
+"""ALFWorld's rules in Python against the TextWorld engine: equal texts in official games, and the speed-up.
 
-`python -m benchmarks.environments --alfworld-all` plays the walkthrough of every official game in both and walks 50
-games at random. That takes an hour or more: each play's outcome is appended to
-`benchmarks/results/alfworld_games.jsonl`, and a run goes on where the last one stopped.
+`python -m benchmarks.environments --alfworld-all` plays the walkthrough of every official game in both engines, and
+random commands in 50 games. That takes an hour or more. The outcome of each game is appended to
+`benchmarks/results/alfworld_games.jsonl`, and the next run continues after the last outcome.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ N_RANDOM, RANDOM_COMMANDS = 50, 40
 PEER = "TextWorld's PddlEnv (textworld 1.7.0, fast-downward-textworld 20.6.4)"
 
 Chooser = Callable[[int, Sequence[str]], str | None]
-"""The command of a round, out of those that can be done; None ends the play."""
+"""Chooses the command of a round from the available ones; None ends the game."""
 
 
 def differences(engine: EngineProcess, game: Game, choose: Chooser) -> tuple[int, list[str]]:

@@ -1,12 +1,13 @@
-"""Every environment side by side: steps per second, the cost of a snapshot, and what its expert solves.
+"""All environments: steps per second, the cost of a snapshot, and the share of tasks that the expert solves.
 
 python -m benchmarks.environments                  steps, snapshot and restore, and the peers' ratios
 python -m benchmarks.environments --experts        share of training tasks that each expert solves
 python -m benchmarks.environments --alfworld-all   every official ALFWorld game in our rules and in the engine
 
-Experts' actions are recorded first and then replayed, so that the rules alone are timed: CPU time of this process, or
-wall-clock time for an engine in a process of its own; median of the rounds. An environment with a peer compares itself
-in `benchmarks/<name>.py` by `speed() -> Result`. What needs an engine that is not installed is left out by name.
+Experts' actions are recorded first and then replayed, so that only the rules are timed. The time is the CPU time of
+this process, or wall-clock time if the engine has a process of its own; the result is the median of the rounds. The
+comparison with a peer is in `benchmarks/<name>.py`, function `speed() -> Result`. Environments whose engine is not
+installed are listed and left out.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from benchmarks.result import Result, publish
 ROUNDS = 5
 EPISODES = 40
 ISOLATED_TASKS = 40
-"""Tasks for an expert whose engine has a process of its own, at most."""
+"""The most tasks for an expert whose engine has a process of its own."""
 SNAPSHOTS = 50
 STEPS = {
     "academia": 5_000, "alfworld": 5_000, "babyai": 1_000, "maze": 20_000, "movie": 5_000, "pddl": 20_000,
     "sheet": 5_000, "textcraft": 20_000, "todo": 5_000, "weather": 5_000, "webshop": 2_000, "wordle": 20_000,
 }  # fmt: skip
-"""Steps per second at least, where there is a goal for them alone."""
+"""Goals in steps per second."""
 SNAPSHOT = {"babyai": 8.0, "scienceworld": None}
 """Milliseconds of snapshot and restore at most; 1 for all others."""
 SOLVED = {"alfworld": 95.0, "babyai": 95.0, "scienceworld": None, "webshop": 95.0}

@@ -30,7 +30,7 @@ ROUNDS = 3
 NODES = (1, 2, 4, 8)
 SLOTS_A_NODE = 16
 Play = Callable[[list[Any]], tuple[list[Any], float]]
-"""Plays works; their results and the seconds it took."""
+"""Plays tasks; their results and the seconds it took."""
 
 
 def main() -> None:
@@ -61,18 +61,18 @@ def _cluster() -> Iterator[None]:
 
 @contextmanager
 def _servers(
-    player: Any, warm: Iterable[Any], *, slots: int, servers: int = 1, memory_gib: float = 0.5
+    model: Any, warm: Iterable[Any], *, slots: int, servers: int = 1, memory_gib: float = 0.5
 ) -> Iterator[Play]:
-    """A way to play works on servers that are all up and have played `warm`."""
+    """A way to play tasks on servers that are all up and have played `warm`."""
     from atlas_ray.config import RolloutConfig
     from atlas_ray.rollout.driver import Rollouts
 
     config, warm = RolloutConfig(slots=slots, servers=servers, memory_gib=memory_gib), list(warm)
-    with Rollouts(player, config) as rollouts:
+    with Rollouts(model, config) as rollouts:
 
-        def play(works: list[Any]) -> tuple[list[Any], float]:
+        def play(tasks: list[Any]) -> tuple[list[Any], float]:
             start = time.perf_counter()
-            rollouts.add(works)
+            rollouts.add(tasks)
             results = list(rollouts)
             return results, time.perf_counter() - start
 
@@ -82,9 +82,9 @@ def _servers(
 
 
 def _specs(env: str, count: int, *, model: str, **options: Any) -> list[Any]:
-    from atlas_ray.rollout.episode import EpisodeSpec
+    from atlas_ray.rollout.spec import EpisodeSpec
 
-    return [EpisodeSpec(model, model, env, task, "train", 0, options) for task in range(count)]
+    return [EpisodeSpec(model, model, env, task, "train", 0, options=options) for task in range(count)]
 
 
 def _in_turn(*ways: Callable[[], float]) -> list[list[float]]:
@@ -96,13 +96,13 @@ def _in_turn(*ways: Callable[[], float]) -> list[list[float]]:
 # --- a request per step ----------------------------------------------------------------------------------------------
 def _requests() -> Iterator[Result]:
     """Steps per second of a trivial environment: whole episodes in a call, against a request per step."""
-    from atlas_ray.rollout.player import Player
+    from atlas_ray.rollout.player import ModelSpec
 
-    works = _specs("faulty", 600, model="random", max_rounds=50, goal=1000)
-    with _cluster(), _HttpServer() as url, _servers(Player(), works[: 8 * CORES], servers=CORES, slots=4) as play:
+    tasks = _specs("faulty", 600, model="random", max_rounds=50, goal=1000)
+    with _cluster(), _HttpServer() as url, _servers(ModelSpec(), tasks[: 8 * CORES], servers=CORES, slots=4) as play:
 
         def ours() -> float:
-            episodes, seconds = play(works)
+            episodes, seconds = play(tasks)
             return sum(episode.environment_steps for episode in episodes) / seconds
 
         def theirs() -> float:
@@ -157,8 +157,9 @@ class _HttpServer:
 _LOOP = """
 import sys, time
 from atlas_ray.environments import registry
-from atlas_ray.rollout.episode import EpisodeSpec, play
+from atlas_ray.rollout.episode import play
 from atlas_ray.rollout.policy import ExpertPolicy
+from atlas_ray.rollout.spec import EpisodeSpec
 env = registry.make("babyai")
 specs = [EpisodeSpec("expert", "expert", "babyai", task, "train", 0) for task in range(*map(int, sys.argv[1:]))]
 play(env, lambda env, spec: ExpertPolicy(env), specs[0])
@@ -172,10 +173,10 @@ for _ in sys.stdin:
 
 def _processes() -> Iterator[Result]:
     """BabyAI's steps per second with its expert: servers on every core, against plain loops on every core."""
-    from atlas_ray.rollout.player import Player
+    from atlas_ray.rollout.player import ModelSpec
 
     count = 300
-    works = _specs("babyai", count * CORES, model="expert")
+    tasks = _specs("babyai", count * CORES, model="expert")
     with _cluster(), ExitStack() as stack:
         loops = [
             stack.enter_context(
@@ -186,10 +187,10 @@ def _processes() -> Iterator[Result]:
             )
             for i in range(CORES)
         ]  # fmt: skip
-        play = stack.enter_context(_servers(Player(), works[: 4 * CORES], servers=CORES, slots=2))
+        play = stack.enter_context(_servers(ModelSpec(policy="expert"), tasks[: 4 * CORES], servers=CORES, slots=2))
 
         def ours() -> float:
-            episodes, seconds = play(works)
+            episodes, seconds = play(tasks)
             assert not [episode.error for episode in episodes if episode.error]
             return sum(episode.environment_steps for episode in episodes) / seconds
 
@@ -220,12 +221,12 @@ def _engine() -> Iterator[Result]:
     from atlas_ray.config import EngineConfig
     from atlas_ray.rollout.player import engines
 
-    with _cluster(), engines(EngineConfig(max_model_len=2048), "on board", models.resolve(models.ON_BOARD)) as player:
-        yield from _value(player)
-        yield from _batching(player)
+    with _cluster(), engines(EngineConfig(max_model_len=2048), "on board", models.resolve(models.ON_BOARD)) as model:
+        yield from _value(model)
+        yield from _batching(model)
 
 
-def _value(player: Any) -> Iterator[Result]:
+def _value(model: Any) -> Iterator[Result]:
     """Five rollouts before each of ten steps of a TextCraft trajectory: forks, against replayed prefixes, cold cache.
 
     The peer's prompts begin with a token of their own each, so they share no block in the engine's cache. One rollout
@@ -233,20 +234,20 @@ def _value(player: Any) -> Iterator[Result]:
     """
     import ray
 
-    from atlas_ray.rollout.forks import ReplaySpec
+    from atlas_ray.rollout.replay import ReplaySpec
 
     options = {"depths": [3], "distractors": 2, "max_rounds": 20}
     trajectory = _ten_steps(options)
     warm = _specs("wordle", 1, model="on board", max_rounds=1)
-    with _servers(player, warm, slots=50, memory_gib=2) as play:
+    with _servers(model, warm, slots=50, memory_gib=2) as play:
         start = time.perf_counter()
         [replay], _ = play([ReplaySpec(trajectory, options=options)])
         assert replay.error is None, replay.error
         forks = [_fork(replay, step, sample, options) for step in range(10) for sample in range(5)]
         episodes, _ = play(forks)
         ours_s = time.perf_counter() - start
-    cold = ray.remote(_ColdEngine).options(num_cpus=0).remote(player.engines[0])
-    with _servers(replace(player, engines=(cold,)), warm, slots=50, memory_gib=2) as play:
+    cold = ray.remote(_ColdEngine).options(num_cpus=0).remote(model.engines[0])
+    with _servers(replace(model, engines=(cold,)), warm, slots=50, memory_gib=2) as play:
         replayed, theirs_s = play([replace(fork, sample=9) for fork in forks[::5]])
     ray.kill(cold)
     errors = [episode.error for episode in [*episodes, *replayed] if episode.error]
@@ -267,13 +268,14 @@ def _value(player: Any) -> Iterator[Result]:
 def _ten_steps(options: dict[str, Any]) -> Any:
     """The first expert trajectory of ten steps or more, cut to ten."""
     from atlas_ray.environments import registry
-    from atlas_ray.rollout.episode import EpisodeSpec, play
+    from atlas_ray.rollout.episode import play
     from atlas_ray.rollout.policy import ExpertPolicy
+    from atlas_ray.rollout.spec import EpisodeSpec
     from atlas_ray.trajectory import Trajectory
 
     env = registry.make("textcraft", **options)
     for task in range(200):
-        spec = EpisodeSpec("expert", "expert", "textcraft", task, "train", 0, options)
+        spec = EpisodeSpec("expert", "expert", "textcraft", task, "train", 0, options=options)
         episode = play(env, lambda env, spec: ExpertPolicy(env), spec)
         if episode.rounds >= 10:
             turns = tuple(m for m in episode.messages if m.step is None or m.step < 10)[: 3 + 2 * 10]
@@ -285,11 +287,13 @@ def _ten_steps(options: dict[str, Any]) -> Any:
 
 
 def _fork(replay: Any, step: int, sample: int, options: dict[str, Any]) -> Any:
-    from atlas_ray.rollout.episode import EpisodeSpec
+    from atlas_ray.config import Playing
+    from atlas_ray.rollout.spec import EpisodeSpec
 
     return EpisodeSpec(
-        "on board", "on board", "textcraft", replay.task, replay.split, replay.seed, options,
-        start=replay.starts[step], sample=sample, temperature=1.0, max_new_tokens=24, give_up_after=1,
+        "on board", "on board", "textcraft", replay.task, replay.split, replay.seed,
+        Playing(temperature=1.0, max_new_tokens=24, give_up_after=1), options, start=replay.starts[step],
+        sample=sample,
     )  # fmt: skip
 
 
@@ -305,17 +309,18 @@ class _ColdEngine:
         return await self._engine.generate.remote([self._token, *ids], **sampling)
 
 
-def _batching(player: Any) -> Iterator[Result]:
+def _batching(model: Any) -> Iterator[Result]:
     """Generated tokens per second of the model on board: 32 Wordle episodes at a time against one."""
-    works = [
-        replace(spec, max_new_tokens=32, temperature=1.0) for spec in _specs("wordle", 32, model="m", max_rounds=2)
-    ]
+    from atlas_ray.config import Playing
+
+    playing = Playing(max_new_tokens=32, temperature=1.0)
+    tasks = [replace(spec, playing=playing) for spec in _specs("wordle", 32, model="m", max_rounds=2)]
     samples = iter(range(1_000))
-    with _servers(player, works[:1], slots=32, memory_gib=2) as play:
+    with _servers(model, tasks[:1], slots=32, memory_gib=2) as play:
 
         def rate(count: int) -> float:
             sample = next(samples)
-            episodes, seconds = play([replace(spec, sample=sample) for spec in works[:count]])
+            episodes, seconds = play([replace(spec, sample=sample) for spec in tasks[:count]])
             return sum(episode.completion_tokens for episode in episodes) / seconds
 
         many, one = _in_turn(lambda: rate(32), lambda: rate(1))
@@ -346,7 +351,7 @@ def grow() -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from atlas_ray.rollout.player import Player
+    from atlas_ray.rollout.player import ModelSpec
 
     store = {"object_store_memory": 80_000_000, "memory": 2 * 2**30}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store})
@@ -356,10 +361,10 @@ def grow() -> None:
     for nodes in NODES:
         while len(cluster.worker_nodes) < nodes:
             cluster.add_node(num_cpus=1, **store)
-        works = _specs("faulty", 4 * SLOTS_A_NODE * nodes, model="random", step_s=0.5, max_rounds=6, goal=1000)
+        tasks = _specs("faulty", 4 * SLOTS_A_NODE * nodes, model="random", step_s=0.5, max_rounds=6, goal=1000)
         warm = _specs("faulty", SLOTS_A_NODE * nodes, model="random", step_s=0.1)
-        with _servers(Player(), warm, servers=nodes, slots=SLOTS_A_NODE) as play:
-            episodes, seconds = play(works)
+        with _servers(ModelSpec(), warm, servers=nodes, slots=SLOTS_A_NODE) as play:
+            episodes, seconds = play(tasks)
         rates[nodes] = len(episodes) / seconds
     print(json.dumps(rates), flush=True)
     ray.shutdown()

@@ -1,7 +1,7 @@
 """ScienceWorld's lean step against the package's own step, which lists every valid action each time.
 
-Both play the same gold paths, each in a Java process of its own, episode by episode in turn; what counts is the CPU
-time of Python and of that Java process together. The expert's share has the long solutions marked.
+Both play the same gold paths in alternation, each in a Java process of its own. The time is the CPU time of Python and
+of that Java process together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PEER = "scienceworld 1.2.3, ScienceWorldEnv.step"
 TASKS = (("find-living-thing", 0), ("power-component", 1), ("boil", 0))
 STEPS = 12
 ROUNDS = 3
-"""After one that warms both Java processes up."""
+"""Timed rounds; one round before them warms both Java processes up."""
 
 
 def speed() -> Result:

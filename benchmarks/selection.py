@@ -38,12 +38,16 @@ _DRIVER = """
 import json, sys
 import ray
 from atlas_ray.config import PipelineConfig
-from atlas_ray.selection.run import select
+from atlas_ray.roster import Roster
+from atlas_ray.selection.method import SelectionContext, make
+from atlas_ray.selection.run import run
 from atlas_ray.store import Store
 ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", object_store_memory=400_000_000)
 for line in sys.stdin:
-    run_dir, method, options = json.loads(line)
-    print(json.dumps(select(PipelineConfig.model_validate(options), Store(run_dir), method)), flush=True)
+    run_dir, name, options = json.loads(line)
+    config, store = PipelineConfig.model_validate(options), Store(run_dir)
+    context = SelectionContext(config, store, Roster(config, lambda name: name, store.path), {})
+    print(json.dumps(run(context, make(config.selection(name)))), flush=True)
 """
 
 
@@ -79,7 +83,7 @@ def _client(folder: Path) -> list[Result]:
 
 
 def _llm(folder: Path) -> list[Result]:
-    """Rounds of the whole job and of the bare loop, in turn."""
+    """Rounds of the whole selection and of the bare loop, in turn."""
     job, bare, error_rows = _rates(folder)
     return [
         Result("llm: rate", "slots / latency", _share(job), "share", 0.9,
@@ -182,11 +186,11 @@ def _memory(folder: Path) -> list[Result]:
     for method, counts in (("random", (1_000, 10_000, 100_000)), ("llm", (1_000, 10_000))):
         peaks = []
         for count in counts:
-            place = folder / method / str(count)
-            _store(place, count, alike=method == "random")
+            run_dir = folder / method / str(count)
+            _store(run_dir, count, alike=method == "random")
             driver = _start()
             with _endpoint() as url, Watch(driver.pid) as watch:
-                _ask(driver, place, method, _options(url))
+                _ask(driver, run_dir, method, _options(url))
             _end(driver)
             peaks.append((watch.driver_mib, watch.cluster_mib))
         for whose, which in (("driver", 0), ("driver, Ray and workers", 1)):

@@ -1,8 +1,8 @@
-"""The served agent beside vLLM's own OpenAI server: the same model, the same requests, in one run; and sessions' leaks.
+"""The served agent against vLLM's own OpenAI server, with the same model and requests; and the memory of sessions.
 
-Both servers run at once, and rounds alternate between them, so that what else the machine does meets both. One
-closed-loop client per slot; latency is of whole requests. Answers are short, which leaves the servers less to hide
-behind.
+Both servers run at once and rounds alternate between them, so that the machine's other load affects both alike. Each
+client sends its next request when the last one is answered; latency is that of a whole request. Replies are short, so
+that the servers' own cost shows.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from benchmarks.result import Result, publish
 
 ROUNDS = 3
 LOADS = {1: 8, 16: 2, 64: 1}
-"""Clients at once, and how often each asks in a round."""
+"""Number of clients -> requests of each client in a round."""
 TOKENS = 8
 SETTLE_S = 3.0
-"""vLLM's processes spin for a second or two after their last request: that would fall into the other's round."""
+"""Pause between rounds: vLLM's processes spin for a second or two after their last request."""
 SESSIONS = 1_000
 QUESTION = [{"role": "user", "content": "Crafting commands:\ncraft 1 sugar using 1 sugar cane\n\nGoal: craft sugar."}]
 
 
 @dataclass
 class Load:
-    """What one round of requests took."""
+    """Throughput and latencies of one round of requests."""
 
     per_second: float
     latencies: list[float]
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 async def compare(ours: str, theirs: str, clients: int, requests: int) -> list[Result]:
-    """Throughput and tail latency at so many clients, rounds interleaved, medians."""
+    """Median throughput and tail latency with this many clients, rounds interleaved."""
     rounds: dict[str, list[Load]] = {"ours": [], "theirs": []}
     await load_of(ours, "agent", clients, 1)  # warm
     await load_of(theirs, SERVED_NAME, clients, 1)

@@ -25,9 +25,10 @@ sys.path[0] = str(ROOT)
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
+from atlas_ray.cli.launch import local_head
+from atlas_ray.cli.options import parse_args
 from atlas_ray.config import PipelineConfig
-from atlas_ray.launch import local_head
-from atlas_ray.options import parse_args
+from atlas_ray.evaluation.ledger import counted
 from atlas_ray.store import Store
 from tests.browser import browser
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _, job_options = parser.parse_known_args()
     config = parse_args("", job_options)
+    shown = [*config.train.selections, *config.select.selections, *config.select.methods]
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the browser has no token
     with browser() as chromium, local_head() as url:
         with job(url, "pipeline", job_options) as lines:
@@ -51,7 +53,7 @@ def main() -> None:
                     dashboard(chromium, url, "actors", "EnvironmentServer")
         dashboard(chromium, url, "jobs", "pipeline.py")
         dashboard(chromium, url, "job", "Ray Data Overview")
-        explorer(chromium, Path(config.run_dir).absolute() / "report.html", config.select.methods[-1])
+        explorer(chromium, Path(config.run_dir).absolute() / "report.html", shown[-1])
         with job(url, "serve", job_options) as lines:
             page = next(line.split()[2] for line in lines if line.startswith("serving at"))
             play(chromium, page, *showcase(config))
@@ -61,21 +63,18 @@ def main() -> None:
 def showcase(config: PipelineConfig) -> tuple[str, int]:
     """Environment and number of a test task that the tuned model solved and the base model did not, if there is one."""
     store, tuned = Store(config.run_dir), config.train.selections[0]
-    tasks = []
-    for env in config.evaluate.environments or ():
-        solved, failed = (
-            {row["task"] for row in store.journal("evaluation", model, f"{env}.jsonl") if row["success"] == won}
-            for model, won in ((tuned, True), ("base", False))
-        )
-        tasks += [(env, task) for task in sorted(solved & failed)]
-    return tasks[0] if tasks else ("textcraft", 0)
+    solved, failed = (
+        {(episode.env, episode.task) for episode in counted(store, model) if episode.success == won}
+        for model, won in ((tuned, True), ("base", False))
+    )
+    return min(solved & failed, default=("textcraft", 0))
 
 
 @contextmanager
 def job(head: str, name: str, options: list[str]) -> Iterator[Iterator[str]]:
     """`jobs/<name>.py` as a Ray job on the head; its lines as they come. It is stopped when the block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "atlas_ray.launch", "--", "python", f"jobs/{name}.py", *options],
+        [sys.executable, "-m", "atlas_ray.cli.launch", "--", "python", f"jobs/{name}.py", *options],
         stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": head},
     )  # fmt: skip
     assert process.stdout is not None
@@ -96,24 +95,24 @@ def dashboard(chromium: Browser, url: str, view: str, shows: str) -> None:
     page = opened(chromium, f"{url}/#/{'jobs' if view == 'job' else view}")
     if view == "job":
         page.locator("tr", has_text="pipeline.py").get_by_role("link").first.click()
-    place = page.get_by_text(shows).first
-    place.wait_for(timeout=PATIENCE_MS)
+    found = page.get_by_text(shows).first
+    found.wait_for(timeout=PATIENCE_MS)
     page.wait_for_timeout(3000)  # tables fill and charts move
     if view == "job":  # what is folded opens: the overview, then every dataset, the last one first
-        place.click()
+        found.click()
         page.wait_for_timeout(1000)
         for row in reversed(page.locator("tr", has_text="select ").all()):
             row.locator("svg").first.click()
         page.wait_for_timeout(1000)
-    save(page, f"dashboard-{view}", place if view == "job" else None)
+    save(page, f"dashboard-{view}", found if view == "job" else None)
     page.close()
 
 
-def explorer(chromium: Browser, report: Path, method: str) -> None:
-    """The longest trajectory that a method judged, in the report."""
+def explorer(chromium: Browser, report: Path, selection: str) -> None:
+    """The longest trajectory that a selection judged, in the report."""
     page = opened(chromium, report.as_uri())
     trajectories = page.locator("#explore-trajectories")
-    trajectories.get_by_label("judged by").select_option(method)
+    trajectories.get_by_label("judged by").select_option(selection)
     trajectories.get_by_label("order").select_option("length")
     trajectories.locator(".picker button").first.click()
     save(page, "explorer", trajectories)

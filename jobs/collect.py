@@ -4,9 +4,9 @@ import sys
 
 del sys.path[0]  # this folder: its select.py is not the standard library's
 
-from atlas_ray import stages
-from atlas_ray.job import run_job
-from atlas_ray.run import Run
+from atlas_ray.cli.job import run_job
+from atlas_ray.pipeline import stages
+from atlas_ray.pipeline.run import Run
 
 
 def collect(run: Run) -> None:

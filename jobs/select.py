@@ -1,26 +1,28 @@
-"""Find the critical steps of the collected trajectories by each of select.methods; `compare` sets all selections of the
-run beside each other, `--dry-run` tells what the selector would cost."""
+"""Find the critical steps of the collected trajectories: every selection that is named, asked for or trained on.
+
+`compare` sets all selections of the run beside each other, `--dry-run` tells what a selector model would cost.
+"""
 
 import sys
 from argparse import Namespace
 
 del sys.path[0]  # this folder: its select.py is not the standard library's
 
-from atlas_ray import stages
-from atlas_ray.job import run_job_with
-from atlas_ray.options import parser_for
-from atlas_ray.run import Run
+from atlas_ray.cli.job import run_job_with
+from atlas_ray.cli.options import parser_for
+from atlas_ray.pipeline import selections, stages
+from atlas_ray.pipeline.run import Run
 
 
 def select(run: Run, options: Namespace) -> None:
     if options.dry_run:
-        print(stages.estimate_selector(run))
+        print(selections.estimate_selectors(run))
     elif options.action == "compare":
-        text, plot = stages.compare_selections(run)
+        text, plot = selections.compare_selections(run)
         print(f"{text}\nplot {plot}")
     else:
         stages.warm_up(run)
-        stages.select(run, run.config.select.methods)
+        stages.select(run, stages.wanted_selections(run.config, alone=True))
         print(f"selections in {run.store.path('selections')}")
 
 

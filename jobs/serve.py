@@ -5,13 +5,13 @@ import sys
 
 del sys.path[0]  # this folder: its select.py is not the standard library's
 
-from atlas_ray import stages
-from atlas_ray.job import run_job
-from atlas_ray.run import Run
+from atlas_ray.cli.job import run_job
+from atlas_ray.pipeline import serve as stage
+from atlas_ray.pipeline.run import Run
 
 
 def serve(run: Run) -> None:
-    with stages.serve(run) as url:
+    with stage.serve(run) as url:
         print(f"serving at {url}  (page: {url}/, API: {url}/openapi.json)", flush=True)
         signal.pause()
     print("stopped")

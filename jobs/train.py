@@ -7,10 +7,10 @@ import sys
 
 del sys.path[0]  # this folder: its select.py is not the standard library's
 
-from atlas_ray import stages
-from atlas_ray.job import guarded, run_job_with
-from atlas_ray.options import parse_args_with, parser_for
-from atlas_ray.run import Run
+from atlas_ray.cli.job import guarded, run_job_with
+from atlas_ray.cli.options import parse_args_with, parser_for
+from atlas_ray.pipeline import stages
+from atlas_ray.pipeline.run import Run
 
 
 def train(run: Run) -> None:

@@ -1,15 +1,17 @@
 """Token ids, spans and masks, over the chat templates of three model families."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_ray.chat import Conversation, encode, end_of_turn, loss_mask
+from atlas_ray.chat import Conversation, encode, end_of_turn, loss_mask, main
 from atlas_ray.errors import DataError, ModelError
-from atlas_ray.trajectory import Message, Trajectory
+from atlas_ray.store import Store
+from atlas_ray.trajectory import Message, Selection, Trajectory
 from tests.tokenizers import FORGETFUL, TEMPLATES, tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "masks.json"
@@ -118,3 +120,21 @@ def test_no_step_and_step_out_of_range_are_refused():
         encode(make([], []), tokenizer("chatml"))
     with pytest.raises(DataError, match="out of range"):
         loss_mask(encode(make(["a"], ["o"]), tokenizer("chatml")), [1])
+
+
+def test_the_command_shows_a_trajectory_that_the_selection_has(tmp_path, tiny_model, monkeypatch, capsys):
+    store = Store(str(tmp_path / "run"))
+    several = [make(["a", "b"], ["o", "p"]).model_copy(update={"trajectory_id": key}) for key in "uvw"]
+    store.write_trajectories(several)
+    rows = [{"trajectory_id": "u", "error": "invalid: x"}, {"trajectory_id": "v", "steps": (1,)}]
+    store.write_selections("mine", [Selection(method="random", ratio=0.5, **row) for row in rows])
+
+    def show(*options):
+        monkeypatch.setattr(sys, "argv", ["chat", "--show", store.url, "--model", tiny_model, *options])
+        main()
+        return " ".join(capsys.readouterr().out.split())
+
+    assert show("--selection", "mine").endswith("tokens carry loss, steps [1] of 2 (mine)")
+    assert "u: " in show()
+    with pytest.raises(SystemExit, match="no 'w' in the selection 'mine'; the first is 'v'"):
+        show("--selection", "mine", "--id", "w")

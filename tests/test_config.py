@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atlas_ray.cli.options import parse_args
 from atlas_ray.config import PipelineConfig, load
 from atlas_ray.errors import ConfigError
-from atlas_ray.options import parse_args
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -51,7 +51,11 @@ def test_what_is_written_is_read_back():
     [
         (["--train.lr", "1"], "unknown option '--train.lr'"),
         (["--train.epochs", "many"], "train.epochs: Input should be a valid integer"),
-        (["--select.methods", "magic"], "select.methods.0: Input should be 'llm'"),
+        (["--select.methods", "magic"], "select: selection 'magic': no such method"),
+        (["--select.methods", "perplexty"], "did you mean 'perplexity'?"),
+        (["--select.selections", "{a: {method: random, ratio: 2}}"], "select.selections.a.ratio"),
+        (["--select.selections", "{a: {method: value, rolouts: 3}}"], "select.selections.a.rolouts: unknown option"),
+        (["--select.selections", "{../a: {method: random}}"], "'../a' is no name"),
         (["--select.ratio", "0"], "select.ratio: Input should be greater than 0"),
         (["--config", "none.yaml"], "none.yaml: No such file"),
         (["--environments", "{a: ["], "--environments"),
@@ -84,3 +88,31 @@ def test_help_lists_every_option(capsys):
     text = capsys.readouterr().out
     assert "--train.warmup.fraction" in text
     assert "(paper section 4.2)" in " ".join(text.split())
+
+
+def test_named_selections_take_the_sections_defaults_and_their_own_options():
+    config = load(
+        None,
+        {
+            "seed": 3, "select.ratio": 0.25, "select.value.rollouts": 4, "select.value.threshold": 0.2,
+            "select.selections": {
+                "tenth": {"method": "random", "ratio": 0.1},
+                "critical": {"method": "value", "threshold": 0.05},
+                "random": {"ratio": 0.5},
+            },
+        },
+    )  # fmt: skip
+    tenth, critical = config.selection("tenth"), config.selection("critical")
+    assert (tenth.method, tenth.ratio, tenth.seed) == ("random", 0.1, 3)
+    assert (critical.ratio, critical.options.rollouts, critical.options.threshold) == (0.25, 4, 0.05)
+    assert config.selection("value").options.threshold == 0.2
+    assert (config.selection("random").method, config.selection("random").ratio) == ("random", 0.5)
+    with pytest.raises(ConfigError, match="did you mean 'critical'"):
+        config.selection("critcal")
+
+
+def test_fingerprints_leave_out_what_is_runtime_only():
+    config = PipelineConfig()
+    faster = load(None, {"train.workers": 4, "rollout.servers": 8, "run_dir": "elsewhere", "serve.port": 9})
+    assert faster.fingerprint() == config.fingerprint()
+    assert load(None, {"train.learning_rate": 1.0}).train.fingerprint() != config.train.fingerprint()

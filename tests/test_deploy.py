@@ -13,8 +13,8 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from atlas_ray.cli.options import parse_args_with, parser_for
 from atlas_ray.config import load
-from atlas_ray.options import parse_args_with, parser_for
 from tests.conftest import ROOT
 
 CHECKOUT = "/home/ray/atlas-ray"

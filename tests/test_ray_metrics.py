@@ -14,13 +14,13 @@ import ray
 from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
 from atlas_ray.rollout.driver import run_episodes
-from atlas_ray.rollout.episode import EpisodeSpec
-from atlas_ray.rollout.player import Player
+from atlas_ray.rollout.player import ModelSpec
 from atlas_ray.rollout.server import EnvironmentActor
+from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.selection.summary import Calls, Tally
 from atlas_ray.store import Store
 from atlas_ray.training.examples import Example
-from atlas_ray.training.journal import Journal, Speed
+from atlas_ray.training.log import Speed, TrainingLog
 from atlas_ray.trajectory import Selection
 from tests.conftest import ROOT
 
@@ -39,9 +39,9 @@ def test_the_metrics_endpoint_shows_a_run(ray_cluster, tmp_path):
         for task in range(3)
     ]  # fmt: skip
     config = RolloutConfig(memory_gib=0.5, slots=2)
-    assert len(list(run_episodes(specs, Player(), config))) == 3
+    assert len(list(run_episodes(specs, ModelSpec(), config))) == 3
     ray.get(work.remote(str(tmp_path)))
-    server = EnvironmentActor.options(num_cpus=0).remote(Player(), config, 4, 60.0)
+    server = EnvironmentActor.options(num_cpus=0).remote(ModelSpec(), config, 4, 60.0)
     view = ray.get(server.session.remote("open", "wordle", 0, "test", None, "llm", {}))
     ray.get(server.session.remote("step", view["id"], "c r a n e"))
     expected = {
@@ -62,10 +62,10 @@ def test_the_metrics_endpoint_shows_a_run(ray_cluster, tmp_path):
 @ray.remote(num_cpus=0)
 def work(folder):
     """What a selection's driver and the first training rank do."""
-    Tally("metrics-test").add(Selection(trajectory_id="t", method="llm", ratio=0.3, error="invalid: x"), 2, Calls())
+    Tally("metrics-test").add(Selection(trajectory_id="t", method="llm", ratio=0.3, error="invalid: x"), Calls())
     example = Example("t", np.arange(5, dtype=np.int32), np.array([0, 0, 1, 1, 1], dtype=np.float32), 8)
     speed = Speed(seconds=1.0, flops=1e9, peak=1e10, memory_gib=0.5, skipped={})
-    Journal(Store(folder), "metrics-test").log(1, 0, [example], 0.5, 1.5, 1e-4, speed)
+    TrainingLog(Store(folder), "metrics-test").log(1, 0, [example], 0.5, 1.5, 1e-4, speed)
     time.sleep(3)  # a worker that ends at once takes what it has not reported with it
 
 

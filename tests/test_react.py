@@ -44,3 +44,8 @@ def test_a_bare_action_counts_for_rule_first_only():
     assert parse_reply("move up", "first").action == "move up"
     assert parse_reply("move up", "last").problem == NO_ACTION
     assert parse_reply("Thought: hm", "first").problem == NO_ACTION
+
+
+@pytest.mark.parametrize("rule", ["one", "first", "last"])
+def test_a_label_without_an_action_is_none(rule):
+    assert parse_reply("Thought: hm\nAction: ", rule) == ("hm", None, NO_ACTION)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_ray.errors import StoreError
-from atlas_ray.store import Store, content_hash
+from atlas_ray.hashing import content_hash
+from atlas_ray.store import Store
 from atlas_ray.trajectory import Message, Selection, Trajectory
 
 JSON = st.recursive(

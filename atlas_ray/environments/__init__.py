@@ -1,4 +1,4 @@
-"""The environment contract, the registry of environments by name, and the check of the contract."""
+"""Text environments: the contract, the registry by name, the contract's checker, and AgentGym's HTTP API both ways."""
 
 from atlas_ray.environments.check import ContractError, check_env
 from atlas_ray.environments.contract import (
@@ -9,7 +9,7 @@ from atlas_ray.environments.contract import (
     State,
     TextEnv,
 )
-from atlas_ray.environments.registry import card, make, names, option_names, register
+from atlas_ray.environments.registry import card, make, names, option_names, register, version
 
 __all__ = [
     "ContractError",
@@ -25,4 +25,5 @@ __all__ = [
     "names",
     "option_names",
     "register",
+    "version",
 ]

@@ -1,7 +1,7 @@
-"""AgentGym's HTTP dialects: how each of its environment servers names ids, tasks and the fields of a reply.
+"""AgentGym's HTTP dialects: how each of its environment servers names sessions, tasks and the fields of a response.
 
-One table for both directions, the gateway (`http.py`) and the client (`remote.py`). Facts from AgentGym's `*server.py`
-and `agentenv/envs/*.py`.
+The gateway (`http.py`) and the client (`remote.py`) share this table. Its source is AgentGym's `*server.py` and
+`agentenv/envs/*.py`.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one server talks."""
+    """The names and forms that one server uses."""
 
     session: str = "id"
-    """The field with a session's number, in bodies and queries."""
+    """Field with the session's number, in bodies and queries."""
     task: str = "data_idx"
-    """The field of `/reset` with the item."""
+    """Field of `/reset` with the item."""
     prefix: str = ""
-    """Of every path."""
+    """Prefix of every path."""
     create: Literal["object", "number"] = "object"
-    """`/create` answers `{"id": n}`, or n."""
+    """`/create` returns `{"id": n}`, or n."""
     create_takes_task: bool = False
     """`/create` has a body, `{"id": item}`."""
     reset: Literal["object", "text", "pair"] = "object"
-    """`/reset` answers an object, the observation, or the observation and null."""
+    """`/reset` returns an object, the observation, or the observation and null."""
     observation: str = "observation"
-    """The field of a step's reply with the observation."""
+    """Field of a step's response with the observation."""
     score_scale: float | None = None
-    """A reply has `score`, from 0 to so much; None: its `reward` is what clients count."""
+    """The largest `score` of a response; None if it has none and clients count `reward`."""
     success_from: float = 1.0
-    """The least score, of 1, that is a success."""
+    """The lowest score, out of 1, that is a success."""
     lists_actions: bool = False
-    """A reply has `available_actions`."""
+    """Whether a response has `available_actions`."""
 
 
 _TOOL = Dialect(session="env_idx", task="id", create="number", create_takes_task=True, reset="text")
 DIALECTS: dict[str, Dialect] = {
     "webshop": Dialect(session="env_idx", task="session_id", create="number", reset="pair", observation="state"),
     "alfworld": Dialect(task="game", lists_actions=True),
-    "babyai": Dialect(score_scale=1.0, success_from=1e-9),  # less for more rounds, and nothing but for success
+    "babyai": Dialect(score_scale=1.0, success_from=1e-9),  # lower for more rounds, and 0 without success
     "scienceworld": Dialect(score_scale=100.0),
     "textcraft": Dialect(),
     "maze": Dialect(task="game", prefix="/maze"),
@@ -51,7 +51,7 @@ DIALECTS: dict[str, Dialect] = {
     "sheet": _TOOL,
     "academia": _TOOL,
 }
-"""By our name of the environment; others, which AgentGym does not have, speak as TextCraft does."""
+"""By environment. An environment that AgentGym does not have uses TextCraft's dialect."""
 
 
 def dialect(name: str) -> Dialect:

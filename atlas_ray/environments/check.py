@@ -1,7 +1,7 @@
-"""Proof of the environment contract: one call plays an environment and raises what it breaks.
+"""The checker of the environment contract: `check_env` plays an environment and raises the first broken clause.
 
-It checks what any driver relies on (texts that repeat, snapshots that are exact, errors that are observations, an
-expert that works). What an environment's own rules are is checked by the tests of that environment.
+It checks what every user of an environment relies on: repeatable texts, exact snapshots, observations instead of
+errors, and an expert that solves tasks. The rules of an environment are checked by its own tests.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def check_env(env_id: str, *, tasks: Sequence[int] = (0, 1, 2), seed: int = 0, *
 
     Args:
         env_id: A name or Gymnasium id, such as "maze" or "atlas/maze-v0".
-        tasks: Task numbers to play; those that a split does not have are left out.
+        tasks: Task numbers to play; numbers that a split does not have are left out.
         seed: Varies the random actions that are tried.
         options: Keyword arguments of the environment.
 
     Raises:
-        ContractError: The first clause that does not hold, with task and step.
+        ContractError: A clause is broken; the text names it, with task and step.
         ConfigError: There is no such environment or option.
     """
     env, twin = registry.make(env_id, **options), registry.make(env_id, **options)
@@ -241,7 +241,7 @@ def _check_snapshots(env: TextEnv, twin: TextEnv, task: int, split: Split, rng: 
         states.append(env.snapshot())
     packed = [pickle.dumps(state) for state in states]
     for depth in sorted({0, 1, len(actions) // 2, len(actions) - 1, len(actions)} & set(range(len(actions) + 1))):
-        # The other instance, in the midst of another episode, goes on from a pickled snapshot; then this one does.
+        # The other instance leaves an episode of its own and goes on from a pickled snapshot; then this one does.
         other = _begin(twin, task, split, 3)
         twin.step(_some_action(twin, other, rng))
         unpacked = pickle.loads(packed[depth])  # noqa: S301  (made a few lines above)

@@ -1,8 +1,8 @@
-"""What every environment is: a card, a Gymnasium text environment, snapshots and an expert.
+"""The environment contract: a card, a Gymnasium text environment with snapshots, and an expert that plays it.
 
-`TextEnv` owns what all environments share (rounds, task checks, score, the life cycle of an episode); an environment
-writes its rules in four methods. Prompts, reply parsing and Ray live elsewhere (`atlas_ray/react.py`, `rollout/`).
-Imports neither ray nor torch.
+`TextEnv` owns what all environments share: rounds, task checks, the score and the life cycle of an episode. A subclass
+writes the rules in five methods. Parsing of replies is in `atlas_ray/react.py`, playing of episodes in
+`atlas_ray/rollout/`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ Ending = Literal["running", "terminated", "truncated"]
 
 ACKNOWLEDGEMENT = "OK. I'll follow your instructions and try my best to solve the task."
 MAX_ACTION_CHARS = 1000
-"""Longer actions are answered by an explanation of the format, unless the environment's class allows more."""
+"""A longer action is answered by an explanation of the format, unless the environment's class allows more."""
 
 
 class EnvironmentCard(BaseModel):
-    """What a driver must know of an environment before it plays it.
+    """What must be known of an environment before it is played.
 
     Attributes:
         name: The part between `atlas/` and `-v0` of the Gymnasium id.
+        version: Raised when the same task and actions give other texts or scores than before; results of the earlier
+            version are then computed anew.
         held_in: Whether the paper trains on it (Section 4.1) or only tests on it.
         metric: What the paper reports for it; `info["score"]` is this metric for one episode, in [0, 1].
         max_rounds: Replies after which an episode is truncated (paper, Appendix A).
@@ -40,8 +42,8 @@ class EnvironmentCard(BaseModel):
         n_train: Training tasks, numbered from 0.
         n_test: Test tasks, numbered from 0; none of them is a training task.
         source: Where the rules and the tasks come from.
-        snapshot: "native" copies the state, "replay" plays the actions again.
-        process_mib: Memory (MiB) of the operating-system process of its own that each instance has; 0 without one.
+        snapshot: "native" copies the state, "replay" repeats the actions.
+        process_mib: Memory (MiB) of the operating-system process that each instance starts; 0 if it starts none.
         action_rule: How a reply's action is found: "one" = exactly one "Action:" line, "first" = after the first
             "Action:" or the whole reply, "last" = after the last "Action:".
     """
@@ -49,6 +51,7 @@ class EnvironmentCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
+    version: int = Field(1, ge=1)
     held_in: bool
     metric: Metric
     max_rounds: int = Field(ge=1)
@@ -63,7 +66,7 @@ class EnvironmentCard(BaseModel):
 
     @property
     def isolated(self) -> bool:
-        """Whether each instance has an operating-system process of its own; it starts with the first reset."""
+        """Whether each instance starts an operating-system process of its own, at its first reset."""
         return self.process_mib > 0
 
     def n_tasks(self, split: Split) -> int:
@@ -72,7 +75,7 @@ class EnvironmentCard(BaseModel):
 
 
 class Outcome(NamedTuple):
-    """What one action led to, as an environment's rules see it."""
+    """The result of one action, as an environment's rules see it."""
 
     observation: str
     score: float
@@ -83,9 +86,9 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An episode between two steps: picklable, shared with nobody, restorable in any process.
+    """An episode between two steps: picklable, not shared, restorable in any process.
 
-    `inner` belongs to the environment; the rest is what `TextEnv` keeps.
+    `inner` is the environment's own state; `TextEnv` keeps the other fields.
     """
 
     environment: str
@@ -100,7 +103,10 @@ class State:
 
 
 class Expert(Protocol):
-    """Plays the episode its environment is in, from the state the environment is in."""
+    """Plays the running episode of its environment, from whatever state that is in.
+
+    What it remembers can be copied with `copy.deepcopy`, so that a way can be tried out; see `styles.py`.
+    """
 
     def next_action(self, observation: str) -> tuple[str, str]:
         """The step's reason in words, and the action as `TextEnv.step` takes it.
@@ -114,8 +120,8 @@ class Expert(Protocol):
 class TextEnv(gymnasium.Env[str, str], ABC):
     """A text environment: `reset` and `step` as in Gymnasium, `snapshot` and `restore`, valid actions, an expert.
 
-    A subclass passes its card to `__init__` and writes `_start`, `_act`, `_save`, `_load` and `expert`; where it can
-    list actions, `valid_actions` too.
+    A subclass passes its card to `__init__` and writes `_start`, `_act`, `_save`, `_load` and `expert`. If it can list
+    actions, it writes `valid_actions` too.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
@@ -137,7 +143,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         self._success = False
         self._ending: Ending | None = None
 
-    # -- what an environment writes -------------------------------------------------------------------------------
+    # -- written by a subclass ------------------------------------------------------------------------------------
 
     @abstractmethod
     def _start(self, task: int, split: Split, seed: int | None) -> str:
@@ -145,26 +151,44 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     @abstractmethod
     def _act(self, action: str) -> Outcome:
-        """Apply one action. One that cannot be parsed or done leaves the state as it was and says so in words."""
+        """Apply one action. If it cannot be parsed or done, the state stays as it was and the observation says so."""
 
     @abstractmethod
     def _save(self) -> Any:
-        """The rules' state as a picklable value that later steps do not change."""
+        """The subclass's state as a picklable value that later steps do not change."""
 
     @abstractmethod
     def _load(self, inner: Any) -> None:
-        """Take over a value of `_save`, possibly made by another instance, without changing it."""
+        """Restore a value of `_save`, possibly of another instance, without changing that value."""
 
     @abstractmethod
     def expert(self) -> Expert:
         """A new expert for the running episode."""
 
     def valid_actions(self) -> list[str]:
-        """Actions that make sense now, sorted; empty where the environment cannot list them or the episode is over."""
+        """Actions that make sense now, sorted; empty if the environment cannot list them or the episode is over."""
         return []
 
+    def looks(self) -> list[str]:
+        """Valid actions that only look, sorted: after one of them the state is what it was.
+
+        Every valid action is tried from a snapshot. A subclass names its looks instead where that is too dear, where
+        its state counts every action, or where refused actions are listed too. Without native snapshots: none.
+        """
+        if not self.running or self.card.snapshot != "native":
+            return []
+        start, found = self.snapshot(), []
+        for action in self.valid_actions():
+            self.restore(start)
+            before = self._save()
+            outcome = self._act(action)
+            if not outcome.done and self._save() == before:
+                found.append(action)
+        self.restore(start)
+        return found
+
     def locate(self, item_id: int | str) -> tuple[Split, int]:
-        """Where the task of an AgentTraj-L `item_id` (such as "babyai_7" or 7) is: its split and number.
+        """Split and task number of an AgentTraj-L `item_id`, such as "babyai_7" or 7.
 
         Raises:
             EnvironmentError: Upstream's task set cannot be reproduced, or has no such item.
@@ -179,12 +203,12 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         return f"Error: an action is one line of 1 to {self.max_action_chars} characters."
 
     def _engine_failed(self, what: object) -> EnvironmentError:
-        """End the episode whose engine died, and give the error to raise, which names environment, task and step."""
+        """End the episode whose engine died; returns the error to raise, which names environment, task and step."""
         self._ending = None
         where = f"{self.card.name}: task {self._task} ({self._split}), step {self._rounds}"
         return EnvironmentError(f"{where}: {what}; the next reset starts a new engine")
 
-    # -- what all share -------------------------------------------------------------------------------------------
+    # -- shared by all --------------------------------------------------------------------------------------------
 
     @property
     def card(self) -> EnvironmentCard:
@@ -195,7 +219,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """Begin an episode.
 
         Args:
-            seed: Varies what is random inside the task, never which task it is; None is the task's canonical form.
+            seed: Varies what is random inside the task, but not the task; None is the task's canonical form.
             options: `task` (int, default 0) and `split` ("train" or "test", default "train").
 
         Returns:
@@ -208,7 +232,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         super().reset(seed=seed)
         self._task, self._split, self._seed = task, split, seed
         self._rounds, self._score, self._success = 0, 0.0, False
-        self._ending = None  # a start that fails leaves no half-started episode to step in
+        self._ending = None  # if the start fails, there is no episode to step in
         observation = self._start(task, split, seed)
         self._ending = "running"
         return observation, self._info()
@@ -274,7 +298,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             raise EnvironmentError(f"{self.card.name}: restore() takes a snapshot of this environment, not one {what}")
         self._task, self._split, self._seed = state.task, state.split, state.seed
         self._rounds, self._score, self._success = state.rounds, state.score, state.success
-        self._ending = None  # until the rules have taken over their part
+        self._ending = None  # until the subclass has restored its part
         self._load(state.inner)
         self._ending = state.ending
 

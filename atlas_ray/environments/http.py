@@ -1,8 +1,9 @@
-"""AgentGym's HTTP API over one of our environments: `python -m atlas_ray.environments.http --env babyai`.
+"""A server with AgentGym's HTTP API for one of our environments: `python -m atlas_ray.environments.http --env babyai`.
 
-AgentGym's own clients and agents can so use our environments: `/create /reset /step /observation /close` with the
-bodies and replies of the environment's server there. An item is AgentTraj-L's where the environment can locate it;
-else items number the training tasks and then the test tasks. Whoever reaches the port can play: it is of 127.0.0.1.
+AgentGym's clients and agents can play our environments through it: `/create`, `/reset`, `/step`, `/observation` and
+`/close` have the bodies and responses of AgentGym's server for that environment. Items are numbered as in AgentTraj-L
+if the environment can locate them, otherwise training tasks first, then test tasks. There is no authentication, so the
+server listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from atlas_ray.react import parse_reply
 
 MAX_SESSIONS = 1024
 IDLE_S = 1800.0
-"""A session that nobody asks for is closed after so many seconds: clients forget to."""
+"""Seconds without a call after which a session is closed, because many clients do not close theirs."""
 
 
 @dataclass
@@ -45,9 +46,9 @@ class Gateway:
     """The sessions of one environment.
 
     Args:
-        name: of the environment.
+        name: the environment's name.
         options: its options.
-        clock: seconds, for tests.
+        clock: returns seconds; tests pass their own.
     """
 
     def __init__(self, name: str, options: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,10 +59,10 @@ class Gateway:
         self._lock = threading.Lock()
 
     def create(self) -> int:
-        """A new session's number.
+        """Open a session; returns its number.
 
         Raises:
-            HTTPException: 429, there are too many.
+            HTTPException: 429, there are too many sessions.
         """
         now = self._clock()
         with self._lock:
@@ -83,7 +84,7 @@ class Gateway:
         return session
 
     def step(self, number: int, text: str) -> tuple[_Session, float, bool, dict[str, Any]]:
-        """Play a bare action, or a whole reply; reward, done and info."""
+        """Play a bare action or a whole reply; returns the session, reward, done and info."""
         session = self._find(number)
         with session.lock:
             reply = parse_reply(text, self.card.action_rule) if "Action:" in text else None
@@ -99,7 +100,7 @@ class Gateway:
         return self._find(number).observation
 
     def close(self, number: int) -> None:
-        """Forget a session."""
+        """Close a session."""
         self._find(number)
         with self._lock:
             session = self._sessions.pop(number, None)
@@ -108,7 +109,7 @@ class Gateway:
                 session.env.close()
 
     def numbers(self) -> list[int]:
-        """Of all sessions."""
+        """The numbers of all sessions."""
         return sorted(self._sessions)
 
     def _find(self, number: int) -> _Session:
@@ -120,7 +121,7 @@ class Gateway:
 
 
 def most_sessions(card: EnvironmentCard) -> int:
-    """How many sessions there may be; processes of their own take at most half of the machine's memory."""
+    """The limit on sessions; environments that start a process may take half of the machine's memory."""
     if not card.isolated:
         return MAX_SESSIONS
     half_mib = int(psutil.virtual_memory().total) // 2**21
@@ -137,7 +138,7 @@ def locate(env: TextEnv, item: int) -> tuple[Split, int]:
 
 
 class _Body(BaseModel):
-    """Any fields; those of the dialect are looked up by name."""
+    """A body with any fields; the dialect's fields are looked up by name."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,14 +1,13 @@
-"""An engine in a process of its own, for engines that keep global state, hang, or may crash.
+"""A game engine in a child process, for engines that keep global state, hang, or may crash.
 
 `EngineProcess` starts `module:Class` in a child and calls its methods with a time limit. A child that dies or hangs
-is an `EngineFailure` of one line; `start` makes a new one. The child ends when its parent closes it, drops it or dies,
-even in the midst of a call. What environment, task and step it was is for the environment to add
+raises an `EngineFailure` of one line, and `start` then makes a new child. The child ends when its parent closes it,
+drops it or dies, even during a call. The environment adds its name, task and step to the error
 (`TextEnv._engine_failed`).
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import select
 import signal
@@ -21,27 +20,27 @@ import weakref
 from multiprocessing.connection import Connection
 from typing import Any
 
-from atlas_ray import errors
+from atlas_ray import errors, plugins
 from atlas_ray.errors import AtlasError, EnvironmentError
 
 _CHILD = "import sys; from atlas_ray.environments.process import serve; serve(int(sys.argv[1]))"
 
 
 class EngineFailure(EnvironmentError):
-    """An engine's process died, hung, or raised what it should not."""
+    """An engine's process died, hung, or raised an error that is not an `AtlasError`."""
 
 
 class EngineProcess:
-    """An object of the engine that lives in a child process; used by one caller at a time.
+    """An object that lives in a child process and is used by one caller at a time.
 
     Args:
-        engine: `module:Class`, imported in the child alone.
-        arguments: What the class is called with; picklable, as are all arguments and results of its methods.
+        engine: `module:Class`, imported only in the child.
+        arguments: Arguments of the class. They, and all arguments and results of its methods, are picklable.
         timeout_s: Seconds that one call may take.
         start_timeout_s: Seconds that importing and making the engine may take.
 
-    Messages are pickled both ways: the child runs the project's own code, on this machine, over a socket pair that
-    has no name.
+    Messages are pickled both ways. That is safe because the child runs the project's own code on this machine, and
+    nobody else can open the socket pair between them.
     """
 
     def __init__(self, engine: str, *arguments: Any, timeout_s: float = 60.0, start_timeout_s: float = 180.0) -> None:
@@ -59,7 +58,8 @@ class EngineProcess:
 
         Raises:
             EngineFailure: It did not start.
-            AtlasError: The engine's own, such as the `ConfigError` of a missing file.
+            ConfigError: It cannot be imported.
+            AtlasError: Raised by the engine, such as the `ConfigError` of a missing file.
         """
         if self._child is not None and self._child.process.poll() is None:
             return
@@ -76,7 +76,7 @@ class EngineProcess:
 
         Raises:
             EngineFailure: The engine is not running, died, raised, or took longer than `timeout_s` (it is then ended).
-            AtlasError: The engine's own.
+            AtlasError: Raised by the engine.
         """
         if self._child is None:
             raise EngineFailure("its engine is not running")
@@ -101,7 +101,7 @@ class EngineProcess:
             self.close()
             raise EngineFailure(f"its engine's process {_obituary(child.process.returncode)} ({doing})") from None
         except BaseException:
-            self.close()  # an answer that nobody read would be taken for the next one's
+            self.close()  # else the unread answer would be taken for the next call's
             raise
         if kind == "result":
             return value
@@ -121,7 +121,7 @@ class _Child:
                 [sys.executable, "-P", "-c", _CHILD, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # what an engine prints is no result of ours
+                stdout=2,  # what an engine prints must not mix with our output
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             )
         self.connection = Connection(ours.detach())
@@ -146,7 +146,7 @@ def _obituary(code: int) -> str:
 
 
 def serve(descriptor: int) -> None:
-    """Run in the child: make the engine that the first message names, then answer calls until the parent is gone."""
+    """Run in the child: make the engine that the first message names, then answer calls until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, args=(descriptor,), daemon=True).start()
     connection = Connection(descriptor)
@@ -158,8 +158,7 @@ def serve(descriptor: int) -> None:
             return
         try:
             if engine is None:
-                module, _, attribute = name.partition(":")
-                engine, result = getattr(importlib.import_module(module), attribute)(*arguments), None
+                engine, result = plugins.load_value(name, "its engine")(*arguments), None
             else:
                 result = getattr(engine, name)(*arguments)
             connection.send(("result", result))
@@ -170,7 +169,7 @@ def serve(descriptor: int) -> None:
 
 
 def _die_with_parent(descriptor: int) -> None:
-    """Leave the process once the other end is closed, whatever the engine is doing."""
+    """Exit the process once the other end is closed, whatever the engine is doing."""
     hang_up = select.poll()
     hang_up.register(descriptor, 0)  # a hang-up is reported always
     hang_up.poll()
@@ -178,6 +177,6 @@ def _die_with_parent(descriptor: int) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    line = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {text} at {os.path.basename(place.filename)}:{place.lineno}"
+    return f"{type(error).__name__}: {text} at {os.path.basename(line.filename)}:{line.lineno}"

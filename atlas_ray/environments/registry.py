@@ -1,64 +1,82 @@
-"""Environments by name: the project's own (package `envs`) and those of other packages.
+"""Environments by name: the fourteen of this project and those that other packages or programs add.
 
-A package adds an environment with an entry point in the group `atlas_ray.environments`, its name the environment's
-and its value the class, as in `chess = "my_package.chess:ChessEnv"`. Every environment is registered with Gymnasium
-as `atlas/<name>-v0` too.
+A package adds an environment by an entry point in the group `atlas_ray.environments`: the entry point's name is the
+environment's, its value the class, as in `chess = "my_package.chess:ChessEnv"`. The fourteen are added the same way.
+A program without a package calls `register`. Every environment is registered with Gymnasium too, as `atlas/<name>-v0`.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import hashlib
 import inspect
-from collections.abc import Iterable
+import os.path
+from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 
+from atlas_ray import plugins
 from atlas_ray.environments.contract import EnvironmentCard, TextEnv
 from atlas_ray.environments.remote import PREFIX as REMOTE
 from atlas_ray.environments.remote import RemoteEnv
-from atlas_ray.errors import ConfigError
+from atlas_ray.errors import ConfigError, DataError
+from atlas_ray.hashing import content_hash
 
-ENTRY_POINT_GROUP = "atlas_ray.environments"
+MAX_HASHED_BYTES = 64 * 2**20
+"""Of larger data files the size and the time of the last change stand for the content."""
 
-_ENTRY_POINTS: dict[str, str] = {}
+_CLASSES: dict[str, str] = {}
+"""`module:Class` of every known environment, by name."""
 
 
-def register(name: str, entry_point: str) -> None:
-    """Make an environment known here and to Gymnasium; doing it twice is the same as once.
+def register(name: str, value: str) -> None:
+    """Make an environment known here and to Gymnasium. Registering it twice is harmless.
 
     Args:
-        name: The environment's name; its Gymnasium id becomes `atlas/<name>-v0`.
-        entry_point: `module:Class` of a `TextEnv`, imported when it is first made.
+        name: the environment's name; its Gymnasium id becomes `atlas/<name>-v0`.
+        value: `module:Class` of a `TextEnv`, imported when it is first made.
 
     Raises:
-        ConfigError: The name belongs to another class.
+        ConfigError: the name belongs to another class.
     """
-    known = _ENTRY_POINTS.get(name)
-    if known == entry_point:
+    known = _CLASSES.get(name)
+    if known == value:
         return
     if known is not None:
-        raise ConfigError(f"environment {name!r} is already registered as {known}; {entry_point} needs another name")
-    if not name.isidentifier() or entry_point.count(":") != 1:
-        raise ConfigError(f"environment {name!r}: register a plain name and an entry point 'module:Class'")
-    _ENTRY_POINTS[name] = entry_point
-    gymnasium.register(id=f"atlas/{name}-v0", entry_point=entry_point, disable_env_checker=True, order_enforce=False)
+        raise ConfigError(f"environment {name!r} is already registered as {known}; {value} needs another name")
+    if not name.isidentifier() or value.count(":") != 1:
+        raise ConfigError(f"environment {name!r}: register a plain name and its class as 'module:Class'")
+    _CLASSES[name] = value
+    gymnasium.register(
+        id=f"atlas/{name}-v0", entry_point=f"{__name__}:make", kwargs={"name": name}, disable_env_checker=True,
+        order_enforce=False,
+    )  # fmt: skip
+
+
+@cache
+def discover() -> None:
+    """Register the environments of all installed packages; none of them is imported.
+
+    Raises:
+        ConfigError: two packages claim one name.
+    """
+    for name in plugins.names(plugins.ENVIRONMENTS):
+        register(name, str(plugins.value_of(plugins.ENVIRONMENTS, name)))
 
 
 def names() -> list[str]:
     """The names of all environments, sorted."""
-    _discover()
-    return sorted(_ENTRY_POINTS)
+    discover()
+    return sorted(_CLASSES)
 
 
 def make(name: str, **options: Any) -> TextEnv:
     """An environment by name (`maze`, `atlas/maze-v0`, or `remote:maze`), with its options as keyword arguments.
 
     Raises:
-        ConfigError: There is no such environment or option, or the option's value is wrong.
+        ConfigError: there is no such environment or option, or an option's value is wrong.
     """
     cls = _load_class(name)
     allowed = option_names(name)
@@ -75,37 +93,71 @@ def card(name: str, **options: Any) -> EnvironmentCard:
     return make(name, **options).card
 
 
+def version(name: str, options: Mapping[str, Any]) -> str:
+    """Hash of everything that determines an environment's tasks, texts and scores.
+
+    The version on its card and the options count. Of an option that names an existing file, the content counts and the
+    path does not. Of a folder, or of a file of more than 64 MiB, the names, sizes and times of the last change count.
+
+    Raises:
+        ConfigError: see `make`.
+        DataError: a file cannot be read.
+    """
+    made = card(name, **options)
+    return content_hash([made.name, made.version, {key: _content(options[key]) for key in sorted(options)}])
+
+
 def option_names(name: str) -> list[str]:
     """The keyword arguments that the environment takes, sorted.
 
     Raises:
-        ConfigError: There is no such environment.
+        ConfigError: there is no such environment.
     """
     parameters = inspect.signature(_load_class(name).__init__).parameters.values()
     return sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def _load_class(name: str) -> type[TextEnv]:
-    _discover()
+    discover()
     name = name.removeprefix("atlas/").removesuffix("-v0")
-    entry_point = _ENTRY_POINTS.get(name.removeprefix(REMOTE))
-    if entry_point is not None and name.startswith(REMOTE):
+    value = _CLASSES.get(name.removeprefix(REMOTE))
+    if value is None:
+        raise ConfigError(f"there is no environment {name!r}{plugins.nearest(name, _CLASSES)}")
+    if name.startswith(REMOTE):
         return RemoteEnv
-    if entry_point is None:
-        raise ConfigError(f"there is no environment {name!r}; choose one of {_listed(_ENTRY_POINTS)}")
-    module, _, attribute = entry_point.partition(":")
-    cls = getattr(importlib.import_module(module), attribute, None)
+    cls = plugins.load_value(value, f"environment {name!r}")
     if not (isinstance(cls, type) and issubclass(cls, TextEnv)):
-        raise ConfigError(f"environment {name!r}: {entry_point} is not a class derived from TextEnv")
+        raise ConfigError(f"environment {name!r}: {value} is not a class derived from TextEnv")
     return cls
 
 
-@cache
-def _discover() -> None:
-    if importlib.util.find_spec("envs") is not None:
-        importlib.import_module("envs")
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        register(point.name, point.value)
+def _content(value: Any) -> Any:
+    """An option's value as JSON, paths replaced by the content that they lead to."""
+    if isinstance(value, Mapping):
+        return {str(key): _content(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_content(item) for item in value]
+    if not isinstance(value, str | Path):
+        return value
+    path = Path(value)
+    try:
+        if os.path.isdir(value):  # pathlib's own raises for a text that is too long for a path
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            return {"folder": [[file.relative_to(path).as_posix(), *_size_and_time(file)] for file in files]}
+        if not os.path.isfile(value):
+            return str(value)
+        size, changed = _size_and_time(path)
+        if size > MAX_HASHED_BYTES:
+            return {"file": [path.name, size, changed]}
+        with path.open("rb") as stream:
+            return {"file": hashlib.file_digest(stream, "sha256").hexdigest()}
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; check the path and its rights") from error
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    facts = file.stat()
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
 """An environment behind an AgentGym server: `remote:babyai` with the option `url`.
 
-It speaks AgentGym's HTTP API (`agentgym.py` has the dialects), so environments that run there can be evaluated here.
-Item numbers are tasks: the training tasks first, then the test tasks. What a server answers is text to be shown and
-numbers to be checked, never more. A snapshot is the list of actions, restored by replay.
+It is a client of AgentGym's HTTP API (dialects in `agentgym.py`), so environments that run there can be evaluated here.
+Items number the training tasks first, then the test tasks. A server's responses are untrusted: texts are only shown,
+numbers are checked. A snapshot is the list of actions, restored by replay.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class RemoteEnv(TextEnv):
     """One session of an AgentGym server.
 
     Args:
-        card: of our environment of the same name; its name becomes `remote:<name>`.
-        url: of the server, as in `http://127.0.0.1:36001`; it cannot be left out.
-        first_test: the item that test task 0 is; None: the one after the last training task.
+        card: the card of our environment of the same name; the name becomes `remote:<name>`.
+        url: the server's address, as in `http://127.0.0.1:36001`; required.
+        first_test: the item of test task 0; None: the item after the last training task.
         timeout_s: seconds per call.
         max_rounds: see `TextEnv`.
 
@@ -61,7 +61,7 @@ class RemoteEnv(TextEnv):
         self._actions = []
         body: dict[str, Any] = {self._dialect.session: self._session, self._dialect.task: self._item(task, split)}
         if self._dialect.lists_actions:
-            body["world_type"] = "Text"  # ALFWorld's server insists
+            body["world_type"] = "Text"  # ALFWorld's server requires it
         answer = self._ask("reset", body)
         if self._dialect.reset == "pair" and isinstance(answer, list) and answer:
             answer = answer[0]
@@ -88,7 +88,7 @@ class RemoteEnv(TextEnv):
         return Outcome(text, score, score >= self._dialect.success_from, done is True)
 
     def _sent(self, action: str) -> str:
-        """The action as this server takes it: the tools' parse a whole reply."""
+        """The action in the form that this server takes; the tool servers parse a whole reply."""
         return f"Action: {action}" if self._dialect.create_takes_task else action
 
     def _save(self) -> Any:
@@ -104,11 +104,11 @@ class RemoteEnv(TextEnv):
             raise EnvironmentError(f"{self.card.name}: {self._url} plays the same actions differently the second time")
 
     def valid_actions(self) -> list[str]:
-        """What the server listed with its last answer, where it does."""
+        """The actions that the server listed in its last response, if it does."""
         return list(self._listed) if self.running else []
 
     def expert(self) -> Expert:
-        """There is none on the other side.
+        """Not available: AgentGym's servers have no expert.
 
         Raises:
             EnvironmentError: always.
@@ -116,7 +116,7 @@ class RemoteEnv(TextEnv):
         raise EnvironmentError(f"{self.card.name}: an AgentGym server has no expert; use another policy")
 
     def close(self) -> None:
-        """End the session, where the server can."""
+        """End the session, if the server can."""
         if self._session is not None:
             body = {self._dialect.session: self._session}
             with contextlib.suppress(httpx.HTTPError):  # a server that is gone has no session left

@@ -1,9 +1,9 @@
-"""What episodes amount to: rates and means in percent with 95 % intervals, and paired comparisons of models.
+"""Statistics of episodes: rates and means in percent with 95 % intervals, and paired comparisons of models.
 
-The unit of chance is the task. With one episode a task, a rate gets Wilson's interval and two models are
-compared by McNemar's exact test; what is a mean (reward, progress, or several episodes a task) is
-bootstrapped over tasks. Episodes with an error are counted and left out, never a zero. numpy only; reading
-and playing episodes live elsewhere.
+The unit of chance is the task. With one episode per task, a rate gets Wilson's interval, and two models are compared
+by McNemar's exact test. A mean (reward, progress, or several episodes per task) is bootstrapped over tasks. Episodes
+with an error are counted and left out; they are never a zero. Needs numpy alone. Statistics over several trainings are
+in `statistics.py` and `grouped.py`; episodes are read in `ledger.py` and played in `evaluate.py`.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def bootstrap(
 ) -> Interval:
     """Percentile bootstrap interval of a mean, 95 %, in percent; tasks are drawn, with all of their values.
 
-    Equal values have nothing to draw from, and a bootstrap would claim certainty. They get the widest
-    interval that agrees with them instead: the share of such tasks is at least Wilson's lower bound, the
-    others may lie anywhere between `low` and `high`. (For all 0 or all 1 this is Wilson's interval.)
+    Where all values are equal, a bootstrap would claim certainty. The interval is then the widest that agrees with the
+    values: the share of tasks with this value is at least Wilson's lower bound, and other tasks may have any value
+    between `low` and `high`. (For all 0 or all 1 this is Wilson's interval.)
 
     Args:
         values: at least one, between `low` and `high`.
@@ -84,7 +84,12 @@ def bootstrap(
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Two-sided exact McNemar p value: of the pairs that differ, so many on one side by a fair coin."""
+    """McNemar's exact p value: two-sided binomial test on the discordant pairs.
+
+    Args:
+        wins: pairs that only the second model solved.
+        losses: pairs that only the first model solved.
+    """
     n = wins + losses
     ways = tail = 1
     for k in range(min(wins, losses)):
@@ -109,7 +114,7 @@ def paired_difference(wins: int, losses: int, n: int) -> Interval:
 
 
 def sign_flip(values: Sequence[float], tasks: Sequence[Hashable] | None = None, *, seed: int = 0) -> float:
-    """Two-sided p value of paired differences being centred on 0: each task's sign may as well be the other.
+    """Two-sided p value of a permutation test that flips the signs of paired differences, task by task.
 
     For differences of -1, 0 and 1 this is McNemar's test, up to the noise of its 10,000 draws.
     """
@@ -138,7 +143,7 @@ class Comparison:
 
     @property
     def established(self) -> bool:
-        """Whether luck is ruled out: p < 0.05 and an interval without 0."""
+        """Whether the difference is more than luck: p < 0.05 and an interval without 0."""
         return self.p_value < 0.05 and not self.ci95[0] <= 0 <= self.ci95[1]
 
 
@@ -166,38 +171,28 @@ def compare(
     return Comparison(100 * fmean(a), 100 * fmean(b), 100 * fmean(gains), interval, p_value, len(keys))
 
 
-def latest(episodes: Iterable[Episode]) -> list[Episode]:
-    """One episode per (environment, task, seed), sorted so: the last in the journal, but no error after a
-    finished one.
+def environment_result(metric: Metric, episodes: Sequence[Episode], *, seed: int = 0) -> dict[str, Any]:
+    """One environment's entry of `results.json`: scores in percent, and the tokens of all episodes.
+
+    `n` counts the episodes without an error; when it is 0, `score`, `ci95`, `success_rate` and `mean_rounds` are null.
+
+    Args:
+        metric: of the environment.
+        episodes: one for each task and seed.
+        seed: of the bootstrap.
     """
-    kept: dict[tuple[str, int, int], Episode] = {}
-    for episode in episodes:
-        place = (episode.env, episode.task, episode.seed)
-        before = kept.get(place)
-        if before is None or episode.error is None or before.error is not None:
-            kept[place] = episode
-    return [kept[place] for place in sorted(kept)]
-
-
-def environment_result(metric: Metric, episodes: Iterable[Episode], *, seed: int = 0) -> dict[str, Any]:
-    """One environment's entry of `results.json` (DESIGN.md section 4): percent, and tokens of all episodes.
-
-    `n` counts the episodes without an error; when it is 0, `score`, `ci95`, `success_rate` and `mean_rounds`
-    are null.
-    """
-    every = latest(episodes)
-    done = [episode for episode in every if episode.error is None]
+    done = [episode for episode in episodes if episode.error is None]
     entry: dict[str, Any] = {
         "metric": metric,
         "score": None,
         "ci95": None,
         "n": len(done),
         "success_rate": None,
-        "errors": len(every) - len(done),
-        "stops": dict(sorted(Counter(episode.stop for episode in every).items())),
+        "errors": len(episodes) - len(done),
+        "stops": dict(sorted(Counter(episode.stop for episode in episodes).items())),
         "mean_rounds": None,
-        "prompt_tokens": sum(episode.prompt_tokens for episode in every),
-        "completion_tokens": sum(episode.completion_tokens for episode in every),
+        "prompt_tokens": sum(episode.prompt_tokens for episode in episodes),
+        "completion_tokens": sum(episode.completion_tokens for episode in episodes),
     }
     if done:
         values = [value(episode, metric) for episode in done]
@@ -212,22 +207,30 @@ def environment_result(metric: Metric, episodes: Iterable[Episode], *, seed: int
 
 
 def results(
-    model: str,
+    facts: Mapping[str, Any],
     config_hash: str,
-    episodes_by_env: Mapping[str, Iterable[Episode]],
+    episodes_by_env: Mapping[str, Sequence[Episode]],
     cards: Mapping[str, EnvironmentCard],
 ) -> dict[str, Any]:
-    """`results.json` of one model (DESIGN.md section 4).
+    """The content of one model's `results.json`.
 
-    The averages are over environments, each of which weighs the same (paper, Table 1); an environment without
-    a score is left out of them, and an average of none is null.
+    The averages are over environments, which all weigh the same (paper, Table 1). An environment without a score is
+    left out of them, and an average over no environment is null.
+
+    Args:
+        facts: what the model is (`RosterEntry.facts`).
+        config_hash: of the episodes asked for.
+        episodes_by_env: the episodes that count, one for each task and seed.
+        cards: of the environments.
 
     Raises:
         DataError: an environment has no card.
     """
     for env in episodes_by_env:
         if env not in cards:
-            raise DataError(f"evaluation of {model}: environment {env!r} has no card; known are {sorted(cards)}")
+            raise DataError(
+                f"evaluation of {facts['model']}: environment {env!r} has no card; known are {sorted(cards)}"
+            )
     entries = {env: environment_result(cards[env].metric, rows) for env, rows in episodes_by_env.items()}
 
     def average(held_in: bool) -> float | None:
@@ -236,21 +239,22 @@ def results(
         return fmean(known) if known else None
 
     return {
-        "model": model,
+        **facts,
         "config_hash": config_hash,
         "environments": entries,
         "held_in_average": average(True),
         "held_out_average": average(False),
+        "episode_keys": {env: [episode.key for episode in rows] for env, rows in episodes_by_env.items()},
     }
 
 
 def value(episode: Episode, metric: Metric) -> float:
-    """What an episode counts, in [0, 1]."""
+    """An episode's score by a metric, in [0, 1]."""
     return float(episode.success) if metric == "success_rate" else episode.score
 
 
 def _finished(episodes: Iterable[Episode]) -> dict[tuple[str, int, int], Episode]:
-    return {(e.env, e.task, e.seed): e for e in latest(episodes) if e.error is None}
+    return {(e.env, e.task, e.seed): e for e in episodes if e.error is None}
 
 
 def _by_task(values: Sequence[float], tasks: Iterable[Hashable]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

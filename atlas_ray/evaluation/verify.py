@@ -1,9 +1,9 @@
-"""Critical-step verification (paper section 4.6, Table 6): from scratch against from right after a critical step.
+"""Critical-step verification (paper section 4.6, Table 6): playing from scratch against taking over after a step.
 
-For each trajectory a model plays its task from the beginning, and from the state after each critical step in turn. Not
-in the paper: as many other steps, drawn at random, are taken over from too, because starting later is easier whatever
-the step was. A takeover after the last step has nothing to play; such steps are counted and left out. Episodes are
-appended to `verification/<model>/<selection>.jsonl` as they finish.
+For every trajectory a model plays the task from the beginning, and from the state after each critical step. Not in the
+paper: it also takes over after as many other steps, drawn at random, because a later start is easier whatever the step
+was. After the last step nothing is left to play; critical last steps are counted and left out. The episodes are played
+in `forked.py` and kept in `verification/<model>/<selection>.jsonl`. The report lays out the result as a table.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from typing import Any
 from atlas_ray.config import PipelineConfig
 from atlas_ray.environments.contract import EnvironmentCard, Metric
 from atlas_ray.evaluation import metrics
+from atlas_ray.evaluation.forked import Fork, Forked, forked_rollouts
+from atlas_ray.hashing import content_hash, draw
 from atlas_ray.progress import Progress
-from atlas_ray.rollout.driver import Rollouts
-from atlas_ray.rollout.episode import EpisodeSpec
-from atlas_ray.rollout.forks import Replay, ReplaySpec
-from atlas_ray.rollout.player import Agent, playing
-from atlas_ray.selection.random import draw
-from atlas_ray.store import Store, content_hash
-from atlas_ray.trajectory import Episode, Selection, Trajectory
+from atlas_ray.roster import RosterEntry
+from atlas_ray.store import Store
+from atlas_ray.trajectory import Selection, Trajectory
 
 SCRATCH, CRITICAL, OTHER = "from_scratch", "from_critical", "from_other"
 
@@ -31,178 +29,111 @@ SCRATCH, CRITICAL, OTHER = "from_scratch", "from_critical", "from_other"
 def verify(
     config: PipelineConfig,
     store: Store,
-    agent: Agent,
+    entry: RosterEntry,
     trajectories: Sequence[Trajectory],
     selections: Sequence[Selection],
     cards: Mapping[str, EnvironmentCard],
 ) -> dict[str, Any]:
-    """Play what is owed and write `verification/<model>/<selection>.json`.
+    """Play the episodes that the journal lacks and write `verification/<model>/<selection>.json`.
 
     Args:
         config: of the run; `verify.selection` names the selection.
         store: its run directory.
-        agent: who takes over.
+        entry: the model that takes over.
         trajectories: the tuning set.
-        selections: the critical steps of each.
-        cards: one for each environment.
+        selections: the critical steps of the trajectories.
+        cards: of the environments.
 
     Returns:
-        The content of that file: by environment the score from scratch, after critical and after other steps, in
-        percent, with 95 % intervals over tasks and the paired difference.
+        The content of that file: what the model is, and by environment the scores from scratch, after critical and
+        after other steps, in percent, with 95 % intervals over tasks and paired differences.
     """
-    chosen = _chosen(config, trajectories, selections)
-    run = _Run(config, store, agent, chosen)
-    with playing(agent, config.engine) as player, Rollouts(player, config.rollout) as rollouts:
-        rollouts.add(run.replays())
-        for result in rollouts:
-            if isinstance(result, Replay):
-                rollouts.add(run.forks(result))
-            else:
-                run.take(result)
-    result = {"model": agent.name, "selection": config.verify.selection, "environments": run.results(cards)}
-    store.write_json(result, "verification", agent.name, f"{config.verify.selection}.json")
+    name = config.verify.selection
+    steps = {selection.trajectory_id: selection.steps for selection in selections}
+    taken_over = [_TakenOver(each, steps[each.trajectory_id], config) for each in _drawn(config, trajectories, steps)]
+    by_id = {each.forked.trajectory.trajectory_id: each for each in taken_over}
+    progress = Progress("verify", sum(len(each.groups) for each in taken_over), "episodes")
+    with forked_rollouts(
+        config, store, entry, config.evaluate.playing, [each.forked for each in taken_over],
+        ("verification", entry.name, f"{name}.jsonl"), progress,
+    ) as rollouts:  # fmt: skip
+        for forked in rollouts:
+            if forked.error is None and not forked.episodes:
+                rollouts.ask(forked, list(by_id[forked.trajectory.trajectory_id].groups))
+    by_env: dict[str, list[_TakenOver]] = defaultdict(list)
+    for each in taken_over:
+        by_env[each.forked.trajectory.env].append(each)
+    entries = {env: _result(cards[env], by_env[env]) for env in sorted(by_env)}
+    result = entry.facts() | {"tuned_on": entry.selection, "selection": name, "environments": entries}
+    store.write_json(result, "verification", entry.name, f"{name}.json")
     return result
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The result as a table in the manner of the paper's Table 6."""
-    lines = [
-        "| tasks | from scratch | after a critical step | after another step | critical - scratch | critical - other |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, entry in result["environments"].items():
-        cells = [_score(entry[group]) for group in (SCRATCH, CRITICAL, OTHER)]
-        cells += [_difference(entry[f"critical_against_{other}"]) for other in ("scratch", "other")]
-        lost = f", {entry['errors']} errors" if entry["errors"] else ""
-        lines.append(f"| {name} (n={entry['tasks']}{lost}) | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _score(entry: Mapping[str, Any] | None) -> str:
-    return "–" if entry is None else f"{entry['score']:.1f} [{entry['ci95'][0]:.1f}, {entry['ci95'][1]:.1f}]"
-
-
-def _difference(entry: Mapping[str, Any] | None) -> str:
-    if entry is None:
-        return "–"
-    low, high = entry["ci95"]
-    return f"{entry['difference']:+.1f} [{low:+.1f}, {high:+.1f}], p = {entry['p_value']:.3g} (n={entry['n']})"
-
-
-def _chosen(
-    config: PipelineConfig, trajectories: Sequence[Trajectory], selections: Sequence[Selection]
-) -> dict[str, tuple[Trajectory, tuple[int, ...]]]:
-    """Trajectories with critical steps by id, so many per environment, drawn by the seed."""
-    steps = {selection.trajectory_id: selection.steps for selection in selections}
+def _drawn(
+    config: PipelineConfig, trajectories: Sequence[Trajectory], steps: Mapping[str, tuple[int, ...]]
+) -> list[Trajectory]:
+    """`verify.trajectories` of the trajectories with critical steps per environment, drawn by the seed."""
     by_env: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
         if steps.get(trajectory.trajectory_id):
             by_env[trajectory.env].append(trajectory)
-    chosen = {}
-    for name in sorted(by_env):
-        by_env[name].sort(key=lambda trajectory: content_hash([config.seed, "verify", trajectory.trajectory_id]))
-        for trajectory in by_env[name][: config.verify.trajectories]:
-            chosen[trajectory.trajectory_id] = (trajectory, steps[trajectory.trajectory_id])
-    return chosen
+
+    def rank(trajectory: Trajectory) -> str:
+        return content_hash([config.seed, "verify", trajectory.trajectory_id])
+
+    return [each for env in sorted(by_env) for each in sorted(by_env[env], key=rank)[: config.verify.trajectories]]
 
 
-class _Run:
-    """What is played of each trajectory, and what came of it."""
+class _TakenOver:
+    """A trajectory with its episodes from scratch, after critical steps and after as many others.
 
-    def __init__(
-        self, config: PipelineConfig, store: Store, agent: Agent, chosen: dict[str, tuple[Trajectory, tuple[int, ...]]]
-    ) -> None:
-        self._config, self._store, self._agent, self._chosen = config, store, agent, chosen
-        self._place = ("verification", agent.name, f"{config.verify.selection}.jsonl")
-        self._finished = {
-            row["key"]: Episode.model_validate(row) for row in store.journal(*self._place) if row["error"] is None
-        }
-        self._owed: dict[str, tuple[str, str]] = {}
-        """Trajectory and group of the episodes under way, by key."""
-        self._values: dict[str, dict[str, list[Episode]]] = defaultdict(lambda: defaultdict(list))
-        """Episodes by trajectory and group."""
-        self._replay_errors: dict[str, str] = {}
-        self._progress = Progress("verify", sum(1 + len(self._takeovers(name)) for name in chosen), "episodes")
+    Args:
+        trajectory: with at least one critical step.
+        critical: its critical steps.
+        config: of the run.
+    """
 
-    def replays(self) -> list[ReplaySpec]:
-        """What is to be replayed."""
-        config = self._config
-        return [
-            ReplaySpec(trajectory, frozenset(step for _, step in self._takeovers(name)) | {0}, config.seed,
-                       config.environments.get(trajectory.env, {}), config.rollout.deadline_s)
-            for name, (trajectory, _) in self._chosen.items()
-        ]  # fmt: skip
-
-    def forks(self, replay: Replay) -> list[EpisodeSpec]:
-        """The episodes of one trajectory that are owed."""
-        name = replay.trajectory_id
-        if replay.error is not None:
-            self._replay_errors[name] = replay.error
-            return []
-        owed = []
-        for group, step in [(SCRATCH, 0), *self._takeovers(name)]:
-            spec = self._spec(replay, step)
-            if spec.key in self._finished:
-                self._count(name, group, self._finished[spec.key])
-            else:
-                self._owed[spec.key] = (name, group)
-                owed.append(spec)
-        return owed
-
-    def take(self, episode: Episode) -> None:
-        """Keep a result."""
-        self._store.append([episode.model_dump(mode="json")], *self._place)
-        self._count(*self._owed.pop(episode.key), episode)
-
-    def results(self, cards: Mapping[str, EnvironmentCard]) -> dict[str, Any]:
-        """By environment."""
-        names: dict[str, list[str]] = defaultdict(list)
-        for name, (trajectory, _) in self._chosen.items():
-            names[trajectory.env].append(name)
-        return {env: self._result(cards[env], names[env]) for env in sorted(names)}
-
-    def _takeovers(self, name: str) -> list[tuple[str, int]]:
-        """Group and first own step of the takeovers of a trajectory: after critical steps, and after as many others."""
-        trajectory, critical = self._chosen[name]
+    def __init__(self, trajectory: Trajectory, critical: Sequence[int], config: PipelineConfig) -> None:
         last = trajectory.n_steps - 1
         after = [step for step in critical if step < last]
         others = [step for step in range(last) if step not in critical]
-        drawn = draw(others, len(after), "verify", self._config.seed, name)
-        return [(CRITICAL, step + 1) for step in after] + [(OTHER, step + 1) for step in drawn]
+        drawn = draw(others, len(after), "verify", config.seed, trajectory.trajectory_id)
+        self.critical_last_step = last in critical
+        self.groups = {Fork(0): SCRATCH}
+        """The group of every episode. A takeover after a step begins with the next step."""
+        self.groups |= {Fork(step + 1): CRITICAL for step in after} | {Fork(step + 1): OTHER for step in drawn}
+        self.forked = Forked(trajectory, frozenset(fork.step for fork in self.groups))
 
-    def _spec(self, replay: Replay, step: int) -> EpisodeSpec:
-        config, agent = self._config, self._agent
-        trajectory, _ = self._chosen[replay.trajectory_id]
-        playing = config.evaluate
-        return EpisodeSpec(
-            model=agent.name, model_key=agent.key, env=trajectory.env, task=replay.task, split=replay.split,
-            seed=replay.seed, options=config.environments.get(trajectory.env, {}), start=replay.starts[step],
-            temperature=playing.temperature, max_new_tokens=playing.max_new_tokens,
-            give_up_after=playing.give_up_after, calls_per_step=playing.calls_per_step,
-            token_budget=playing.token_budget, deadline_s=config.rollout.deadline_s,
-        )  # fmt: skip
+    def mean(self, group: str, metric: Metric) -> float | None:
+        """Mean score of the finished episodes of a group; None without any."""
+        scores = [
+            metrics.value(episode, metric)
+            for fork, episode in self.forked.episodes.items()
+            if self.groups[fork] == group and episode.error is None
+        ]
+        return fmean(scores) if scores else None
 
-    def _count(self, name: str, group: str, episode: Episode) -> None:
-        self._values[name][group].append(episode)
-        self._progress.add()
 
-    def _result(self, card: EnvironmentCard, names: Sequence[str]) -> dict[str, Any]:
-        means: dict[str, dict[str, float]] = {SCRATCH: {}, CRITICAL: {}, OTHER: {}}
-        errors = sum(name in self._replay_errors for name in names)
-        for name in names:
-            for group, episodes in self._values[name].items():
-                errors += sum(episode.error is not None for episode in episodes)
-                values = [metrics.value(episode, card.metric) for episode in episodes if episode.error is None]
-                if values:
-                    means[group][name] = fmean(values)
-        steps = {group: sum(len(self._values[name][group]) for name in names) for group in means}
-        last = sum(self._chosen[name][0].n_steps - 1 in self._chosen[name][1] for name in names)
-        return {
-            "metric": card.metric, "tasks": len(names), "episodes": steps, "critical_last_steps": last,
-            "errors": errors, **{group: _mean(values, card.metric) for group, values in means.items()},
-            "critical_against_scratch": _paired(means[SCRATCH], means[CRITICAL]),
-            "critical_against_other": _paired(means[OTHER], means[CRITICAL]),
-        }  # fmt: skip
+def _result(card: EnvironmentCard, taken_over: Sequence[_TakenOver]) -> dict[str, Any]:
+    means: dict[str, dict[str, float]] = {SCRATCH: {}, CRITICAL: {}, OTHER: {}}
+    steps = dict.fromkeys(means, 0)
+    errors = 0
+    for each in taken_over:
+        errors += each.forked.replayed.error is not None
+        for fork, episode in each.forked.episodes.items():
+            steps[each.groups[fork]] += 1
+            errors += episode.error is not None
+        for group in means:
+            mean = each.mean(group, card.metric)
+            if mean is not None:
+                means[group][each.forked.trajectory.trajectory_id] = mean
+    return {
+        "metric": card.metric, "tasks": len(taken_over), "episodes": steps,
+        "critical_last_steps": sum(each.critical_last_step for each in taken_over),
+        "errors": errors, **{group: _mean(values, card.metric) for group, values in means.items()},
+        "critical_against_scratch": _paired(means[SCRATCH], means[CRITICAL]),
+        "critical_against_other": _paired(means[OTHER], means[CRITICAL]),
+    }  # fmt: skip
 
 
 def _mean(values: Mapping[str, float], metric: Metric) -> dict[str, Any] | None:
@@ -215,7 +146,7 @@ def _mean(values: Mapping[str, float], metric: Metric) -> dict[str, Any] | None:
 
 
 def _paired(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, Any] | None:
-    """Difference of the tasks that have both, in percentage points."""
+    """Difference in percentage points over the tasks that have both."""
     names = sorted(first.keys() & second.keys())
     if not names:
         return None

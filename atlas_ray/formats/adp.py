@@ -1,7 +1,8 @@
-"""The Agent Data Protocol in (neulab/agent-data-protocol, arXiv 2510.24702): actions and observations by class.
+"""Reading the Agent Data Protocol (neulab/agent-data-protocol, arXiv 2510.24702).
 
-Every action is a step, written as a thought and an action; observations that follow each other are one message. Fields
-that newer schema versions add are ignored, image observations are refused.
+Every action becomes a step, written as a thought and an action. Consecutive observations become one message. Fields of
+newer schema versions are ignored. Image observations are refused, because agents here read text. Nothing is written in
+this format.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ApiAction(_Item):
     description: StrictStr | None = None
 
     def text(self) -> str:
-        """As a reply."""
+        """The action as a reply in ReAct form."""
         arguments = ", ".join(
             f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.arguments.items()
         )
@@ -37,7 +38,7 @@ class ApiAction(_Item):
 
 
 class CodeAction(_Item):
-    """Code to run; here it is only text."""
+    """Code that the agent ran; here it is only text."""
 
     class_: Literal["code_action"]
     language: StrictStr
@@ -45,19 +46,19 @@ class CodeAction(_Item):
     description: StrictStr | None = None
 
     def text(self) -> str:
-        """As a reply."""
+        """The action as a reply in ReAct form."""
         return format_reply(self.description or "", f"{self.language}\n{self.content}")
 
 
 class MessageAction(_Item):
-    """Words to the user."""
+    """A message to the user."""
 
     class_: Literal["message_action"]
     content: StrictStr
     description: StrictStr | None = None
 
     def text(self) -> str:
-        """As a reply."""
+        """The action as a reply in ReAct form."""
         return format_reply(self.description, self.content) if self.description else self.content
 
 
@@ -69,7 +70,7 @@ class TextObservation(_Item):
     source: StrictStr
 
     def text(self) -> str:
-        """Its text."""
+        """The observation as text."""
         return self.content
 
 
@@ -102,13 +103,13 @@ def from_adp(row: dict[str, Any]) -> list[Message]:
     """The messages of a row.
 
     Raises:
-        pydantic.ValidationError: it is not in that shape.
+        pydantic.ValidationError: the row is not in that format.
     """
     turns: list[tuple[Role, str, bool]] = []
-    for place, item in enumerate(AdpRow.model_validate(row).content):
+    for index, item in enumerate(AdpRow.model_validate(row).content):
         if isinstance(item, ApiAction | CodeAction | MessageAction):
             turns.append(("assistant", item.text(), True))
-        elif place == 0 and isinstance(item, TextObservation) and item.source == "system":
+        elif index == 0 and isinstance(item, TextObservation) and item.source == "system":
             turns.append(("system", item.text(), False))
         elif turns and turns[-1][0] == "user":
             turns[-1] = ("user", f"{turns[-1][1]}\n\n{item.text()}", False)

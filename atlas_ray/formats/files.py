@@ -1,7 +1,7 @@
-"""Read files of trajectories in any shape known here, row by row; a bad row is data with its error.
+"""Reading files of trajectories in any supported format, row by row; a bad row becomes a `BadRow`, not an exception.
 
-A file is one JSON list or JSON Lines. Every row tells its own shape: `conversations` with `loss` is AgentTraj-L, other
-`conversations` are ShareGPT's, `messages` are OpenAI's, `content` is the Agent Data Protocol's.
+A file is one JSON list or JSON Lines. The fields of a row decide its format: `conversations` with `loss` is
+AgentTraj-L, other `conversations` are ShareGPT, `messages` are OpenAI, and `content` is the Agent Data Protocol.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from atlas_ray import agenttraj
 from atlas_ray.errors import DataError
-from atlas_ray.formats import adp, messages
+from atlas_ray.formats import adp, agenttraj, messages
 from atlas_ray.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that is no trajectory."""
+    """A row that cannot be read as a trajectory."""
 
     file: str
     row: int
-    """Of the list, or line of the file less one."""
+    """Index in the list, or number of the line, from 0."""
     problem: str
     """Field, what was expected and what was found."""
 
@@ -39,7 +38,7 @@ class BadRow:
 
 
 def read(pattern: str) -> Iterator[Trajectory | BadRow]:
-    """The rows of the files that a path or glob names, in the files' order; ids that repeat are made distinct.
+    """The rows of the files that a path or glob names, in the files' order; repeated ids are made distinct.
 
     Raises:
         DataError: no file matches, or a file cannot be read at all.
@@ -51,8 +50,8 @@ def read(pattern: str) -> Iterator[Trajectory | BadRow]:
             if isinstance(found, Trajectory):
                 seen[found.trajectory_id] += 1
                 if seen[found.trajectory_id] > 1:  # Wordle's items repeat
-                    again = f"{found.trajectory_id}#{seen[found.trajectory_id]}"
-                    found = found.model_copy(update={"trajectory_id": again})
+                    distinct = f"{found.trajectory_id}#{seen[found.trajectory_id]}"
+                    found = found.model_copy(update={"trajectory_id": distinct})
             yield found
 
 

@@ -1,13 +1,14 @@
-"""Conversations as chat messages: `messages` of role and content (OpenAI's fine-tuning files) and `conversations` of
-from and value (ShareGPT's, and axolotl's chat_template with a training flag per turn).
+"""Reading and writing chat messages: OpenAI's fine-tuning files, ShareGPT's, and axolotl's chat_template datasets.
 
-An assistant's turn is a step unless its flag (`weight`, `train`) is off, as in AgentTraj-L. A turn with tool calls
-becomes an action in text, a tool's turn an observation. Images and audio are refused: an agent here reads text.
+OpenAI's rows have `messages` of `role` and `content`; ShareGPT's and axolotl's have `conversations` of `from` and
+`value`. An assistant's turn is a step unless its flag (`weight` or `train`) is off. A turn with tool calls becomes an
+action in text, a tool's turn an observation. Images and audio are refused, because agents here read text. The flags
+cannot hold the weight of a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
@@ -17,40 +18,40 @@ from atlas_ray.trajectory import Message, Role, Trajectory
 
 
 class _Open(BaseModel):
-    """Base of what may carry more than is read here."""
+    """A JSON object whose unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class TextPart(_Open):
-    """A piece of a message's text."""
+    """One text part of a message."""
 
     type: Literal["text"]
     text: StrictStr
 
 
 class Function(_Open):
-    """What a tool call names."""
+    """The function and arguments of a tool call."""
 
     name: StrictStr
     arguments: StrictStr = ""
-    """JSON, as the model wrote it."""
+    """JSON text, as the model wrote it."""
 
 
 class ToolCall(_Open):
-    """A call in an assistant's turn."""
+    """A tool call in an assistant's turn."""
 
     function: Function
 
 
 class ChatTurn(_Open):
-    """A message in OpenAI's shape."""
+    """A message in OpenAI's format."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: StrictStr | list[TextPart] | None = None
     tool_calls: list[ToolCall] | None = None
-    weight: Annotated[int, Field(strict=True, ge=0, le=1)] | None = None
-    """Whether an assistant's turn is trained on."""
+    weight: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = None
+    """How much an assistant's turn counts in training; OpenAI's own files have 0 or 1."""
 
     @model_validator(mode="after")
     def _has_something(self) -> Self:
@@ -61,7 +62,7 @@ class ChatTurn(_Open):
         return self
 
     def text(self) -> str:
-        """Content, and tool calls as an action."""
+        """The content, followed by the tool calls as an action."""
         content = self.content or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         if not self.tool_calls:
@@ -71,13 +72,13 @@ class ChatTurn(_Open):
 
 
 class ChatRow(_Open):
-    """A line of a chat-message file."""
+    """A row of an OpenAI file."""
 
     messages: list[ChatTurn] = Field(min_length=1)
 
 
 class SpokenTurn(_Open):
-    """A turn in ShareGPT's shape."""
+    """A turn in ShareGPT's format."""
 
     speaker: Literal["system", "human", "user", "gpt", "assistant", "function_call", "observation", "tool"] = Field(
         alias="from"
@@ -88,16 +89,16 @@ class SpokenTurn(_Open):
 
 
 class SpokenRow(_Open):
-    """A line of a ShareGPT file."""
+    """A row of a ShareGPT file."""
 
     conversations: list[SpokenTurn] = Field(min_length=1)
 
 
 def from_chat(row: dict[str, Any]) -> list[Message]:
-    """The messages of a row in OpenAI's shape.
+    """The messages of a row in OpenAI's format.
 
     Raises:
-        pydantic.ValidationError: it is not in that shape.
+        pydantic.ValidationError: the row is not in that format.
     """
     turns = ChatRow.model_validate(row).messages
     roles: dict[str, Role] = {"system": "system", "developer": "system", "assistant": "assistant"}
@@ -105,10 +106,10 @@ def from_chat(row: dict[str, Any]) -> list[Message]:
 
 
 def from_sharegpt(row: dict[str, Any]) -> list[Message]:
-    """The messages of a row in ShareGPT's or axolotl's shape.
+    """The messages of a row in ShareGPT's or axolotl's format.
 
     Raises:
-        pydantic.ValidationError: it is not in that shape.
+        pydantic.ValidationError: the row is not in that format.
     """
     turns = SpokenRow.model_validate(row).conversations
     roles: dict[str, Role] = dict.fromkeys(("gpt", "assistant", "function_call"), "assistant")
@@ -117,7 +118,7 @@ def from_sharegpt(row: dict[str, Any]) -> list[Message]:
 
 
 def numbered(turns: list[tuple[Role, str, bool]]) -> list[Message]:
-    """Messages from (role, text, whether it is a step if an assistant says it), their steps numbered."""
+    """Messages with numbered steps, from (role, text, whether an assistant's turn is a step)."""
     messages: list[Message] = []
     n_steps = 0
     for role, text, acts in turns:
@@ -127,14 +128,20 @@ def numbered(turns: list[tuple[Role, str, bool]]) -> list[Message]:
     return messages
 
 
-def to_chat(trajectory: Trajectory, chosen: Collection[int]) -> dict[str, Any]:
-    """A row for OpenAI-style fine-tuning: `weight` 1 at the chosen steps, 0 at all other turns of the assistant."""
+def to_chat(trajectory: Trajectory, weights: Mapping[int, float]) -> dict[str, Any]:
+    """A row for OpenAI-style fine-tuning: `weight` at every turn of the assistant, 0 where it is no chosen step.
+
+    Args:
+        trajectory: what to write.
+        weights: of the chosen steps, in (0, 1]; a weight of 1 is written as the integer that OpenAI asks for.
+    """
     turns: list[dict[str, Any]] = []
     for message in trajectory.messages:
-        weight = {"weight": int(message.step is not None and message.step in chosen)}
-        turns.append(
-            {"role": message.role, "content": message.content} | (weight if message.role == "assistant" else {})
-        )
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.role == "assistant":
+            weight = 0 if message.step is None else weights.get(message.step, 0)
+            turn["weight"] = int(weight) if weight in (0, 1) else weight
+        turns.append(turn)
     row = {"messages": turns}
     ChatRow.model_validate(row)
     return row
@@ -150,11 +157,11 @@ datasets:
     train_on_eos: turn
     message_field_training: train
 """
-"""What an axolotl config says to read the file (axolotl's docs, dataset formats, conversation)."""
+"""The section of an axolotl config that reads the file (axolotl's docs, dataset formats, conversation)."""
 
 
 def to_axolotl(trajectory: Trajectory, chosen: Collection[int]) -> dict[str, Any]:
-    """A row for axolotl's chat_template datasets: `train` true at the chosen steps alone."""
+    """A row for axolotl's chat_template datasets: `train` is true only at the chosen steps."""
     names = {"system": "system", "user": "human", "assistant": "gpt"}
     turns = [
         {

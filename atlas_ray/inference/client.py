@@ -1,52 +1,20 @@
-"""The client of OpenAI-compatible endpoints: one question, one answer, every fault named.
+"""The client of OpenAI-compatible endpoints: asks one question and gives its answer, or says why there is none.
 
-What to ask for and what the answer or the failure means; unsupported options are dropped for the run. How a request
-travels, and when it is tried again, is `transport.py`'s business; which endpoint, `resolve.py`'s. An endpoint that
-refuses for good raises `EndpointError`; a question that got no answer raises `CallError`.
+It builds requests and interprets answers and failures. An option that the endpoint does not support is left out from
+then on. An endpoint that refuses every question raises `EndpointError`; a question without an answer raises
+`CallError`. Sending and retrying is in `transport.py`; which endpoint to ask is decided in `resolve.py`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference.cost import estimated_tokens
 from atlas_ray.inference.transport import Endpoint, Failure, Transport
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer and what it took."""
-
-    text: str
-    model: str
-    """The model's name as the endpoint gave it."""
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    sampling: dict[str, Any]
-    """Options that were sent, those an endpoint does not support left out."""
-    refusal: str | None = None
-    """The endpoint's words when it withheld an answer."""
-    latency_s: float = 0.0
-    retries: int = 0
-
-
-class CallError(Exception):
-    """A question that got no answer.
-
-    Args:
-        kind: `timeout`, `connection`, `rate_limit`, `server`, `malformed`, `too_large`, `context`, `bad_request`.
-        detail: one line.
-        retries: tries after the first.
-    """
-
-    def __init__(self, kind: str, detail: str, retries: int = 0) -> None:
-        super().__init__(f"{kind}: {detail}")
-        self.kind, self.detail, self.retries = kind, detail, retries
+from atlas_ray.inference.types import CallError, Reply
 
 
 class Client:

@@ -1,4 +1,4 @@
-"""Tokens before they are counted, and their price: what an endpoint's answers cost."""
+"""What an endpoint's answers cost: tokens estimated before a question is sent, and prices per token."""
 
 from __future__ import annotations
 

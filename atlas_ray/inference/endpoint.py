@@ -1,6 +1,6 @@
-"""A model served by vLLM's own OpenAI server on 127.0.0.1, for as long as a `with` block lasts.
+"""A model served by vLLM's own OpenAI server on 127.0.0.1, until a `with` block ends.
 
-It stands in where no selector endpoint is configured. Serving agents to others is `serving/`'s business.
+It stands in where no selector endpoint is configured. Serving agents to users is in `serving/`.
 """
 
 from __future__ import annotations

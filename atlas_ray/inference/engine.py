@@ -1,8 +1,8 @@
-"""A vLLM engine in this process: token ids in, token ids out, continuous batching over everything submitted.
+"""A vLLM engine in this process: token ids in, token ids out, continuous batching over all requests.
 
-One thread owns the engine and steps it; any thread or event loop submits. vLLM's own AsyncLLM starts one or two more
-processes, which triples the start-up on CPUs and gains nothing where the engine computes on the same cores. What is
-not here: tokenising (`chat.py`), HTTP (`endpoint.py`), and placement on the cluster (`EngineActor` below is a shell).
+One thread owns the engine and steps it; any thread or event loop may submit requests. vLLM's own AsyncLLM starts one or
+two more processes, which triples the start-up time on CPUs and gains nothing where the engine computes on the same
+cores. `EngineActor` runs the engine on the cluster. Tokenising is in `chat.py`, HTTP in `endpoint.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -23,6 +22,7 @@ from atlas_ray.config import EngineConfig
 from atlas_ray.errors import EngineError
 from atlas_ray.gpus import usable_gpus
 from atlas_ray.inference.scoring import POSITIONS, score_chosen_positions_alone
+from atlas_ray.inference.types import Generation
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -74,21 +74,6 @@ def context_length(model: str) -> int:
     return int(getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", 1 << 30))
 
 
-@dataclass(frozen=True)
-class Generation:
-    """What an engine answers."""
-
-    ids: list[int]
-    """Generated tokens, the end-of-turn token included when it was reached."""
-    text: str
-    """Their text without special tokens."""
-    finished: bool
-    """False when the answer was cut at its maximum length."""
-    prompt_tokens: int
-    cached_tokens: int
-    """Prompt tokens that the prefix cache already held."""
-
-
 class Engine:
     """vLLM in this process.
 
@@ -116,7 +101,7 @@ class Engine:
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(disable_log_stats=True, **arguments))
             if not cuda:
                 self._engine.collective_rpc(score_chosen_positions_alone)
-        except Exception as error:  # vLLM raises many kinds; all mean that there is no engine
+        except Exception as error:  # vLLM raises many kinds of errors; all mean that there is no engine
             raise EngineError(f"vLLM could not load {model}: {type(error).__name__}: {error}") from error
         self._requests: queue.SimpleQueue[list[tuple[list[int], SamplingParams, Future[Any]]] | None]
         self._requests = queue.SimpleQueue()
@@ -129,7 +114,7 @@ class Engine:
         return self._submit([(ids, params)])[0]
 
     def _submit(self, requests: list[tuple[list[int], SamplingParams]]) -> list[Future[Any]]:
-        """Queue requests that enter the engine together, so that it batches them alike every time."""
+        """Queue requests that enter the engine together, so that it batches them the same way every time."""
         futures: list[Future[Any]] = [Future() for _ in requests]
         if not self._thread.is_alive():
             for future in futures:
@@ -190,20 +175,20 @@ class Engine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        def params(place: int) -> SamplingParams:
-            wanted = [token for start, end in spans[place] for token in range(max(start, 1), end)] if spans else None
+        def params(index: int) -> SamplingParams:
+            wanted = [token for start, end in spans[index] for token in range(max(start, 1), end)] if spans else None
             return SamplingParams(
                 max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY, extra_args=None if wanted is None else {POSITIONS: wanted},
             )  # fmt: skip
 
-        longest_first = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
-        futures = self._submit([(sequences[place], params(place)) for place in longest_first])
+        longest_first = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
+        futures = self._submit([(sequences[index], params(index)) for index in longest_first])
         scores: list[list[float]] = [[] for _ in sequences]
-        for place, future in zip(longest_first, futures, strict=True):
+        for index, future in zip(longest_first, futures, strict=True):
             positions = (future.result().prompt_logprobs or [])[1:]
-            ids = sequences[place][1:]
-            scores[place] = [float(at[token].logprob) for at, token in zip(positions, ids, strict=True)]
+            ids = sequences[index][1:]
+            scores[index] = [float(at[token].logprob) for at, token in zip(positions, ids, strict=True)]
         return scores
 
     @property
@@ -236,7 +221,7 @@ class Engine:
                 for output in self._engine.step():
                     if output.finished:
                         waiting.pop(output.request_id).set_result(output)
-        except Exception as error:  # the engine is lost: everybody who waits must hear of it
+        except Exception as error:  # the engine is lost, and all waiting requests with it
             for future in waiting.values():
                 if not future.done():
                     future.set_exception(EngineError(f"the engine died: {type(error).__name__}: {error}"))

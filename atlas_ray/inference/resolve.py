@@ -1,4 +1,4 @@
-"""Which endpoint configuration and environment name, for the selector: its URL, its model, its key."""
+"""Which endpoint a configuration and the environment variables name for a selector: its URL, its model and its key."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
-from atlas_ray.config import LlmSelectorConfig
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference.transport import Endpoint, Failure, Transport
+from atlas_ray.section import RuntimeOnly, Section
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o"
@@ -21,8 +21,25 @@ _TRIES = 3
 """Of the first request, which tells whether there is an endpoint: a wrong URL shall not be tried for a minute."""
 
 
-def resolve(config: LlmSelectorConfig, environ: Mapping[str, str]) -> Endpoint | None:
-    """The endpoint that configuration and environment name; None when they name none (the on-board model serves then).
+class SelectorEndpoint(Section):
+    """The selector model, at any OpenAI-compatible endpoint."""
+
+    model: str | None = None
+    """None: `gpt-4o` (paper section 4.2) at OpenAI; elsewhere the only model that the endpoint lists."""
+    base_url: str | None = None
+    """None: `OPENAI_BASE_URL`; if neither that nor the key is set, the run's base model serves locally."""
+    api_key_env: RuntimeOnly[str] = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key."""
+    concurrency: RuntimeOnly[int] = Field(32, gt=0)
+    """Requests under way at a time, over the whole cluster."""
+    timeout_s: RuntimeOnly[float] = Field(120.0, gt=0)
+    """Seconds until a request is given up and tried again."""
+    max_retries: RuntimeOnly[int] = Field(10, ge=0)
+    """Tries after the first for 429, 5xx, timeouts and broken connections; Retry-After is honoured."""
+
+
+def resolve(config: SelectorEndpoint, environ: Mapping[str, str]) -> Endpoint | None:
+    """The endpoint that configuration and environment variables name; None when they name none.
 
     Raises:
         EndpointError: URL or key is unusable, or the model is not named and the endpoint does not list exactly one.
@@ -45,27 +62,21 @@ def resolve(config: LlmSelectorConfig, environ: Mapping[str, str]) -> Endpoint |
     return endpoint.model_copy(update={"model": _only_model(endpoint, config)})
 
 
-def endpoint_identity(config: LlmSelectorConfig, stand_in: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Names what would answer, without asking it: for the key of a stage's manifest.
-
-    Args:
-        config: of the selector.
-        stand_in: the model that serves where no endpoint is named.
-        environ: environment variables.
-    """
+def endpoint_identity(config: SelectorEndpoint, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Names what would answer, without asking it; None where no endpoint is named."""
     base_url = _base_url(config, environ)
     if base_url is None:
-        return f"stand-in {stand_in}"
+        return None
     default = OPENAI_MODEL if urlsplit(base_url).hostname == "api.openai.com" else "its only model"
     return f"{config.model or default} at {base_url}"
 
 
-def _base_url(config: LlmSelectorConfig, environ: Mapping[str, str]) -> str | None:
+def _base_url(config: SelectorEndpoint, environ: Mapping[str, str]) -> str | None:
     named = config.base_url or environ.get("OPENAI_BASE_URL", "").strip()
     return named or (OPENAI_URL if environ.get(config.api_key_env, "").strip() else None)
 
 
-def _only_model(endpoint: Endpoint, config: LlmSelectorConfig) -> str:
+def _only_model(endpoint: Endpoint, config: SelectorEndpoint) -> str:
     async def ask() -> list[str]:
         transport = Transport(endpoint, timeout_s=config.timeout_s, max_retries=_TRIES - 1, concurrency=1)
         try:

@@ -1,10 +1,10 @@
-"""Log-probabilities of chosen positions of a prompt: what scoring needs of vLLM's model runner, and no more.
+"""Log-probabilities of chosen positions of a prompt, computed inside vLLM's model runner.
 
-For a request with `prompt_logprobs` vLLM computes the logits of every position, their log-softmax, the ranks of the
-prompt's tokens and the top of the vocabulary, all of it over the whole vocabulary. Steps are a third of a trajectory's
-tokens, and each needs one number, so this takes the runner's method over: logits at the chosen positions alone. It is
-done where the engine computes in this process (on CPUs, where the head costs most); elsewhere every position is scored,
-with the same numbers at the chosen ones.
+For a request with `prompt_logprobs`, vLLM computes for every position the logits, their log-softmax, the rank of the
+prompt's token and the most likely tokens, all over the whole vocabulary. Perplexity needs one number for each token of
+the steps, which are a third of a trajectory. So this module replaces the runner's method by one that computes logits at
+the chosen positions alone. It does so where the engine computes in this process (on CPUs, where the head costs most).
+Elsewhere vLLM scores every position, with the same numbers at the chosen ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROWS = 128
 
 
 def score_chosen_positions_alone(worker: Any) -> None:
-    """Take over a vLLM worker's way to prompt log-probabilities (for `LLMEngine.collective_rpc`)."""
+    """Replace a vLLM worker's method for prompt log-probabilities (call it through `LLMEngine.collective_rpc`)."""
     runner = worker.model_runner
     if not hasattr(runner, "_get_prompt_logprobs_dict"):
         raise AttributeError("this vLLM's model runner has no _get_prompt_logprobs_dict; install the locked version")
@@ -28,7 +28,7 @@ def score_chosen_positions_alone(worker: Any) -> None:
 
 
 def _prompt_logprobs(self: Any, hidden_states: Any, num_scheduled_tokens: dict[str, int]) -> dict[str, Any]:
-    """In place of `GPUModelRunner._get_prompt_logprobs_dict`: of each request whose prompt is done, its tensors."""
+    """Replaces `GPUModelRunner._get_prompt_logprobs_dict`: the tensors of every request whose prompt is done."""
     from vllm.v1.outputs import LogprobsTensors
 
     finished: dict[str, Any] = {}
@@ -48,11 +48,11 @@ def _prompt_logprobs(self: Any, hidden_states: Any, num_scheduled_tokens: dict[s
             request.in_progress_prompt_logprobs_cpu = None
         row = int(self.query_start_loc.np[self.input_batch.req_id_to_index[name]])
         chosen = (request.sampling_params.extra_args or {}).get(POSITIONS, range(1, len(ids)))
-        before = [place - 1 for place in chosen if first < place <= first + count]  # a token is foretold one earlier
+        before = [index - 1 for index in chosen if first < index <= first + count]  # logits at i - 1 predict token i
         for start in range(0, len(before), _ROWS):
             part = before[start : start + _ROWS]
-            logits = self.model.compute_logits(hidden_states[[row + place - first for place in part]])
-            found.logprobs[part, 0] = _logprobs(logits, [ids[place + 1] for place in part])
+            logits = self.model.compute_logits(hidden_states[[row + index - first for index in part]])
+            found.logprobs[part, 0] = _logprobs(logits, [ids[index + 1] for index in part])
     return finished
 
 

@@ -1,9 +1,10 @@
-"""The wire to an OpenAI-compatible endpoint: a request, tried until it is answered or not worth another try.
+"""HTTP requests to an OpenAI-compatible endpoint: a request is tried until it is answered or another try is useless.
 
-Tried again are 408, 409, 429, 5xx, timeouts, broken connections and bodies that are no answer, with backoff;
-Retry-After is honoured up to two minutes. Every try has a deadline, a slot, a limit on the size of its answer, and can
-be paced. On aiohttp, which comes with Ray: the `openai` SDK takes three to five times the processor time, at a
-thousand questions a second more than a core. What a failure means for other questions is `client.py`'s business.
+Status 408, 409, 429 and 5xx, timeouts, broken connections and malformed bodies are tried again, with backoff;
+Retry-After is honoured up to two minutes. Every try has a deadline, a slot and a limit on the size of its answer, and
+can be paced. The client is aiohttp, which comes with Ray: the `openai` SDK takes three to five times the processor
+time, which at a thousand questions per second is more than one core. What a failure means for other questions is
+decided in `client.py`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Failure(Exception):
 
 
 class Answered(NamedTuple):
-    """A response and what it took."""
+    """A response and what it cost."""
 
     body: Any
     """Parsed JSON."""
@@ -112,14 +113,14 @@ class Transport:
         self, method: str, path: str, body: bytes | None = None, *, tokens: int = 0,
         is_answer: Callable[[Any], bool] = lambda body: True,
     ) -> Answered:  # fmt: skip
-        """Ask until there is an answer.
+        """Send a request until it is answered.
 
         Args:
             method: of HTTP.
             path: below the base URL.
             body: JSON.
             tokens: for `pace`.
-            is_answer: whether a body of parsed JSON is what was asked for; a failing look-up means no.
+            is_answer: whether a body of parsed JSON is an answer; a failing look-up means that it is not.
 
         Raises:
             Failure: the last try's.
@@ -142,7 +143,7 @@ class Transport:
                 self._slots.give()
             if failure is None:
                 answered = Answered(found, tries, time.monotonic() - start)
-                await asyncio.sleep(0)  # who gets the place sends before this answer is read
+                await asyncio.sleep(0)  # the request that got the slot is sent before this answer is read
                 return answered
             failure.tries = tries
             if not failure.again or tries > self._max_retries:
@@ -226,10 +227,10 @@ class Transport:
 
 
 class _Slots:
-    """Places for tries under way. A request that has paused goes before those never sent: it is nearly done.
+    """Limits the tries under way. A request that has paused goes before requests never sent: it is nearly done.
 
     Args:
-        number: of places.
+        number: of tries at a time.
     """
 
     def __init__(self, number: int) -> None:
@@ -240,28 +241,28 @@ class _Slots:
         self.room.set()
 
     async def take(self, *, again: bool) -> None:
-        """Wait for a place."""
+        """Wait for a slot."""
         if self._free:
             self._free -= 1
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._again if again else self._first).append(place)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._again if again else self._first).append(slot)
         self._look()
         try:
-            await place
+            await slot
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if slot.done() and not slot.cancelled():
                 self.give()  # it was handed over in the same moment
             raise
 
     def give(self) -> None:
-        """Hand a place to who waits for it."""
+        """Free a slot, or pass it to the next waiting request."""
         for waiting in (self._again, self._first):
             while waiting:
-                place = waiting.popleft()
-                if not place.done():
+                slot = waiting.popleft()
+                if not slot.done():
                     self._look()
-                    place.set_result(None)
+                    slot.set_result(None)
                     return
         self._look()
         self._free += 1

@@ -1,4 +1,4 @@
-"""Numbers to coordinates for the page's drawings, which are plain HTML and SVG: no script, no library, no request."""
+"""The coordinates of the page's line charts, which are plain SVG without a script. Pictures are in `drawings.py`."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def curve(xs: Sequence[float], ys: Sequence[float]) -> Curve | None:
     ticks = nice(low, high)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
 
-    def place(value: float, start: float, end: float) -> float:
+    def percent_of(value: float, start: float, end: float) -> float:
         return 100 * (value - start) / (end - start) if end > start else 50.0
 
     return Curve(
-        " ".join(f"{place(x, left, right):.2f},{100 - place(y, low, high):.2f}" for x, y in known),
-        [Tick(place(x, left, right), f"{x:g}") for x in dict.fromkeys((left, right))],
-        [Tick(100 - place(y, low, high), f"{y:g}") for y in ticks],
+        " ".join(f"{percent_of(x, left, right):.2f},{100 - percent_of(y, low, high):.2f}" for x, y in known),
+        [Tick(percent_of(x, left, right), f"{x:g}") for x in dict.fromkeys((left, right))],
+        [Tick(100 - percent_of(y, low, high), f"{y:g}") for y in ticks],
     )
 
 

@@ -1,37 +1,63 @@
 """What a run directory holds, read once for the report.
 
-Nothing here is an error for being absent: a stage that did not run or a model that was not evaluated becomes a line
-of `RunData.missing`, which the report shows. A file that is there and malformed is an error.
+A stage that did not run or a model that was not evaluated is no error: it becomes a line of `RunData.missing`, which
+the report shows. A file that is there and malformed is an error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
-from atlas_ray.config import Method, PipelineConfig
+from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import EnvironmentCard
-from atlas_ray.evaluation.metrics import latest
+from atlas_ray.errors import StoreError
+from atlas_ray.evaluation.ledger import counted
+from atlas_ray.roster import WARMUP, Kind, checkpoint_name, selection_of, tuned_selections
+from atlas_ray.selection.compare import Figures, figures, shapes_of
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode, Selection, Trajectory
 
-REFERENCES = ("random", "base", "warmup", "expert")
-"""Models that no selection tuned, in the order in which they read best."""
+_ORDER: dict[Kind, int] = {"policy": 0, "base": 1, "warmup": 2, "endpoint": 3, "directory": 3, "tuned": 4}
+"""Of the models in tables: from what needs no training to what this run has tuned."""
 _OWN = ("key", "finished", "seconds", "command")
 STAGES = ("collect", "select", "train", "evaluate")
+VERIFICATION = "verification"
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """One model's evaluation."""
 
-    name: str
     results: dict[str, Any]
     """The content of its `results.json`."""
     episodes: list[Episode]
-    """One per (environment, task, seed) of the config, sorted so."""
+    """Those that `results` counts, sorted by environment, task and seed."""
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        return str(self.results["model"])
+
+    @property
+    def kind(self) -> Kind:
+        """What the model is; see `roster.RosterEntry`."""
+        kind: Kind = self.results["kind"]
+        return kind
+
+    @property
+    def selection(self) -> str | None:
+        """The selection that it was tuned on."""
+        selection: str | None = self.results["selection"]
+        return selection
+
+    @property
+    def seed(self) -> int | None:
+        """Of its training."""
+        seed: int | None = self.results["seed"]
+        return seed
 
 
 @dataclass(frozen=True)
@@ -43,9 +69,9 @@ class Unit:
     finished: str
     seconds: float | None
     command: str | None
-    """That made it."""
+    """The command that made it."""
     facts: dict[str, Any]
-    """Whatever else the stage recorded."""
+    """Everything else that the stage recorded."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +84,15 @@ class RunData:
     """Of the evaluated environments."""
     trajectories: dict[str, Trajectory]
     selections: dict[str, list[Selection]]
-    """Per method, in the order of the config."""
+    """Rows by the selection's name, in the order of the config."""
     models: dict[str, Evaluated]
-    """Per model, in the order of the config."""
+    """By name: policies, base, warm-up, other models, tuned models."""
     training: dict[str, list[dict[str, Any]]]
-    """Per checkpoint, one record an optimizer step, in the order in which they were trained."""
+    """By checkpoint, one record per optimizer step, in the order in which they were trained."""
     selecting: dict[str, dict[str, Any]]
-    """Per method, what the last run of the selection stage logged."""
+    """By selection, what its last run logged."""
+    verifications: list[dict[str, Any]]
+    """The content of every `verification/<model>/<selection>.json`."""
     units: list[Unit]
     missing: list[str] = field(default_factory=list)
     """What a complete run would have and this one lacks, a line each."""
@@ -74,14 +102,32 @@ class RunData:
         """The evaluated environments, held-in ones first, by name."""
         return sorted(self.cards, key=lambda name: (not self.cards[name].held_in, name))
 
-    @property
-    def tuned(self) -> list[str]:
-        """Evaluated models tuned on a selection, those of `train.selections` first; the run is about the first.
+    def of_kind(self, *kinds: Kind) -> list[Evaluated]:
+        """The evaluated models of these kinds, in the order of `models`."""
+        return [model for model in self.models.values() if model.kind in kinds]
 
-        The model `random` is the random policy, not the checkpoint of that selection.
-        """
-        names = dict.fromkeys((*self.config.train.selections, *get_args(Method)))
-        return [name for name in names if name in self.models and name not in REFERENCES]
+    @property
+    def tuned(self) -> dict[str, list[Evaluated]]:
+        """The models tuned on each selection, one per training seed; the run is about the first selection."""
+        found: dict[str, list[Evaluated]] = {}
+        for model in self.of_kind("tuned"):
+            found.setdefault(str(model.selection), []).append(model)
+        return found
+
+    def method_of(self, selection: str) -> str:
+        """The method of a selection: of its rows, else of the config, else its own name."""
+        if rows := self.selections.get(selection):
+            return rows[0].method
+        known = selection in self.config.select.selection_names()
+        return self.config.selection(selection).method if known else selection
+
+    def is_stand_in(self, selection: str) -> bool:
+        """Whether the selection's selector stood in for a better one (provenance `stand_in`)."""
+        return any(row.provenance.get("stand_in") is True for row in self.selections.get(selection, []))
+
+    def figures(self) -> Figures:
+        """The figures of all selections over all trajectories; tokens are not counted."""
+        return figures(self.selections, shapes_of(self.trajectories.values(), None))[-1]
 
 
 def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCard] | None = None) -> RunData:
@@ -93,27 +139,23 @@ def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCa
         cards: of the environments to report on; None asks the registry for those evaluated.
 
     Raises:
-        StoreError: a file is malformed.
+        StoreError: a file is malformed, or of the first edition.
         ConfigError: an evaluated environment is unknown.
     """
     missing: list[str] = []
     trajectories = store.read_trajectories() if _has_table(store, "trajectories") else []
     if not trajectories:
         missing.append("Trajectories: none; collect has not run.")
-    names = in_order(store.names("selections"), config.select.methods)
-    selections = {n: store.read_selections(n) for n in names if _has_table(store, "selections", n)}
-    for method in config.select.methods:
-        if method not in selections:
-            missing.append(f"Selection {method}: none; select has not run for it.")
+    wanted = list(dict.fromkeys([*config.select.methods, *config.select.selections, *tuned_selections(config)]))
+    names = in_order(store.names("selections"), wanted)
+    selections = {name: store.read_selections(name) for name in names if _has_table(store, "selections", name)}
+    missing += [f"Selection {name}: none; select has not run for it." for name in wanted if name not in selections]
     models = read_models(config, store)
-    for name in map(model_name, config.evaluate.models):
-        if name not in models:
-            missing.append(f"Model {name}: not evaluated.")
+    missing += _not_evaluated(config, models)
     training = _by_checkpoint(store.journal("metrics", "train.jsonl"))
-    for checkpoint in (*(("warmup",) if config.train.warmup else ()), *config.train.selections):
-        if checkpoint not in training:
-            missing.append(f"Checkpoint {checkpoint}: no training log.")
-    units = [unit for stage in STAGES for unit in _units(store, stage)]
+    checkpoints = _checkpoints(config)
+    missing += [f"Checkpoint {name}: no training log." for name in checkpoints if name not in training]
+    units = [unit for stage in (*STAGES, VERIFICATION) for unit in _units(store, stage)]
     for stage in STAGES:
         if not any(unit.stage == stage for unit in units):
             missing.append(f"Stage {stage}: has not run (no {stage}/manifest.json).")
@@ -132,30 +174,41 @@ def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCa
         trajectories={trajectory.trajectory_id: trajectory for trajectory in trajectories},
         selections=selections,
         models=models,
-        training={n: training[n] for n in in_order(training, ("warmup", *config.train.selections))},
-        selecting={str(row["method"]): row for row in store.journal("metrics", "select.jsonl")},
+        training={name: training[name] for name in in_order(training, checkpoints)},
+        selecting={str(row["selection"]): row for row in store.journal("metrics", "select.jsonl")},
+        verifications=_verifications(store),
         units=units,
         missing=missing,
     )
 
 
 def read_models(config: PipelineConfig, store: Store) -> dict[str, Evaluated]:
-    """The evaluated models; episodes that the config no longer asks for are left out."""
-    wanted = config.evaluate
-    preferred = [model_name(model) for model in wanted.models]
-    found: dict[str, Evaluated] = {}
-    for name in in_order(store.names("evaluation"), preferred):
+    """The evaluated models by name: policies, base, warm-up, other models, tuned models; then as the config has them.
+
+    Raises:
+        StoreError: a `results.json` is malformed, or of the first edition.
+    """
+    found = []
+    for name in store.names("evaluation"):
         if not store.exists("evaluation", name, "results.json"):
             continue
         results = store.read_json("evaluation", name, "results.json")
-        rows = [
-            Episode.model_validate(row)
-            for env in results["environments"]
-            for row in store.journal("evaluation", name, f"{env}.jsonl")
-            if row["task"] < wanted.tasks and 0 <= row["seed"] - config.seed < wanted.repeats
-        ]
-        found[name] = Evaluated(name, results, latest(rows))
-    return found
+        if "kind" not in results:
+            raise StoreError(
+                f"{store.path('evaluation', name, 'results.json')}: field 'kind' is missing, so an earlier edition "
+                "wrote it; delete it and run jobs/evaluate.py again"
+            )
+        found.append(Evaluated(results, counted(store, name)))
+    listed = [*tuned_selections(config), *map(model_name, config.evaluate.models)]
+    seeds = config.training_seeds
+
+    def order(model: Evaluated) -> tuple[int, int, str, int, str]:
+        group = model.name if model.selection is None else model.selection
+        at = next((i for i, name in enumerate(listed) if name in (group, model.name)), len(listed))
+        seed = seeds.index(model.seed) if model.seed in seeds else len(seeds)
+        return _ORDER[model.kind], at, group, seed, model.name
+
+    return {model.name: model for model in sorted(found, key=order)}
 
 
 def model_name(model: str) -> str:
@@ -170,11 +223,43 @@ def in_order(names: Iterable[str], preferred: Sequence[str]) -> list[str]:
     return first + sorted(rest.difference(first))
 
 
+def _not_evaluated(config: PipelineConfig, models: Mapping[str, Evaluated]) -> list[str]:
+    """Lines on models, and on training seeds of models, that the config asks for and that were not evaluated."""
+    lines = []
+    tuned = {(model.selection, model.seed) for model in models.values() if model.kind == "tuned"}
+    for name in config.evaluate.models:
+        selection, seed = selection_of(config, name)
+        if selection is None:
+            lines += [] if model_name(name) in models else [f"Model {model_name(name)}: not evaluated."]
+            continue
+        seeds = config.training_seeds if seed is None else (seed,)
+        absent = [each for each in seeds if (selection, each) not in tuned]
+        which = "" if len(absent) == len(seeds) else f" with training seed {', '.join(map(str, absent))}"
+        lines += [f"Model {name}{which}: not evaluated."] if absent else []
+    return lines
+
+
+def _checkpoints(config: PipelineConfig) -> list[str]:
+    """The checkpoints that the config asks for."""
+    seeds = config.training_seeds
+    tuned = [checkpoint_name(selection, seed, seeds) for selection in tuned_selections(config) for seed in seeds]
+    return [*([WARMUP] if config.train.warmup is not None else []), *tuned]
+
+
 def _by_checkpoint(records: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     runs: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         runs.setdefault(str(record["checkpoint"]), []).append(record)
     return runs
+
+
+def _verifications(store: Store) -> list[dict[str, Any]]:
+    return [
+        store.read_json(VERIFICATION, model, name)
+        for model in store.names(VERIFICATION)
+        for name in (store.names(VERIFICATION, model) if not model.endswith(".json") else ())
+        if name.endswith(".json")
+    ]
 
 
 def _units(store: Store, stage: str) -> list[Unit]:

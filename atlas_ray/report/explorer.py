@@ -1,18 +1,20 @@
-"""What the explorer in the page shows, as data: trajectories with every method's picks, episodes of two models.
+"""The data of the explorer in the page: trajectories with the picks of every selection, and episodes of two models.
 
 The page's script (`templates/explorer.js`) only filters and draws it. A page must stay light, so a large run is sampled
-evenly up to a number and a size, and the page says so; token masks are kept for the first trajectories of the sample.
+evenly up to a number and a size, and the page says so; the first trajectories of the sample come with token masks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas_ray.chat import encode
 from atlas_ray.report.data import RunData
-from atlas_ray.report.view import conversation, rule_of, spread
+from atlas_ray.report.selections import classes
+from atlas_ray.report.view import Exchange, conversation, rule_of, spread
+from atlas_ray.selection.compare import Figures
 from atlas_ray.trajectory import Episode, Selection, Trajectory
 
 if TYPE_CHECKING:
@@ -28,30 +30,35 @@ MOST_MASKS = 200
 T = TypeVar("T")
 
 
-def payload(data: RunData, tokenizer: PreTrainedTokenizerBase | None = None) -> dict[str, Any]:
-    """Everything the explorer knows: `methods`, `trajectories`, `episodes`, `models`, and `said` of what is left out.
+def payload(data: RunData, found: Figures, tokenizer: PreTrainedTokenizerBase | None = None) -> dict[str, Any]:
+    """Everything the explorer knows.
+
+    `selections` has the CSS class of every selection by name; `said` tells what was left out.
 
     Args:
         data: the run.
+        found: the figures of its selections.
         tokenizer: for the loss mask on the real tokens; None leaves the masks out.
     """
-    by_id = {method: {row.trajectory_id: row for row in rows} for method, rows in data.selections.items()}
+    by_id = {name: {row.trajectory_id: row for row in rows} for name, rows in data.selections.items()}
+    comparable = {name for overlap in found.overlaps for name in (overlap.first, overlap.second)}
     masks = iter(range(MOST_MASKS))
 
     def row(trajectory: Trajectory) -> dict[str, Any]:
         mask = tokenizer if next(masks, None) is not None else None
-        return _trajectory(data, trajectory, by_id, mask)
+        return _trajectory(data, trajectory, by_id, comparable, mask)
 
     chosen, left = _sample(list(data.trajectories.values()), row)
     said = [f"{len(chosen)} of {left + len(chosen)} trajectories are here, at even distances."] if left else []
     if tokenizer is not None and len(chosen) > MOST_MASKS:
         said.append(f"The first {MOST_MASKS} bring their tokens.")
-    names = [name for name in ("base", data.tuned[0] if data.tuned else "") if name in data.models]
+    first_tuned = [models[0] for models in data.tuned.values()][:1]
+    names = [model.name for model in (*data.of_kind("base"), *first_tuned)]
     pairs, left = _sample(_pairs(data, names), lambda pair: _pair(data, names, pair)) if len(names) == 2 else ([], 0)
     if left:
         said.append(f"{len(pairs)} of {left + len(pairs)} test episodes are here, failures of the tuned model first.")
     return {
-        "methods": list(data.selections), "models": names, "trajectories": chosen, "episodes": pairs,
+        "selections": classes(found), "models": names, "trajectories": chosen, "episodes": pairs,
         "said": " ".join(said),
     }  # fmt: skip
 
@@ -77,21 +84,25 @@ def _sample(items: Sequence[T], row: Callable[[T], dict[str, Any]]) -> tuple[lis
 
 
 def _trajectory(
-    data: RunData, trajectory: Trajectory, by_id: dict[str, dict[str, Any]], tokenizer: PreTrainedTokenizerBase | None
+    data: RunData,
+    trajectory: Trajectory,
+    by_id: dict[str, dict[str, Selection]],
+    comparable: Collection[str],
+    tokenizer: PreTrainedTokenizerBase | None,
 ) -> dict[str, Any]:
     talk = conversation(trajectory.messages, rule_of(data, trajectory.env))
     picks = {}
-    for method, rows in by_id.items():
+    for name, rows in by_id.items():
         if (chosen := rows.get(trajectory.trajectory_id)) is not None:
-            picks[method] = {
-                "steps": chosen.steps, "scores": chosen.scores, "categories": chosen.categories,
-                "error": chosen.error, "curve": _curve(chosen),
+            picks[name] = {
+                "steps": chosen.steps, "weights": chosen.weights, "scores": chosen.scores,
+                "categories": chosen.categories, "error": chosen.error, "curve": _curve(chosen),
                 "note": "\n".join(text for text in (chosen.plan, chosen.reason) if text),
             }  # fmt: skip
     row: dict[str, Any] = {
         "id": trajectory.trajectory_id, "env": trajectory.env, "n": trajectory.n_steps, "solved": trajectory.success,
-        "source": trajectory.source, "opening": talk.opening, "rounds": _rounds(talk.rounds), "picks": picks,
-        "disagreement": _disagreement(picks),
+        "source": trajectory.source, "opening": talk.opening, "exchanges": _exchanges(talk.exchanges), "picks": picks,
+        "disagreement": _disagreement({name: pick for name, pick in picks.items() if name in comparable}),
     }  # fmt: skip
     if tokenizer is not None and trajectory.n_steps:
         encoded = encode(trajectory, tokenizer)
@@ -101,23 +112,25 @@ def _trajectory(
 
 
 def _curve(row: Selection) -> dict[str, Any] | None:
-    """What the value method knows before each step, and at the end: values, mean rewards and number of rollouts."""
+    """Mean rewards before each step and at the end, where a method estimated them, and the number of rollouts.
+
+    `values` is None where the mean rewards are the values.
+    """
     known = row.provenance
     if not {"values", "returns", "samples", "outcome"} <= known.keys():
         return None
-    return {
-        "values": known["values"], "returns": [*known["returns"], known["outcome"]], "samples": known["samples"],
-        "estimate": known.get("estimate", "discounted"),
-    }  # fmt: skip
+    returns = [*known["returns"], known["outcome"]]
+    values = None if known["values"] == returns else known["values"]
+    return {"values": values, "returns": returns, "samples": known["samples"]}
 
 
-def _rounds(rounds: Iterable[Any]) -> list[list[str]]:
-    return [[item.thought, item.text if item.action is None else item.action, item.observation] for item in rounds]
+def _exchanges(items: Iterable[Exchange]) -> list[list[str]]:
+    return [[item.thought, item.text if item.action is None else item.action, item.observation] for item in items]
 
 
 def _disagreement(picks: dict[str, dict[str, Any]]) -> float:
-    """1 - mean Jaccard overlap of all pairs of methods that answered; 0 with fewer than two."""
-    sets = [set(pick["steps"]) for method, pick in picks.items() if not pick["error"] and method != "all"]
+    """1 - mean Jaccard overlap of all pairs of selections that answered; 0 with fewer than two."""
+    sets = [set(pick["steps"]) for pick in picks.values() if not pick["error"]]
     pairs = [(a, b) for i, a in enumerate(sets) for b in sets[i + 1 :] if a | b]
     return round(1 - sum(len(a & b) / len(a | b) for a, b in pairs) / len(pairs), 3) if pairs else 0.0
 
@@ -136,7 +149,7 @@ def _pair(data: RunData, names: Sequence[str], pair: tuple[Episode, Episode]) ->
         sides.append(
             {
                 "model": name, "score": episode.score, "solved": episode.success, "stop": episode.stop,
-                "error": episode.error, "opening": talk.opening, "rounds": _rounds(talk.rounds),
+                "error": episode.error, "opening": talk.opening, "exchanges": _exchanges(talk.exchanges),
             }
         )  # fmt: skip
     return {"env": pair[0].env, "task": pair[0].task, "seed": pair[0].seed, "sides": sides}

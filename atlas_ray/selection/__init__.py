@@ -1,8 +1,11 @@
 """Selection: which steps of an expert trajectory are critical (paper section 3.2).
 
-One file per method (`llm`, `perplexity`, `random`, `non_critical`, `all`, `hybrid`), each a pure rule
-`(trajectory, ratio, seed, ...) -> Selection` that knows neither ray nor torch; `budget.py` is the one rounding rule;
-`run.py` maps a method over stored trajectories with Ray Data; `compare.py`, `export.py` and `estimate.py` are what is
-done with selections, and before there are any. A trajectory without steps has an empty selection in every method; what
-went wrong for one trajectory is an error row, `<kind>: <detail>`.
+`method.py` says what a method is; `methods/` has one file per method; `budget.py` is the one rounding rule; `run.py`
+makes a selection over the stored trajectories; `compare.py`, `export.py` and `estimate.py` are for finished selections
+and for their cost beforehand. Every method gives a trajectory without steps an empty selection. A trajectory that could
+not be judged gets an error row, `<kind>: <detail>`.
 """
+
+from atlas_ray.selection.method import Method, NoOptions, RuleMethod, SelectionContext, names
+
+__all__ = ["Method", "NoOptions", "RuleMethod", "SelectionContext", "names"]

@@ -1,22 +1,26 @@
-"""Do selection methods agree more than chance would have them agree, and where in a trajectory do they pick?
+"""Do two selections agree more than chance would have them agree?
 
-Agreement is the Jaccard overlap of the picks, per trajectory, against that of random picks with the same counts in the
-same trajectories, whose mean and variance are known exactly (hypergeometric). Rows with an error take no part.
+Agreement is the Jaccard overlap of the chosen steps, per trajectory. The yardstick is the overlap of random picks with
+the same counts in the same trajectories, whose mean and variance are known exactly (hypergeometric distribution). Error
+rows take no part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import comb, fsum, sqrt
+from typing import Any
 
 from atlas_ray.trajectory import Selection
 
+_NOISE = 1e-9
+
 
 @dataclass(frozen=True)
-class Agreement:
-    """Two methods over the trajectories that both answered and in which at least one picked a step."""
+class Overlap:
+    """Two selections over the trajectories that both answered and in which at least one of them chose a step."""
 
     first: str
     second: str
@@ -30,8 +34,18 @@ class Agreement:
     """Standard deviation of that mean."""
 
     @property
+    def low(self) -> float:
+        """Lower end of the interval that holds the mean overlap of random picks in 95 % of cases."""
+        return max(0.0, self.expected - 1.96 * self.spread)
+
+    @property
+    def high(self) -> float:
+        """Upper end of that interval."""
+        return min(1.0, self.expected + 1.96 * self.spread)
+
+    @property
     def kappa(self) -> float | None:
-        """Share of the agreement that chance left to be reached: 1 is identity, 0 chance; None where all is forced."""
+        """(jaccard - expected) / (1 - expected): 1 for equal picks, 0 for chance; None where chance is 1."""
         return (self.jaccard - self.expected) / (1 - self.expected) if self.expected < 1 else None
 
     @property
@@ -39,17 +53,28 @@ class Agreement:
         """Standard deviations above chance; None where the counts force the overlap."""
         return (self.jaccard - self.expected) / self.spread if self.spread else None
 
+    @property
+    def verdict(self) -> str:
+        """The overlap against chance, in words."""
+        if self.jaccard > self.high + _NOISE:
+            return "more than chance"
+        return "less than chance" if self.jaccard < self.low - _NOISE else "no more than chance"
 
-def agreements(selections: Mapping[str, Iterable[Selection]], n_steps: Mapping[str, int]) -> list[Agreement]:
-    """Every pair of methods that share a trajectory, in the order given.
+    def facts(self) -> dict[str, Any]:
+        """As JSON, with the figures that follow from the fields."""
+        return asdict(self) | {"low": self.low, "high": self.high, "kappa": self.kappa, "verdict": self.verdict}
+
+
+def overlaps(selections: Mapping[str, Iterable[Selection]], n_steps: Mapping[str, int]) -> list[Overlap]:
+    """Every two selections that share a trajectory, in the order given.
 
     Args:
-        selections: rows by method.
+        selections: rows by the selection's name.
         n_steps: steps by trajectory id.
     """
     picks = {
-        method: {row.trajectory_id: frozenset(row.steps) for row in rows if row.error is None}
-        for method, rows in selections.items()
+        name: {row.trajectory_id: frozenset(row.steps) for row in rows if row.error is None}
+        for name, rows in selections.items()
     }
     found = []
     for first, second in combinations(picks, 2):
@@ -59,7 +84,7 @@ def agreements(selections: Mapping[str, Iterable[Selection]], n_steps: Mapping[s
         if cases:
             chance = [chance_jaccard(n, len(a), len(b)) for n, a, b in cases]
             found.append(
-                Agreement(
+                Overlap(
                     first,
                     second,
                     len(cases),
@@ -75,19 +100,6 @@ def chance_jaccard(n: int, a: int, b: int) -> tuple[float, float]:
     """Mean and variance of the Jaccard overlap of random sets of `a` and of `b` out of `n` steps, not both empty."""
     common = range(max(0, a + b - n), min(a, b) + 1)
     weights = [comb(a, k) * comb(n - a, b - k) / comb(n, b) for k in common]
-    overlaps = [k / (a + b - k) for k in common]
-    mean = fsum(weight * overlap for weight, overlap in zip(weights, overlaps, strict=True))
-    return mean, fsum(weight * (overlap - mean) ** 2 for weight, overlap in zip(weights, overlaps, strict=True))
-
-
-def position_profile(rows: Sequence[Selection], n_steps: Mapping[str, int]) -> list[tuple[int, int]]:
-    """For step 0, 1, ...: how often a method picked it, and how many answered trajectories have it."""
-    answered = [row for row in rows if row.error is None]
-    longest = max((n_steps[row.trajectory_id] for row in answered), default=0)
-    picked, there = [0] * longest, [0] * longest
-    for row in answered:
-        for step in range(n_steps[row.trajectory_id]):
-            there[step] += 1
-        for step in row.steps:
-            picked[step] += 1
-    return list(zip(picked, there, strict=True))
+    overlapping = [k / (a + b - k) for k in common]
+    mean = fsum(weight * overlap for weight, overlap in zip(weights, overlapping, strict=True))
+    return mean, fsum(weight * (overlap - mean) ** 2 for weight, overlap in zip(weights, overlapping, strict=True))

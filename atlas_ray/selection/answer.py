@@ -1,4 +1,4 @@
-"""The selector's answer: a strict parser. What it lets through is valid; everything else is a named error.
+"""A strict parser of the selector's answer: the result is a valid choice of steps, or an error with a name.
 
 Two forms are read: the JSON object that the prompt asks for, with or without prose around it, and the paper's
 `conversation[...]` (Appendix D.1). Step numbers are never clipped or dropped to make an answer fit.
@@ -43,18 +43,18 @@ class AnswerError(ValueError):
         self.kind, self.detail = kind, detail
 
 
-class Answer(NamedTuple):
+class SelectorAnswer(NamedTuple):
     """A valid choice of steps."""
 
     steps: tuple[int, ...]
     """Ascending, distinct, in range, within the budget, at least one."""
     categories: tuple[str, ...] | None
-    """Beside `steps`; `unspecified` where the answer gave none, None where it gave none at all."""
+    """One per step, `unspecified` for a step without a category; None where no step has one."""
     plan: str | None
     reason: str | None
 
 
-def parse(text: str, n_steps: int, budget: int) -> Answer:
+def parse(text: str, n_steps: int, budget: int) -> SelectorAnswer:
     """Read and check an answer.
 
     Args:
@@ -124,7 +124,7 @@ def _from_json(value: dict[str, Any]) -> tuple[list[tuple[int, str | None]], str
 
 def _checked(
     chosen: list[tuple[int, str | None]], plan: str | None, reason: str | None, *, n_steps: int, budget: int
-) -> Answer:
+) -> SelectorAnswer:
     categories: dict[int, str | None] = {}
     for number, category in chosen:
         if not 0 <= number < n_steps:
@@ -136,7 +136,7 @@ def _checked(
         raise AnswerError("too_many", f"{len(categories)} steps are chosen; at most {budget} are allowed")
     steps = tuple(sorted(categories))
     named = tuple(categories[step] or "unspecified" for step in steps)
-    return Answer(steps, named if any(categories.values()) else None, plan, reason)
+    return SelectorAnswer(steps, named if any(categories.values()) else None, plan, reason)
 
 
 def _number(value: Any) -> int:

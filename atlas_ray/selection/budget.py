@@ -1,7 +1,8 @@
-"""How many steps a method may call critical: the one rounding rule (DESIGN.md, decision 1)."""
+"""How many steps a method may call critical (docs/architecture.md, decision 1), and the choice by score."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import floor
@@ -23,3 +24,9 @@ def budget(n_steps: int, ratio: float) -> int:
     if n_steps < 0 or not 0 < ratio <= 1:
         raise ValueError(f"n_steps must be >= 0 and ratio in (0, 1], found {n_steps} and {ratio}")
     return max(1, floor(Fraction(repr(float(ratio))) * n_steps)) if n_steps else 0
+
+
+def highest(scores: Sequence[float], ratio: float) -> tuple[int, ...]:
+    """The budget's number of steps with the highest scores, ascending; of equal scores the earlier step."""
+    best = sorted(range(len(scores)), key=lambda step: (-scores[step], step))
+    return tuple(sorted(best[: budget(len(scores), ratio)]))

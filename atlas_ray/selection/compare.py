@@ -1,116 +1,243 @@
-"""How stored selections of the same trajectories differ, per environment: the figures of `jobs/select.py compare`.
+"""How selections of the same trajectories differ: shares, categories, positions and overlaps.
 
-Shares of steps and of their tokens, category shares, where in a trajectory a method picks, and how far two methods
-agree beyond chance (`agreement.py`). Trajectories are read chunk by chunk; only the chosen steps stay in memory.
+The only place that computes these figures: `metrics/select.jsonl`, `jobs/select.py compare` and the report all take
+them from here. A share counts chosen steps, whatever their weights. The mathematics of overlaps is in `agreement.py`;
+tables and drawings are the report's.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from math import fsum
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from atlas_ray.errors import SelectionError
-from atlas_ray.selection.agreement import agreements
-from atlas_ray.selection.source import plan, read, read_beside
-from atlas_ray.selection.summary import share_of_tokens, step_tokens
+from atlas_ray.selection.agreement import Overlap, overlaps
+from atlas_ray.selection.chunks import plan, read, read_beside
+from atlas_ray.selection.method import method_class, names
 from atlas_ray.store import GROUP_ROWS, Store
-from atlas_ray.trajectory import Selection
+from atlas_ray.trajectory import Selection, Trajectory
 
-BINS = 10
-"""Of the position profile: step t of n is in bin floor(10 t / n)."""
 OVERALL = "all environments"
+TENTHS = 10
+"""Of the profile by tenth: step t of n is in tenth floor(10 t / n)."""
+PROFILE_STEPS = 10
+"""Step numbers with an entry of their own in the profile by step; all later steps share one more."""
 
 
-@dataclass
-class _Kept:
-    """What is remembered of the trajectories of an environment."""
+class Shape(NamedTuple):
+    """What the figures need of a trajectory."""
 
-    n_steps: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, list[Selection]] = field(default_factory=lambda: defaultdict(list))
-    token_shares: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    env: str
+    n_steps: int
+    tokens: tuple[int, ...] | None = None
+    """Of each step; None where they were not counted."""
 
 
-def compare(
+@dataclass(frozen=True)
+class SelectionFigures:
+    """One selection over some trajectories. Shares are means over the answered trajectories that have steps."""
+
+    name: str
+    method: str
+    answered: int
+    """Trajectories with a row that is no error, those without steps included."""
+    errors: dict[str, int]
+    """Error rows by kind."""
+    picked: int
+    """Chosen steps."""
+    steps: int
+    """Steps of the answered trajectories."""
+    step_share: float | None
+    """Share of a trajectory's steps that is chosen; None when no answered trajectory has a step."""
+    token_share: float | None
+    """Share of the tokens of a trajectory's steps that the chosen steps hold; None when tokens were not counted."""
+    profile_by_tenth: tuple[float | None, ...]
+    """Of the steps in each tenth of their trajectories, the share that is chosen; None where there is no such step."""
+    profile_by_step: tuple[float | None, ...]
+    """Of the trajectories that have a step 0, 1, ..., 9, the share in which it is chosen; the last entry is the share
+    of all later steps. None where there is no such step."""
+    categories: dict[str, float]
+    """Shares of the categories among the chosen steps that have one, largest first; empty where none has."""
+    favourite: tuple[int, float] | None
+    """The step number chosen in most trajectories of two or more steps, and its share of them; None without any."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All selections over the trajectories of one environment, or over all of them."""
+
+    environment: str
+    """A name, or `OVERALL`."""
+    trajectories: int
+    selections: tuple[SelectionFigures, ...]
+    overlaps: tuple[Overlap, ...]
+    """Of every two selections that share an answered trajectory and whose methods are not derived from others."""
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self) | {"overlaps": [overlap.facts() for overlap in self.overlaps]}
+
+
+class FigureSums:
+    """Adds up the figures of one selection row by row, without keeping a row.
+
+    Args:
+        name: of the selection.
+        method: of the selection.
+    """
+
+    def __init__(self, name: str, method: str) -> None:
+        self._name, self._method = name, method
+        self._answered = self._picked = self._steps = 0
+        self._errors, self._categories, self._in_longer = Counter[str](), Counter[str](), Counter[int]()
+        self._with_steps = self._with_tokens = self._longer = 0
+        self._step_shares = self._token_shares = 0.0
+        self._tenths = _Profile(TENTHS)
+        self._numbers = _Profile(PROFILE_STEPS + 1)
+
+    def add(self, row: Selection, shape: Shape) -> None:
+        """Count one trajectory's row."""
+        if row.error is not None:
+            self._errors[row.error.partition(":")[0]] += 1
+            return
+        n = shape.n_steps
+        self._answered += 1
+        self._picked += len(row.steps)
+        self._steps += n
+        self._categories.update(row.categories or ())
+        self._tenths.add((TENTHS * step // n for step in range(n)), (TENTHS * step // n for step in row.steps))
+        last = PROFILE_STEPS
+        self._numbers.add((min(step, last) for step in range(n)), (min(step, last) for step in row.steps))
+        if n:
+            self._with_steps += 1
+            self._step_shares += len(row.steps) / n
+        if n and shape.tokens is not None:
+            self._with_tokens += 1
+            self._token_shares += sum(shape.tokens[step] for step in row.steps) / sum(shape.tokens)
+        if n > 1:
+            self._longer += 1
+            self._in_longer.update(row.steps)
+
+    def result(self) -> SelectionFigures:
+        """The figures of the rows so far."""
+        step, times = max(self._in_longer.items(), key=lambda item: (item[1], -item[0]), default=(0, 0))
+        named = self._categories.total()
+        return SelectionFigures(
+            name=self._name, method=self._method, answered=self._answered, errors=dict(sorted(self._errors.items())),
+            picked=self._picked, steps=self._steps,
+            step_share=self._step_shares / self._with_steps if self._with_steps else None,
+            token_share=self._token_shares / self._with_tokens if self._with_tokens else None,
+            profile_by_tenth=self._tenths.shares(), profile_by_step=self._numbers.shares(),
+            categories={
+                name: count / named for name, count in sorted(self._categories.items(), key=lambda i: (-i[1], i[0]))
+            },
+            favourite=(step, times / self._longer) if times else None,
+        )  # fmt: skip
+
+
+class _Profile:
+    """How many steps there are in each bin, and how many of them are chosen."""
+
+    def __init__(self, bins: int) -> None:
+        self._present, self._chosen = [0] * bins, [0] * bins
+
+    def add(self, present: Iterable[int], chosen: Iterable[int]) -> None:
+        for index in present:
+            self._present[index] += 1
+        for index in chosen:
+            self._chosen[index] += 1
+
+    def shares(self) -> tuple[float | None, ...]:
+        return tuple(part / whole if whole else None for part, whole in zip(self._chosen, self._present, strict=True))
+
+
+def figures(selections: Mapping[str, Iterable[Selection]], shapes: Mapping[str, Shape]) -> list[Figures]:
+    """The figures of each environment, by name, and then over all of them; a single environment stands for all.
+
+    Args:
+        selections: rows by the selection's name. Rows of other trajectories than those in `shapes` are ignored.
+        shapes: by trajectory id; see `shapes_of`.
+
+    Returns:
+        The last entry is the one over all trajectories.
+    """
+    rows = {name: [row for row in found if row.trajectory_id in shapes] for name, found in selections.items()}
+    environments = sorted({shape.env for shape in shapes.values()})
+    if len(environments) != 1:
+        environments.append(OVERALL)
+    return [_of_environment(name, rows, shapes) for name in environments]
+
+
+def _of_environment(name: str, selections: Mapping[str, Sequence[Selection]], shapes: Mapping[str, Shape]) -> Figures:
+    inside = {key: shape for key, shape in shapes.items() if name in (OVERALL, shape.env)}
+    rows = {each: [row for row in found if row.trajectory_id in inside] for each, found in selections.items()}
+    found = []
+    for selection, own in rows.items():
+        sums = FigureSums(selection, own[0].method if own else selection)
+        for row in own:
+            sums.add(row, inside[row.trajectory_id])
+        found.append(sums.result())
+    comparable = {each.name: rows[each.name] for each in found if not _is_derived(each.method)}
+    pairs = overlaps(comparable, {key: shape.n_steps for key, shape in inside.items()})
+    return Figures(name, len(inside), tuple(found), tuple(pairs))
+
+
+def _is_derived(method: str) -> bool:
+    """Of a method whose package is not installed any more nothing is known: it counts as one that can be compared."""
+    return method in names() and method_class(method).derived
+
+
+def stored(
     store: Store,
-    methods: Sequence[str],
+    wanted: Sequence[str],
     count: Callable[[list[str]], list[int]] | None,
     ids: Collection[str] | None = None,
-) -> dict[str, Any]:
-    """The figures, by environment and over all of them.
+) -> list[Figures]:
+    """`figures` of stored selections. Trajectories are read chunk by chunk; only their shapes and picks are kept.
 
     Args:
         store: the run directory.
-        methods: stored selections.
+        wanted: names of the selections.
         count: tokens of texts (`models.token_counter`); None leaves the share of tokens out.
         ids: the trajectories to compare on; None: all.
 
-    Returns:
-        For every environment `trajectories`, `methods` (answered, errors, share_of_steps, share_of_tokens, categories,
-        profile: the share of the steps in each tenth of a trajectory that is chosen) and `pairs` (n, jaccard, that of
-        random picks with the same counts, kappa).
-
     Raises:
-        SelectionError: fewer than one method, or one has no row for a trajectory.
+        SelectionError: no selection is named, or one has no row for a trajectory.
     """
-    if not methods:
+    if not wanted:
         raise SelectionError("there is no selection to compare; run jobs/select.py first")
-    kept: dict[str, _Kept] = defaultdict(_Kept)
+    shapes: dict[str, Shape] = {}
+    rows: dict[str, list[Selection]] = defaultdict(list)
     for chunk in plan(store, ids, GROUP_ROWS).chunks:
         trajectories = read(store, chunk)
-        tokens = step_tokens(trajectories, count) if count is not None else None
-        for method in methods:
-            for trajectory, row in zip(trajectories, read_beside(store, method, trajectories), strict=True):
-                lean = Selection(
-                    trajectory_id=row.trajectory_id, method=method, ratio=row.ratio, steps=row.steps,
-                    categories=row.categories, error=row.error,
-                )  # fmt: skip
-                for name in (trajectory.env, OVERALL):
-                    place = kept[name]
-                    place.n_steps[trajectory.trajectory_id] = trajectory.n_steps
-                    place.rows[method].append(lean)
-                    if tokens is not None and row.error is None and trajectory.n_steps:
-                        share = share_of_tokens(row.steps, tokens[trajectory.trajectory_id])
-                        place.token_shares[method].append(share)
-    names = sorted(name for name in kept if name != OVERALL)
-    if len(names) != 1:
-        names.append(OVERALL)
-    return {"methods": list(methods), "environments": {name: _figures(kept[name]) for name in names}}
+        shapes |= shapes_of(trajectories, count)
+        for name in wanted:
+            rows[name] += [_lean(row) for row in read_beside(store, name, trajectories)]
+    return figures(rows, shapes)
 
 
-def _figures(kept: _Kept) -> dict[str, Any]:
-    pairs = [
-        {"first": p.first, "second": p.second, "n": p.n, "jaccard": p.jaccard, "expected": p.expected, "kappa": p.kappa}
-        for p in agreements(kept.rows, kept.n_steps)
-    ]
-    methods = {
-        method: _of_method(rows, kept.n_steps, kept.token_shares.get(method, [])) for method, rows in kept.rows.items()
-    }
-    return {"trajectories": len(kept.n_steps), "methods": methods, "pairs": pairs}
+def _lean(row: Selection) -> Selection:
+    """What the figures need of a row."""
+    return row.model_copy(update={"scores": None, "plan": None, "reason": None, "provenance": {}})
 
 
-def _of_method(rows: Sequence[Selection], n_steps: dict[str, int], token_shares: Sequence[float]) -> dict[str, Any]:
-    answered = [row for row in rows if row.error is None and n_steps[row.trajectory_id]]
-    categories = Counter(category for row in answered for category in row.categories or ())
-    named = categories.total()
-    there, picked = [0] * BINS, [0] * BINS
-    for row in answered:
-        n = n_steps[row.trajectory_id]
-        for step in range(n):
-            there[BINS * step // n] += 1
-        for step in row.steps:
-            picked[BINS * step // n] += 1
+def shapes_of(trajectories: Iterable[Trajectory], count: Callable[[list[str]], list[int]] | None) -> dict[str, Shape]:
+    """Environment, number of steps and tokens of every step, by trajectory id.
+
+    A step's tokens are those of its text and the end-of-turn token (docs/architecture.md, decision 3). The texts are
+    counted by themselves, which is much faster than `chat.encode` and differs from it only where a template's
+    whitespace merges with the text.
+
+    Args:
+        trajectories: whose steps.
+        count: tokens of texts; None: tokens are not counted.
+    """
+    whole = list(trajectories)
+    if count is None:
+        return {each.trajectory_id: Shape(each.env, each.n_steps) for each in whole}
+    counts = iter(count([message.content for each in whole for message in each.steps]))
     return {
-        "answered": len(answered),
-        "errors": sum(row.error is not None for row in rows),
-        "share_of_steps": _mean([len(row.steps) / n_steps[row.trajectory_id] for row in answered]),
-        "share_of_tokens": _mean(token_shares),
-        "categories": {name: count / named for name, count in sorted(categories.items())},
-        "profile": [chosen / steps if steps else None for chosen, steps in zip(picked, there, strict=True)],
+        each.trajectory_id: Shape(each.env, each.n_steps, tuple(next(counts) + 1 for _ in each.steps)) for each in whole
     }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fsum(values) / len(values) if values else None

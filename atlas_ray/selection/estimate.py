@@ -1,8 +1,8 @@
-"""What the `llm` method would ask and cost, before anything is asked: `jobs/select.py --dry-run`.
+"""What a selection by method `llm` would ask and cost, before anything is asked: `jobs/select.py --dry-run`.
 
 Every first question is built, elided and looked up in the journal as in a real run. Tokens are counted with the run's
-own tokenizer, which differs from the selector's by some percent; a repair round, which few trajectories need, comes on
-top.
+own tokenizer, which differs from the selector's by some percent. Repair questions, which few trajectories need, are not
+counted.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atlas_ray import models
-from atlas_ray.config import PipelineConfig
+from atlas_ray.config import PipelineConfig, SelectionSpec
 from atlas_ray.inference.cost import cost_usd, price_of
 from atlas_ray.inference.resolve import resolve
 from atlas_ray.selection.budget import budget
-from atlas_ray.selection.journal import Journal, question_key
-from atlas_ray.selection.llm import ask_for
+from atlas_ray.selection.chunks import plan, read
+from atlas_ray.selection.journal import AnswerJournal, question_key
+from atlas_ray.selection.methods.llm import LlmOptions, first_question
 from atlas_ray.selection.prompt import PromptTooLongError
-from atlas_ray.selection.source import plan, read
 from atlas_ray.store import GROUP_ROWS, Store
 
 _PLAN_TOKENS, _STEP_TOKENS = 80, 45
@@ -29,8 +29,10 @@ _PLAN_TOKENS, _STEP_TOKENS = 80, 45
 
 @dataclass
 class Estimate:
-    """The bill before the meal."""
+    """The expected cost of one selection."""
 
+    selection: str
+    """Its name."""
     model: str
     where: str
     trajectories: int = 0
@@ -58,7 +60,7 @@ class Estimate:
         if self.cost_usd is not None and self.cost_usd_at_most is not None:
             cost = f"about {self.cost_usd:.2f} USD, at most {self.cost_usd_at_most:.2f} USD"
         return (
-            f"dry run: {self.model} {self.where}; nothing was asked\n"
+            f"dry run of {self.selection}: {self.model} {self.where}; nothing was asked\n"
             f"  {self.trajectories} trajectories: {self.calls} calls, {self.cache_hits} answers in the journal, "
             f"{self.without_steps} without steps, {self.too_long} too long, {self.elided} elided\n"
             f"  {self.prompt_tokens} prompt tokens, about {self.completion_tokens} completion tokens (at most "
@@ -66,36 +68,43 @@ class Estimate:
         )
 
 
-def estimate(config: PipelineConfig, store: Store, ids: Collection[str] | None = None) -> Estimate:
-    """Calls, tokens and cost of the `llm` method over stored trajectories.
+def estimate(config: PipelineConfig, store: Store, spec: SelectionSpec, ids: Collection[str] | None = None) -> Estimate:
+    """Calls, tokens and cost of a selection by method `llm` over stored trajectories.
+
+    Args:
+        config: of the run.
+        store: its run directory.
+        spec: the selection.
+        ids: the trajectories to judge; None: all of them.
 
     Raises:
         EndpointError: the endpoint cannot be used.
         ModelError: the run's model has no tokenizer.
     """
-    selector = config.select.llm
+    selector = spec.options
+    if not isinstance(selector, LlmOptions):
+        raise TypeError(f"selection {spec.name!r} is by method {spec.method!r}, which asks no selector model")
     endpoint = resolve(selector, os.environ)
     identity = endpoint.model if endpoint is not None else os.path.basename(config.model.rstrip("/"))
     where = f"at {endpoint.base_url}" if endpoint is not None else "on this machine, a stand-in not to be trusted"
     price = price_of(selector.prices, identity) if endpoint is not None else (0.0, 0.0)
     count = models.token_counter(models.resolve(config.model, trust_remote_code=config.trust_remote_code))
-    sampling = {"temperature": selector.temperature, "max_tokens": selector.max_tokens}
-    journal, found = Journal(store), Estimate(identity, where)
+    journal, found = AnswerJournal(store), Estimate(spec.name, identity, where)
     asked: set[str] = set()
     for chunk in plan(store, ids, GROUP_ROWS).chunks:
         for trajectory in read(store, chunk):
             found.trajectories += 1
-            limit = budget(trajectory.n_steps, config.select.ratio)
+            limit = budget(trajectory.n_steps, spec.ratio)
             if not limit:
                 found.without_steps += 1
                 continue
             try:
-                prompt = ask_for(trajectory, limit, selector.max_prompt_chars, stand_in=endpoint is None)
+                prompt = first_question(trajectory, limit, selector.max_prompt_chars, stand_in=endpoint is None)
             except PromptTooLongError:
                 found.too_long += 1
                 continue
             found.elided += prompt.elided is not None
-            key = question_key(identity, prompt.question, sampling)
+            key = question_key(identity, prompt.question, selector.sampling)
             if key in asked or journal.has(key):
                 found.cache_hits += 1
                 continue

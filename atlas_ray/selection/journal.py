@@ -1,9 +1,9 @@
-"""What a selector answered before, by content: no answer is paid for twice.
+"""What a selector answered before, by the content of the question: no answer is paid for twice.
 
-A JSON line an answer under `select/journal/` of the run directory, written before the answer is used; every process
-appends to a file of its own, because a file an answer would take longer to create than the call to make. The key knows
-model, conversation and sampling but no endpoint, so that an answer survives another ratio of another method, a killed
-run, and a move of the server.
+Every answer is a JSON line under `select/journal/` of the run directory, written before the answer is used. Every
+process appends to a file of its own: one file per answer would cost more than the request. The key is made from the
+model, the conversation and the sampling, but not from the endpoint, so answers survive a killed run, another selection
+that asks the same, and a move of the server.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from atlas_ray import ray_metrics
-from atlas_ray.inference.client import CallError, Client, Reply
+from atlas_ray.hashing import content_hash
+from atlas_ray.inference.client import Client
 from atlas_ray.inference.cost import cost_usd, estimated_tokens
-from atlas_ray.selection.llm import Ask
-from atlas_ray.selection.prompt import Question
+from atlas_ray.inference.types import CallError, Reply
+from atlas_ray.selection.prompt import Ask, Question
 from atlas_ray.selection.summary import Calls
-from atlas_ray.store import Store, content_hash
+from atlas_ray.store import Store
 
 _Result = TypeVar("_Result")
 _FOLDER = ("select", "journal")
 
 
-class Journal:
+class AnswerJournal:
     """Answers kept in a run directory, those of other processes as of the last `refresh`.
 
     Args:
@@ -40,10 +41,10 @@ class Journal:
         self._file = f"{uuid.uuid4().hex}.jsonl"
         self._fresh: dict[str, Reply] = {}
         """Kept by this process since the last refresh."""
-        self._places: dict[str, tuple[str, int, int]] = {}
-        """Of every other answer: its file, and the bytes it takes there."""
+        self._spans: dict[str, tuple[str, int, int]] = {}
+        """Of every other answer: its file, and the first and last byte of its line."""
         self._read_to: dict[str, int] = {}
-        self._owed: list[dict[str, Any]] = []
+        self._unwritten: list[dict[str, Any]] = []
         self._writing = asyncio.Lock()
         self._refreshing = threading.Lock()
         self.refresh()
@@ -53,65 +54,65 @@ class Journal:
         with self._refreshing:
             for name in self._store.names(*_FOLDER):
                 for row, begin, end in self._store.journal_from(self._read_to.get(name, 0), *_FOLDER, name):
-                    self._places[row["key"]] = (name, begin, end)
+                    self._spans[row["key"]] = (name, begin, end)
                     self._read_to[name] = end
                     self._fresh.pop(row["key"], None)
 
     def has(self, key: str) -> bool:
         """Whether there is an answer under `key`."""
-        return key in self._fresh or key in self._places
+        return key in self._fresh or key in self._spans
 
     async def read(self, key: str) -> Reply | None:
         """The answer kept under `key`, or None."""
-        reply, place = self._fresh.get(key), self._places.get(key)
-        if reply is not None or place is None:
+        reply, span = self._fresh.get(key), self._spans.get(key)
+        if reply is not None or span is None:
             return reply
-        name, begin, end = place
-        row = await self._without_waiting(self._store.journal_row, begin, end, *_FOLDER, name)
+        name, begin, end = span
+        row = await self._off_loop(self._store.journal_row, begin, end, *_FOLDER, name)
         return Reply(**row["reply"])
 
     async def write(self, key: str, reply: Reply, cost_usd: float) -> None:
-        """Keep an answer, and what was paid for it; those that come while others are being written go together.
+        """Keep an answer and what was paid for it. Answers that come during a write are written together after it.
 
         Raises:
             StoreError: the disk is full.
         """
         row = {"key": key, "reply": vars(reply), "cost_usd": cost_usd}
         self._fresh[key] = reply
-        self._owed.append(row)
+        self._unwritten.append(row)
         async with self._writing:
-            if not any(row is owed for owed in self._owed):
-                return  # it went with another
-            rows, self._owed = self._owed, []
+            if not any(row is waiting for waiting in self._unwritten):
+                return  # written together with another answer
+            rows, self._unwritten = self._unwritten, []
             try:
-                await self._without_waiting(self._store.append, rows, *_FOLDER, self._file)
+                await self._off_loop(self._store.append, rows, *_FOLDER, self._file)
             except BaseException:
-                self._owed = rows + self._owed  # each of them is told
+                self._unwritten = rows + self._unwritten  # every waiting call tries, and raises the error itself
                 raise
 
     def spent_usd(self) -> float:
-        """What all answers that are kept were paid with."""
+        """The price of all answers in the journal."""
         files = self._store.names(*_FOLDER)
         return fsum(row["cost_usd"] for name in files for row in self._store.journal(*_FOLDER, name))
 
-    async def _without_waiting(self, work: Callable[..., _Result], *given: Any) -> _Result:
-        """`work` in a thread where the store is far away; a local file takes less than a thread."""
+    async def _off_loop(self, work: Callable[..., _Result], *given: Any) -> _Result:
+        """Call `work` in a thread if the store is remote; a local file takes less time than a thread."""
         return work(*given) if self._store.is_local else await asyncio.to_thread(work, *given)
 
 
-class Purse(Protocol):
-    """Grants money for questions; see `limits.Limits`."""
+class BudgetGuard(Protocol):
+    """Grants money for questions; `limits.RemoteBudgetGuard` asks the cluster's `Limits` for it."""
 
     async def reserve(self, usd: float) -> None:
         """Wait until so much may be spent.
 
         Raises:
-            BudgetError: it never may.
+            BudgetError: the budget will never allow it.
         """
         ...
 
     async def settle(self, reserved: float, paid: float) -> None:
-        """Give back what was reserved and count what was paid."""
+        """Return a reservation and count what was paid."""
         ...
 
 
@@ -121,19 +122,19 @@ class JournaledClient:
     Args:
         client: of the endpoint.
         journal: shared by every process of the run.
-        identity: what names the model's content, whatever the endpoint calls it.
+        identity: names the model, whatever the endpoint calls it.
         sampling: `temperature` and `max_tokens`.
         schema: JSON schema of the answer, for endpoints that can be held to one.
         price: USD per million prompt and completion tokens.
-        purse: grants every question; None where there is no budget.
+        guard: grants every question; None where there is no budget.
     """
 
     def __init__(
-        self, client: Client, journal: Journal, identity: str, sampling: dict[str, Any], schema: dict[str, Any] | None,
-        price: tuple[float, float], purse: Purse | None,
+        self, client: Client, journal: AnswerJournal, identity: str, sampling: dict[str, Any],
+        schema: dict[str, Any] | None, price: tuple[float, float], guard: BudgetGuard | None,
     ) -> None:  # fmt: skip
         self._client, self._journal, self._identity = client, journal, identity
-        self._sampling, self._schema, self._price, self._purse = sampling, schema, price, purse
+        self._sampling, self._schema, self._price, self._guard = sampling, schema, price, guard
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def asker(self, calls: Calls) -> Ask:
@@ -147,15 +148,15 @@ class JournaledClient:
     async def _ask(self, question: Question, calls: Calls) -> Reply:
         key = question_key(self._identity, question, self._sampling)
         lock = self._locks.setdefault(key, asyncio.Lock())
-        async with lock:  # the same question twice at a time is asked once
+        async with lock:  # two equal questions at the same time are asked once
             kept = await self._journal.read(key)
             if kept is not None:
                 calls.hits += 1
                 ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="journal")
                 return kept
             most = cost_usd(estimated_tokens(question.messages), self._sampling["max_tokens"], self._price)
-            if self._purse is not None:
-                await self._purse.reserve(most)
+            if self._guard is not None:
+                await self._guard.reserve(most)
             paid = 0.0
             calls.made += 1
             try:
@@ -170,8 +171,8 @@ class JournaledClient:
                 ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="failed")
                 raise
             finally:
-                if self._purse is not None:
-                    await self._purse.settle(most, paid)
+                if self._guard is not None:
+                    await self._guard.settle(most, paid)
         calls.retries += reply.retries
         calls.latencies_s.append(reply.latency_s)
         calls.paid_usd += paid
@@ -182,7 +183,7 @@ class JournaledClient:
 
 
 def question_key(identity: str, question: Question, sampling: dict[str, Any]) -> str:
-    """Under which the answer to a question is kept: the same whichever form an endpoint makes it take."""
+    """The key of an answer in the journal; the same whether the endpoint takes a JSON schema or not."""
     return content_hash(
         {"model": identity, "messages": question.messages, "sampling": sampling | {"regex": question.regex}}
     )

@@ -1,16 +1,21 @@
-"""What holds the `llm` method back, over the whole cluster: requests and tokens per minute, and money.
+"""Rate limits and the budget of the `llm` method, over the whole cluster: requests and tokens per minute, and money.
 
 `Limits` runs as one Ray actor that every worker asks; it knows no endpoint and sends nothing itself.
+`RemoteBudgetGuard` and `pace` are the workers' side.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from atlas_ray.errors import BudgetError
 
 BURST_S = 1.0
-"""A bucket that has been idle lets through what fits into so many seconds at once."""
+"""A bucket that has been idle lets through at once what fits into so many seconds."""
+_ASK_AGAIN_S = 0.1
 
 
 class TokenBucket:
@@ -26,11 +31,11 @@ class TokenBucket:
         self._next = clock()
 
     def reserve(self, units: int = 1) -> float:
-        """Take the next place, as wide as `units`; returns the seconds to wait for it."""
+        """Take the next `units` intervals; returns the seconds to wait until they begin."""
         now = self._clock()
-        place = max(self._next, now - BURST_S + self._interval)
-        self._next = place + units * self._interval
-        return max(0.0, place - now)
+        start = max(self._next, now - BURST_S + self._interval)
+        self._next = start + units * self._interval
+        return max(0.0, start - now)
 
 
 class Limits:
@@ -65,7 +70,7 @@ class Limits:
         """Ask for the most that a question can cost.
 
         Returns:
-            `granted`; `later` while only questions under way keep it from being granted; `spent` when it never will be.
+            `granted`; `later` while only questions under way keep it from being granted; `spent` when it never can be.
         """
         if self._budget is not None and self._spent + usd > self._budget:
             return "spent"
@@ -82,3 +87,39 @@ class Limits:
     def spent(self) -> float:
         """USD paid so far, earlier runs included."""
         return self._spent
+
+
+class RemoteBudgetGuard:
+    """A `journal.BudgetGuard` over the `Limits` actor.
+
+    Args:
+        limits: the actor.
+        budget_usd: for the error's text.
+    """
+
+    def __init__(self, limits: Any, budget_usd: float) -> None:
+        self._limits, self._budget_usd = limits, budget_usd
+
+    async def reserve(self, usd: float) -> None:
+        """See `journal.BudgetGuard`."""
+        while (answer := await self._limits.reserve.remote(usd)) != "granted":
+            if answer == "spent":
+                raise BudgetError(
+                    f"select.llm.budget_usd: {await self._limits.spent.remote():.4f} of {self._budget_usd:g} USD are "
+                    f"paid and the next question can cost {usd:.4f}; every answer is kept: raise the budget and run "
+                    "again"
+                )
+            await asyncio.sleep(_ASK_AGAIN_S)  # questions under way may cost less than was reserved for them
+
+    async def settle(self, reserved: float, paid: float) -> None:
+        """See `journal.BudgetGuard`."""
+        await self._limits.settle.remote(reserved, paid)
+
+
+def pace(limits: Any) -> Callable[[int], Awaitable[None]]:
+    """A function that waits until the `Limits` actor lets a request of so many tokens go."""
+
+    async def wait(tokens: int) -> None:
+        await asyncio.sleep(await limits.pace.remote(tokens))
+
+    return wait

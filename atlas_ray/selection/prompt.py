@@ -1,17 +1,18 @@
 """What the selector is told: the numbered trajectory and the critical-step question (paper section 3.2, App. D.1).
 
 The wording is ours; the four categories, the plan, the budget and the reasons are the paper's. Steps carry their
-numbers (DESIGN.md, decision 2), the trajectory stands between marks that its own text cannot forge, and a prompt that
-would be too long has the middle of its longest observations elided, never a step.
+numbers (docs/architecture.md, decision 2). The trajectory stands between marks that its own text cannot forge. In a
+prompt that would be too long the middle of the longest observations is elided, never a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from atlas_ray.hashing import content_hash
+from atlas_ray.inference.types import Reply
 from atlas_ray.react import parse_reply
-from atlas_ray.store import content_hash
 from atlas_ray.trajectory import Message, Trajectory
 
 CATEGORIES = ("plan creation", "critical observation", "critical action", "self correction")
@@ -85,7 +86,7 @@ ANSWER_SCHEMA: dict[str, Any] = {
     "required": ["plan", "steps"],
     "additionalProperties": False,
 }
-"""One schema for every trajectory, because servers compile a schema once; bounds are the parser's business."""
+"""One schema for every trajectory, because servers compile a schema once; the parser checks the bounds."""
 
 WORDING = content_hash([INSTRUCTION, JSON_FORM, PAPER_FORM, REQUEST, REPAIR, STAND_IN])
 """Identifies the wording in a selection's provenance."""
@@ -99,14 +100,27 @@ ChatMessage = dict[str, str]
 
 
 class Question(NamedTuple):
-    """A conversation to be answered, in the forms it can be put."""
+    """A conversation that the selector is to answer, with and without a JSON schema."""
 
     messages: list[ChatMessage]
     """Asks for JSON."""
     without_schema: list[ChatMessage]
     """Asks for the paper's form; sent where the server cannot be held to a schema."""
     regex: str | None
-    """Constrains the answer, for the stand-in alone."""
+    """What the answer must match; only for the stand-in."""
+
+
+class Ask(Protocol):
+    """Puts a question to the selector model."""
+
+    async def __call__(self, question: Question) -> Reply:
+        """The answer.
+
+        Raises:
+            CallError: this question got no answer.
+            AtlasError: no question will get one: the endpoint refused for good, or the budget is spent.
+        """
+        ...
 
 
 class Prompt(NamedTuple):

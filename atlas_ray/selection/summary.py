@@ -1,15 +1,20 @@
-"""What a selection run took and what came out of it, in figures (a row of `metrics/select.jsonl`)."""
+"""What a selection run cost: a row of `metrics/select.jsonl`, and the same as a line for people.
+
+Shares and other figures of the choice itself are computed in `compare.py`.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atlas_ray import ray_metrics
-from atlas_ray.trajectory import Selection, Trajectory
+from atlas_ray.trajectory import Selection
+
+if TYPE_CHECKING:
+    from atlas_ray.selection.compare import SelectionFigures
 
 
 @dataclass
@@ -34,71 +39,50 @@ class Calls:
         self.paid_usd += other.paid_usd
 
 
-def step_tokens(trajectories: Sequence[Trajectory], count: Callable[[list[str]], list[int]]) -> dict[str, list[int]]:
-    """Tokens of every step, by trajectory id: its text and the end-of-turn token (DESIGN.md, decision 3).
-
-    The texts are counted by themselves, which is much faster than `chat.encode` and differs from it only where a
-    template's whitespace merges with the text.
-
-    Args:
-        trajectories: whose steps.
-        count: tokens of texts; see `models.token_counter`.
-    """
-    counts = iter(count([message.content for trajectory in trajectories for message in trajectory.steps]))
-    return {each.trajectory_id: [next(counts) + 1 for _ in each.steps] for each in trajectories}
-
-
 class Tally:
-    """Adds up a run's selections as they come, so that none has to be kept.
+    """Adds up what a run's selections cost as they come, so that no row has to be kept.
 
     Args:
         method: the selection method.
     """
 
     def __init__(self, method: str) -> None:
-        self.method, self.errors = method, Counter[str]()
+        self._method = method
         self.calls = Calls(latencies_s=array("d"))
         self.rows = self.error_rows = 0
-        self._steps = self._elided = self._windowed = self._prompt = self._completion = 0
+        self._elided = self._windowed = self._prompt = self._completion = 0
         self._cost = 0.0
-        self._shares, self._shared = 0.0, 0
 
-    def add(self, selection: Selection, n_steps: int, calls: Calls) -> None:
-        """Count a selection in a trajectory of `n_steps`, and what its calls took."""
-        ray_metrics.SELECTIONS.add(1, method=self.method, outcome="error" if selection.error else "selected")
+    def add(self, selection: Selection, calls: Calls) -> None:
+        """Count a selection, and what its calls took."""
+        ray_metrics.SELECTIONS.add(1, method=self._method, outcome="error" if selection.error else "selected")
         self.calls.add(calls)
         self.rows += 1
-        self._steps += len(selection.steps)
+        self.error_rows += selection.error is not None
         self._elided += "elided" in selection.provenance
         self._windowed += "windows" in selection.provenance
         self._prompt += selection.usage.prompt_tokens
         self._completion += selection.usage.completion_tokens
         self._cost += selection.usage.cost_usd
-        if selection.error is not None:
-            self.error_rows += 1
-            self.errors[selection.error.partition(":")[0]] += 1
-        elif n_steps:
-            self._shares += len(selection.steps) / n_steps
-            self._shared += 1
 
-    def summary(self, share_of_tokens: float | None, seconds: float) -> dict[str, Any]:
-        """The figures of the run.
+    def summary(self, figures: SelectionFigures, seconds: float) -> dict[str, Any]:
+        """The row of the run.
 
         Args:
-            share_of_tokens: mean share of the steps' tokens in the steps selected; None where it is not known.
+            figures: of the selection.
             seconds: wall-clock time.
 
         Returns:
-            Counts, cost, latencies, error rows by kind, and the mean share of steps over the trajectories that have
-            steps and a selection.
+            Counts, shares, cost, latencies, and error rows by kind.
         """
         return {
-            "method": self.method,
+            "selection": figures.name,
+            "method": figures.method,
             "trajectories": self.rows,
-            "critical_steps": self._steps,
-            "share_of_steps": round(self._shares / self._shared, 6) if self._shared else None,
-            "share_of_tokens": share_of_tokens,
-            "errors": dict(sorted(self.errors.items())),
+            "critical_steps": figures.picked,
+            "share_of_steps": _rounded(figures.step_share),
+            "share_of_tokens": _rounded(figures.token_share),
+            "errors": figures.errors,
             "calls": self.calls.made,
             "retries": self.calls.retries,
             "cache_hits": self.calls.hits,
@@ -131,9 +115,8 @@ def line(summary: dict[str, Any]) -> str:
     return text
 
 
-def share_of_tokens(steps: Sequence[int], tokens: Sequence[int]) -> float:
-    """Share of a trajectory's step tokens that its selected steps hold."""
-    return sum(tokens[step] for step in steps) / sum(tokens)
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:

@@ -1,6 +1,6 @@
-"""Serving: the tuned agent on Ray Serve, as an OpenAI-compatible endpoint and as an agent that plays in sessions.
+"""Serving the tuned agent on Ray Serve: an OpenAI-compatible endpoint, and sessions in which it plays episodes.
 
-`app.py` builds the application, `ingress.py` answers requests, `guard.py` keeps strangers out, `schema.py` is the wire
-format, `page.*` the web page. The episodes themselves live in `atlas_ray.rollout.sessions`, in Ray actors beside
-those of evaluation.
+`app.py` builds the application, `ingress.py` answers requests, `guard.py` checks who may send them, `schema.py` has the
+bodies of requests and responses, `page.*` is the web page. The episodes of sessions run in environment servers, the Ray
+actors that evaluation uses too (`atlas_ray.rollout.sessions`).
 """

@@ -1,7 +1,7 @@
-"""The application on Ray Serve: one LLM deployment per model, the front before them, HTTP on one address.
+"""The Ray Serve application: one LLM deployment per model behind one ingress, at one HTTP address.
 
-Ray Serve LLM brings the engines (vLLM), their autoscaling and health checks. What it is told differs between GPUs and
-CPUs in the same way as in `inference/engine.py`.
+Ray Serve LLM provides the engines (vLLM), their autoscaling and their health checks. The engines' arguments are those
+of `inference/engine.py`. Requests are answered in `ingress.py`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from atlas_ray.serving.guard import LOOPBACK
 from atlas_ray.serving.ingress import ROUTES, AgentIngress, Settings, api
 
 NAME = "atlas"
-"""Of the Serve application."""
+"""Name of the Serve application."""
 _DRAIN_S = 45.0
-"""How long requests under way may take to finish when the service ends."""
+"""Seconds that running requests have to finish when the service ends."""
 
 
 def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
     """Deploy the models and wait until they answer.
 
     Args:
-        config: of the run; `serve`, `engine`, `environments` and `evaluate.max_new_tokens` count here.
+        config: of the run; used are `serve`, `engine`, `environments`, `rollout` and `evaluate.max_new_tokens`.
         models: local model directory by name; the first is the tuned one.
 
     Returns:
@@ -55,7 +55,7 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
     for name, directory in models.items():
         say(f"  serve {name}: {directory}")
     quiet = {"log_level": "WARNING"}
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # and of this process
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # `quiet` is for the actors, this for our process
     serve.start(http_options={"host": options.host, "port": options.port}, logging_config=quiet)
     try:
         serve.run(build(config, models, key), name=NAME, route_prefix="/", logging_config=quiet)
@@ -66,9 +66,9 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
 
 
 def stop() -> None:
-    """Take no more requests, let those under way finish, end everything."""
+    """Refuse new requests, let running ones finish, and shut Ray Serve down."""
     if NAME in serve.status().applications:
-        with contextlib.suppress(TimeoutError, RayServeException):  # one that is not up has nothing to finish
+        with contextlib.suppress(TimeoutError, RayServeException):  # an application that is not up has no requests
             serve.get_app_handle(NAME).drain.remote(_DRAIN_S).result(timeout_s=_DRAIN_S + 5)
         serve.delete(NAME, _blocking=False)
         deadline = time.monotonic() + _DRAIN_S
@@ -78,7 +78,7 @@ def stop() -> None:
 
 
 def build(config: PipelineConfig, models: Mapping[str, str], key: SecretStr | None) -> Any:
-    """The application, not yet deployed; arguments as of `start`, and the key that clients must send, if any."""
+    """The application, not yet deployed; arguments as in `start`, and the key that clients must send, if any."""
     options = config.serve
     settings = Settings(
         agent=next(iter(models)), options=config.environments, max_new_tokens=config.evaluate.max_new_tokens,
@@ -119,10 +119,10 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
     del arguments["model"]
     environment = vllm_environment(cuda=cuda, kv_cache_gib=engine.cpu_kv_cache_gib) | engine_environment(engine)
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # an AsyncLLM has a process of its own
-    place: dict[str, Any] = {}
+    placement: dict[str, Any] = {}
     if not cuda:
         environment["RAYLLM_VLLM_ENGINE_CLS"] = "atlas_ray.serving.engine.CpuEngine"
-        place = {"accelerator_config": {"kind": "cpu"}, "placement_group_config": {"bundles": [{"CPU": 1}]}}
+        placement = {"accelerator_config": {"kind": "cpu"}, "placement_group_config": {"bundles": [{"CPU": 1}]}}
     scale = {"min_replicas": options.min_replicas, "max_replicas": options.max_replicas, "target_ongoing_requests": 16}
     return LLMConfig(
         model_loading_config={"model_id": name, "model_source": directory},
@@ -130,11 +130,11 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
         deployment_config={
             "autoscaling_config": scale, "max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 10,
             "graceful_shutdown_wait_loop_s": 0.5,
-            "ray_actor_options": {"num_cpus": 0},  # what an engine takes is in its placement group
+            "ray_actor_options": {"num_cpus": 0},  # the placement group reserves the engine's
         },
         runtime_env={"env_vars": environment},
         log_engine_metrics=False,
-        **place,
+        **placement,
     )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def key_of(options: ServeConfig, *, needed: bool) -> SecretStr | None:
     """The key that clients must send, from the environment.
 
     Raises:
-        ConfigError: there is none, and it is needed, since other machines can reach the server.
+        ConfigError: a key is needed, because other machines can reach the server, and there is none.
     """
     key = os.environ.get(options.api_key_env)
     if needed and not key:

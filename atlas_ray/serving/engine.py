@@ -1,8 +1,8 @@
-"""The engine of a served model on CPUs: Ray Serve LLM's, in two processes instead of four.
+"""Ray Serve LLM's engine for CPUs, in two processes instead of four.
 
-vLLM's workers have a process each so that they can bind threads to cores, which is off here (`vllm_environment`), and
-Ray fetches the model in one more, where it is a directory that is there already. Each of them imports vLLM: on two
-cores that was half of the start. GPUs keep Ray's own.
+vLLM starts a process per worker so that it can bind threads to cores, which is switched off here (`vllm_environment`).
+Ray starts one more to fetch the model, which is a local directory here. Each of these processes imports vLLM; on two
+cores that took half of the start-up time. On GPUs, Ray's own engine class is used.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine  # has n
 
 
 class CpuEngine(VLLMEngine):  # type: ignore[misc]
-    """See the module."""
+    """Ray's vLLM engine without the processes that a CPU does not need."""
 
     async def start(self) -> None:
-        """Start the engine, without a look for the model on other nodes."""
+        """Start the engine without fetching the model."""
         self.llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
 

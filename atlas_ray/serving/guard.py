@@ -1,8 +1,8 @@
-"""What stands in front of every request: who may ask, how much at once, how often. ASGI, no framework.
+"""ASGI middleware that checks every request: the key, the origin, the size, and the rate.
 
-With a key every request but the page itself needs `Authorization: Bearer KEY`. Without one the server is on loopback
-alone, and then the danger is a web page elsewhere that lets the user's browser ask: requests for another host name
-(DNS rebinding) or from another origin are refused. Refusals have OpenAI's error shape.
+With a key, every request except the page's files needs `Authorization: Bearer KEY`. Without a key the server listens on
+loopback only. Then the threat is a foreign web page that sends requests through the user's browser, so requests for
+another host name (DNS rebinding) or from another origin are refused. Refusals are OpenAI error objects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_PATHS = ("/", "/page.css", "/page.js", "/health")
-"""What needs no key: nothing in it is anybody's."""
+"""Paths that need no key, because they hold no private data."""
 _CLIENTS = 10_000
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
           429: "rate_limit_error"}  # fmt: skip
@@ -36,14 +36,14 @@ def error_body(status: int, message: str) -> dict[str, Any]:
 
 
 class Guard:
-    """ASGI middleware.
+    """The middleware.
 
     Args:
-        app: what it guards.
-        key: None lets everybody in who comes from this machine.
-        requests_per_minute: of one client address; a burst of as many is let through.
-        max_body_bytes: of a request.
-        clock: seconds, for tests.
+        app: the guarded application.
+        key: the key that clients must send; None admits all requests from this machine.
+        requests_per_minute: limit per client address; a burst of this many requests is allowed.
+        max_body_bytes: limit of a request's body.
+        clock: returns seconds; tests pass their own.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Guard:
     ) -> None:  # fmt: skip
         self._app, self._key = app, key
         self._per_minute, self._max_body, self._clock = requests_per_minute, max_body_bytes, clock
-        self._clients: dict[str, tuple[float, float]] = {}  # address -> (tokens left, when)
+        self._clients: dict[str, tuple[float, float]] = {}  # address -> (tokens left, time)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through or answer it."""
+        """Pass a request on to the application, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -119,17 +119,17 @@ class Guard:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body once more, then whatever comes after it (a client that leaves)."""
+    """A receiver that returns the body that was read, then later messages (a disconnect)."""
     sent = False
 
-    async def again() -> MutableMapping[str, Any]:
+    async def replay() -> MutableMapping[str, Any]:
         nonlocal sent
         if sent:
             return await receive()
         sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return replay
 
 
 async def _refuse(send: Send, status: int, message: str, headers: dict[str, str]) -> None:

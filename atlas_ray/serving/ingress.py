@@ -1,8 +1,9 @@
-"""The application's front: OpenAI's endpoints, agent sessions and the page, as one Ray Serve ingress.
+"""The HTTP ingress on Ray Serve: OpenAI's endpoints, agent sessions and the web page.
 
-Chat and completions are Ray Serve's own ingress behind a schema that is documented here. A session's episode lives in
-an environment server, the class that evaluation plays in; this one fetches the conversation, lets the model
-answer, and hands the answer back. When such a server dies its sessions end with a 410, and the service goes on.
+Chat and completions go to Ray Serve's own ingress, behind the schema of `schema.py`. The episode of a session runs in
+an environment server, the actor class that evaluation uses: the ingress fetches the conversation from it, asks the
+model for a reply, and plays that reply. When an environment server dies, its sessions answer 410 and the service goes
+on.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
 from atlas_ray.errors import AtlasError
-from atlas_ray.rollout.player import Player
+from atlas_ray.rollout.player import ModelSpec
 from atlas_ray.rollout.server import EnvironmentActor
 from atlas_ray.rollout.sessions import Refusal
 from atlas_ray.serving.guard import Guard, error_body
@@ -42,7 +43,7 @@ from atlas_ray.serving.schema import (
     Error,
     NewSession,
     PersonsAction,
-    SessionView,
+    SessionResponse,
 )
 
 ROUTES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -50,13 +51,13 @@ ROUTES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "chat": ("POST", "/v1/chat/completions", {}),
     "completions": ("POST", "/v1/completions", {}),
     "environments": ("GET", "/v1/agent/environments", {"response_model": EnvironmentList}),
-    "open_session": ("POST", "/v1/agent/sessions", {"status_code": 201, "response_model": SessionView}),
-    "view_session": ("GET", "/v1/agent/sessions/{session}", {"response_model": SessionView}),
+    "open_session": ("POST", "/v1/agent/sessions", {"status_code": 201, "response_model": SessionResponse}),
+    "view_session": ("GET", "/v1/agent/sessions/{session}", {"response_model": SessionResponse}),
     "close_session": ("DELETE", "/v1/agent/sessions/{session}", {"status_code": 204}),
-    "act": ("POST", "/v1/agent/sessions/{session}/act", {"response_model": SessionView}),
+    "act": ("POST", "/v1/agent/sessions/{session}/act", {"response_model": SessionResponse}),
     "run": ("POST", "/v1/agent/sessions/{session}/run", {"response_class": StreamingResponse}),
-    "step": ("POST", "/v1/agent/sessions/{session}/step", {"response_model": SessionView}),
-    "undo": ("POST", "/v1/agent/sessions/{session}/undo", {"response_model": SessionView}),
+    "step": ("POST", "/v1/agent/sessions/{session}/step", {"response_model": SessionResponse}),
+    "undo": ("POST", "/v1/agent/sessions/{session}/undo", {"response_model": SessionResponse}),
     "health": ("GET", "/health", {}),
     "page": ("GET", "/", {"include_in_schema": False}),
     "page_css": ("GET", "/page.css", {"include_in_schema": False}),
@@ -64,18 +65,18 @@ ROUTES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 """Method of `AgentIngress` -> HTTP method, path and options of the route."""
 THINK_S = 300.0
-"""A model that has not answered by then has lost its turn."""
+"""Seconds that a model has for one reply."""
 _SWEEP_S = 60.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the front must know; made from the run's configuration in `app.py`."""
+    """Settings of the ingress; made from the run's configuration in `app.py`."""
 
     agent: str
-    """Name of the tuned model, who acts where a session names nobody."""
+    """Name of the tuned model, the default model of a session."""
     options: dict[str, dict[str, Any]]
-    """Options per environment."""
+    """Environment options by environment."""
     max_new_tokens: int
     rollout: RolloutConfig
     """Limits of an environment server."""
@@ -88,7 +89,7 @@ class Settings:
 
 
 def api(settings: Settings) -> FastAPI:
-    """The FastAPI application without its routes: guard, documents, errors in OpenAI's shape."""
+    """The FastAPI application without routes: guard, OpenAPI document, errors as OpenAI error objects."""
     refusals: dict[int | str, dict[str, Any]] = {status: {"model": Error} for status in ("4XX", "5XX")}
     app = FastAPI(
         title="atlas-ray agent",
@@ -106,7 +107,7 @@ def api(settings: Settings) -> FastAPI:
 
 
 async def _problem(_: Request, error: Exception) -> JSONResponse:
-    """Ours and Ray Serve's HTTP errors as they are; anything else is a fault of the server, logged by it."""
+    """HTTP errors keep their status; any other exception is a 500, and the server logs it."""
     status = int(getattr(error, "status_code", 500))
     message = getattr(error, "message", None) or getattr(error, "detail", None) or f"{type(error).__name__}: {error}"
     return JSONResponse(error_body(status, str(message)), status)
@@ -120,7 +121,7 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 class AgentIngress(OpenAiIngress):  # type: ignore[misc]
-    """See the module."""
+    """The ingress; `ROUTES` maps its methods to paths."""
 
     def __init__(self, llm_deployments: dict[str, Any], model_cards: dict[str, Any], *, settings: Settings) -> None:
         super().__init__(llm_deployments, model_cards)
@@ -148,7 +149,7 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise HTTPException(422, f"{where}: {first['msg']}") from error
-        except (ValueError, VLLMClientError) as error:  # vLLM finds wrong what its schema lets through
+        except (ValueError, VLLMClientError) as error:  # vLLM rejects some requests that pass its schema
             raise HTTPException(400, " ".join(str(error).split())[:500]) from error
 
     # --- sessions ----------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         )  # fmt: skip
 
     async def view_session(self, session: str) -> Any:
-        """The session as it is now."""
+        """The current state of the session."""
         return await self._session(session, "view")
 
     async def close_session(self, session: str) -> None:
@@ -190,11 +191,11 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         await self._session(session, "close")
 
     async def step(self, session: str, body: PersonsAction) -> Any:
-        """Play an action of your own."""
+        """Play a person's action."""
         return await self._session(session, "step", body.action)
 
     async def undo(self, session: str) -> Any:
-        """Take the last step back, whoever played it."""
+        """Take back the last step, of a person or the agent."""
         return await self._session(session, "undo")
 
     async def act(self, session: str) -> Any:
@@ -203,13 +204,13 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         return await self._session(session, "reply", text.strip())
 
     async def run(self, session: str) -> StreamingResponse:
-        """Let the agent play to the end; server-sent events: `token` {text}, `step` (the session), `end`, `error`."""
+        """Let the agent play to the end; server-sent events `token` {text}, `step` (the session), `end`, `error`."""
         self._refuse_when_draining()
         await self._session(session, "view")  # an unknown session is a plain 404
         return StreamingResponse(self._events(session), media_type="text/event-stream")
 
     async def drain(self, seconds: float) -> int:
-        """Begin no more episodes or runs, and wait for the runs under way; returns how many were cut off."""
+        """Refuse new episodes and runs, and wait for running ones; returns how many did not finish in time."""
         self._draining = True
         deadline = time.monotonic() + seconds
         while self._running and time.monotonic() < deadline:
@@ -239,10 +240,10 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
             self._running -= 1
 
     async def _speak(self, session: str) -> AsyncIterator[str]:
-        """What the session's model says next, in pieces; the session is reserved for it meanwhile.
+        """The model's next reply, in pieces; the session is reserved until it is complete.
 
         Raises:
-            HTTPException: the session or the model cannot.
+            HTTPException: the session or the model refuses.
         """
         view = await self._session(session, "view")
         messages = await self._session(session, "think", THINK_S)
@@ -271,7 +272,7 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         return await self._call(number, generation, call, identity, *arguments)
 
     async def _call(self, number: int, generation: int, call: str, *arguments: Any) -> Any:
-        """Call the table of sessions in an environment server."""
+        """Call `Sessions` in an environment server."""
         server = self._servers[number]
         try:
             if generation != server.generation:
@@ -288,18 +289,18 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         return answer
 
     async def _sweep(self) -> None:
-        """Close idle sessions also when nobody asks for anything."""
+        """Close idle sessions regularly, even without requests."""
         while True:
             await asyncio.sleep(_SWEEP_S)
             for number, server in enumerate(self._servers):
                 try:
                     await self._call(number, server.generation, "expire")
                 except HTTPException:
-                    continue  # it died, and has been replaced: nothing is left to close
+                    continue  # the server died and was replaced, so it has no sessions
 
     # --- page --------------------------------------------------------------------------------------------------------
     async def health(self) -> dict[str, str]:
-        """Whether this server answers."""
+        """A sign that the service runs."""
         return {"status": "ok"}
 
     async def page(self) -> Response:
@@ -307,16 +308,16 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         return _static("page.html", "text/html")
 
     async def page_css(self) -> Response:
-        """Its style."""
+        """The page's style sheet."""
         return _static("page.css", "text/css")
 
     async def page_js(self) -> Response:
-        """Its script."""
+        """The page's script."""
         return _static("page.js", "text/javascript")
 
 
 class _Server:
-    """An environment server, and how many died before it."""
+    """An environment server and its generation, the number of its predecessors that died."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -324,7 +325,7 @@ class _Server:
         self.replace()
 
     def replace(self) -> None:
-        """Start another actor in its place."""
+        """Start a new actor."""
         self.generation += 1
         limits = self._settings.rollout
         self.actor = EnvironmentActor.options(
@@ -333,7 +334,7 @@ class _Server:
             memory=limits.memory_gib * 2**30,
             max_concurrency=1024,
             label_selector=limits.labels or None,
-        ).remote(Player(), limits, self._settings.max_sessions, self._settings.session_idle_s)
+        ).remote(ModelSpec(), limits, self._settings.max_sessions, self._settings.session_idle_s)
 
 
 def _parts(session: str) -> tuple[int, int, str]:
@@ -345,10 +346,10 @@ def _parts(session: str) -> tuple[int, int, str]:
 
 
 def _pieces(part: Any) -> list[str]:
-    """The texts in one piece of a chat stream: vLLM's `data: {...}` lines.
+    """The texts in one part of a chat stream, which are vLLM's `data: {...}` lines.
 
     Raises:
-        HTTPException: it is an error instead.
+        HTTPException: the part is an error.
     """
     if not isinstance(part, str):
         error = getattr(part, "error", None)

@@ -1,7 +1,7 @@
-"""The wire format: requests and answers of the agent's HTTP interface, as its OpenAPI document shows them.
+"""Bodies of the HTTP interface's requests and responses, as its OpenAPI document shows them.
 
-Chat and completion requests name the fields that are documented here; further fields of OpenAI's and vLLM's pass
-through to the engine, which judges them.
+Chat and completion requests list the documented fields. Further fields of OpenAI's or vLLM's are passed on to the
+engine, which checks them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class NewSession(BaseModel):
     task: int = Field(0, ge=0)
     split: Literal["train", "test"] = "test"
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
-    model: Name | None = Field(None, description="who acts for the agent; None is the tuned model")
+    model: Name | None = Field(None, description="the model that plays; null is the tuned model")
 
 
 class PersonsAction(BaseModel):
@@ -68,7 +68,7 @@ class PersonsAction(BaseModel):
 
 
 class PlayedRound(BaseModel):
-    """One step and what the environment answered."""
+    """One step and the observation after it."""
 
     number: int
     by: Literal["agent", "person"]
@@ -79,8 +79,8 @@ class PlayedRound(BaseModel):
     reward: float
 
 
-class SessionView(BaseModel):
-    """A session as it is now."""
+class SessionResponse(BaseModel):
+    """The current state of a session."""
 
     id: str
     environment: str
@@ -88,7 +88,7 @@ class SessionView(BaseModel):
     split: Literal["train", "test"]
     model: str
     instruction: str
-    observation: str = Field(description="the first one")
+    observation: str = Field(description="the first observation")
     rounds: list[PlayedRound]
     score: float = Field(description="the environment's metric so far, in [0, 1]")
     success: bool
@@ -110,14 +110,14 @@ class EnvironmentInfo(BaseModel):
 
 
 class EnvironmentList(BaseModel):
-    """Answer of /v1/agent/environments."""
+    """Response of /v1/agent/environments."""
 
     data: list[EnvironmentInfo]
-    unavailable: dict[str, str] = Field(description="name and reason")
+    unavailable: dict[str, str] = Field(description="reason by name of the environment")
 
 
 class ErrorDetail(BaseModel):
-    """OpenAI's error."""
+    """OpenAI's error object."""
 
     message: str
     type: str
@@ -126,6 +126,6 @@ class ErrorDetail(BaseModel):
 
 
 class Error(BaseModel):
-    """Every refusal."""
+    """Body of every refusal."""
 
     error: ErrorDetail

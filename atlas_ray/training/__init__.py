@@ -1,6 +1,7 @@
-"""Fine-tuning on the critical steps alone, exactly and without work that cannot change the gradient.
+"""Fine-tuning on the critical steps alone: the exact gradient, without the work that cannot change it.
 
-Reading order: `examples` (what is trained on), `packing` (what a step holds and where), `model`, `attention` and
-`last_layer` (the network without the work it can skip), `loss`, `loop` (one Ray Train worker), `checkpoint` (what a
-killed run goes on from), `export` (the Hugging Face directory), `run` (the entry point: `run.train`).
+Reading order: `trainer` (the entry point, `trainer.train`), `examples` (token ids and weights), `packing` and
+`prefix_tree` (how an optimizer step is laid out in rows), `exact` (which work may be left out), `model`, `attention`
+and `last_layer` (the network), `loss`, `loop` (one Ray Train worker), `checkpoint` (the state to resume from), `export`
+(the Hugging Face directory).
 """

@@ -1,9 +1,9 @@
 """Causal attention inside each document of a packed row, as attention implementations of transformers.
 
-A dense mask would cost the square of the whole row and turn the causal kernel off. Three kernels know the documents
-instead: `sdpa`, per segment, by our own blocks on a CPU core and by PyTorch's kernel on several and on GPUs; `flex`,
-flex_attention with a block mask, for GPUs (it has no backward pass on CPUs); and `flash`, FlashAttention's varlen
-kernel through transformers, for packed documents without shared beginnings.
+A dense mask would cost the square of the row's length and switch the causal kernel off. Three kernels take the
+documents' borders instead. `sdpa` computes segment by segment: with our own blocks on one CPU core, with PyTorch's
+kernel on several cores and on GPUs. `flex` is flex_attention with a block mask, for GPUs (it has no backward pass on
+CPUs). `flash` is FlashAttention's varlen kernel through transformers, for documents that share no beginning.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def register() -> None:
 
 
 def inputs(kernel: str, layout: Layout, device: torch.device) -> dict[str, Any]:
-    """What the model's forward pass is given besides ids and positions, for one row."""
+    """Arguments of the model's forward pass for one row, besides ids and positions."""
     given: dict[str, Any] = {"layout": layout}
     if kernel == "flex":
         given["block_mask"] = block_mask(layout, device)
@@ -66,14 +66,14 @@ def attend(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention per segment, which sees its ancestors too.
+    """Causal attention per segment; a segment attends to its ancestors too.
 
     Args:
         module: the attention layer.
         query: shape (1, heads, tokens, head_dim).
         key: shape (1, key-value heads, tokens, head_dim).
         value: as `key`.
-        attention_mask: None: the layout says all.
+        attention_mask: must be None: the layout says which tokens are visible.
         layout: of the row.
         scaling: of the scores.
         dropout: of the attention weights.
@@ -104,7 +104,7 @@ def attend(
 
 
 def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, dropout: float) -> torch.Tensor:
-    """Attention of queries that are the last of the keys, of shape (1, queries, heads, head_dim)."""
+    """Causal attention of the queries of the last keys, shape (1, queries, heads, head_dim)."""
     queries, keys = query.shape[2], key.shape[2]
     if block_attention.suits(query) and not dropout:
         return block_attention.attend(query, key, value, block_attention.causal(queries, keys), scale)
@@ -122,17 +122,18 @@ def sdpa(
     sees: torch.Tensor | None,
     dropout: float = 0.0,
 ) -> torch.Tensor:
-    """PyTorch's kernel, of shape (1, queries, heads, head_dim).
+    """Attention by PyTorch's kernel, shape (1, queries, heads, head_dim).
 
-    On GPUs any but cuDNN's: it builds a plan for every pair of lengths that it has not met (PyTorch's pull 155958),
-    and trajectories hardly ever agree in theirs. No other fused one takes grouped heads under a mask.
+    cuDNN's kernel is not used on GPUs: it builds a plan for every new pair of lengths (PyTorch's pull 155958), and
+    trajectories hardly ever have the same lengths. The other fused kernels take no grouped heads under a mask.
 
     Args:
         query: as in `attend`.
         key: as in `attend`.
         value: as in `attend`.
         scale: of the scores.
-        sees: which keys each query sees, shape (queries, keys); None: as many as there are queries, causally.
+        sees: whether each query attends to each key, shape (queries, keys); None: causal, with as many keys as
+            queries.
         dropout: of the attention weights.
     """
     grouped = query.shape[1] != key.shape[1]
@@ -174,14 +175,15 @@ def flex(
 
 
 def block_mask(layout: Layout, device: torch.device) -> BlockMask:
-    """The blocks of keys that each block of queries sees, in part or in full, as flex_attention wants them.
+    """The blocks of keys that each block of queries attends to, in part or in full, as flex_attention wants them.
 
-    Read off the layout, block by block; PyTorch's `create_block_mask` would try every pair of tokens.
+    They are read off the layout, block by block; PyTorch's `create_block_mask` would try every pair of tokens.
     """
     until = layout.visible_until
     starts = np.arange(0, layout.tokens, _BLOCK)
     queries, earlier = starts[:, None], starts[None] < starts[:, None]
-    # The first query of a later block sees a key of this one if the longest visible is; the last one all, if all are.
+    # A key is visible up to `until`: a later block of queries attends to some of a block's keys if its first query lies
+    # before the largest `until`, and to all of them if its last query lies before the smallest.
     some = earlier & (queries < np.maximum.reduceat(until, starts)[None])
     full = earlier & (queries + _BLOCK <= np.minimum.reduceat(until, starts)[None])
     part = (some & ~full) | np.eye(len(starts), dtype=bool)
@@ -191,7 +193,7 @@ def block_mask(layout: Layout, device: torch.device) -> BlockMask:
         return (k <= q) & (q < ends[k])
 
     def ordered(blocks: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
-        order = np.argsort(~blocks, axis=1, kind="stable")  # those that are seen first
+        order = np.argsort(~blocks, axis=1, kind="stable")  # blocks that are attended to come first
         numbers, indices = (torch.as_tensor(of, dtype=torch.int32, device=device) for of in (blocks.sum(1), order))
         return numbers[None, None], indices[None, None]
 

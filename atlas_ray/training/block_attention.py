@@ -1,10 +1,10 @@
-"""Exact attention on CPUs, a block of queries at a time, over the keys that one of them sees and no others.
+"""Exact attention on one CPU core: a block of queries at a time, over the keys that some query of the block attends to.
 
-PyTorch's CPU kernel splits long rows into pieces that suit its own threads, works through a dense mask where there is
-one, and multiplies each query head by itself. Here the query heads that share a key head stand in one matrix product,
-and what no query of a block sees is never computed. Short trajectories keep their probabilities for the backward pass;
-long ones compute them anew, so what is kept grows with the tokens, not with their square. Left out: GPUs, dropout,
-bf16, and several threads: the products are so small that these would spend their time waiting for each other.
+PyTorch's CPU kernel splits long rows to suit its threads, computes all of a dense mask, and multiplies the query heads
+one by one. Here the query heads that share a key head are one matrix product, and keys that no query of a block attends
+to are never computed. Short trajectories keep their attention weights for the backward pass; long ones compute them
+again, so memory grows with the number of tokens, not with its square. Left out: GPUs, dropout, bf16, and several
+threads, which would wait for each other most of the time because the products are small.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 SIZE = 48
-"""Queries of a block: as measured best; more compute what no query sees, fewer starve the matrix products."""
+"""Queries of a block, the best as measured: more compute hidden keys, fewer make the matrix products too small."""
 
 KEPT = 2048
-"""Keys up to which probabilities are kept: 9 heads then hold 72 MiB in a layer, and four times that at 4,096."""
+"""Keys up to which attention weights are kept: 9 heads then hold 72 MiB in a layer, and four times that at 4,096."""
 
 
 def suits(states: torch.Tensor) -> bool:
@@ -36,16 +36,16 @@ class Block:
     end: int
     """Half-open range of queries."""
     keys: int
-    """They see some of the first `keys` keys."""
+    """They attend to none but the first `keys` keys."""
     hidden_from: int
-    """They all see the keys before this one."""
+    """All of them attend to every key before this one."""
     hidden: torch.Tensor
-    """Which keys from `hidden_from` on each query does not see, shape (end - start, keys - hidden_from)."""
+    """Keys from `hidden_from` on that a query does not attend to, shape (end - start, keys - hidden_from)."""
 
 
 @lru_cache(maxsize=64)
 def causal(queries: int, keys: int) -> tuple[Block, ...]:
-    """Blocks of queries that are the last of the keys, and see those before them and themselves."""
+    """Blocks of causal attention, where the queries are those of the last keys."""
     before = keys - queries
     blocks = []
     for start in range(0, queries, SIZE):
@@ -56,7 +56,7 @@ def causal(queries: int, keys: int) -> tuple[Block, ...]:
 
 
 def masked(sees: torch.Tensor) -> tuple[Block, ...]:
-    """Blocks of queries that see what a mask says: whether a query (row) sees a key (column)."""
+    """Blocks of masked attention; `sees[q, k]` says whether query q attends to key k."""
     blocks = []
     for start in range(0, len(sees), SIZE):
         part = sees[start : start + SIZE]
@@ -68,7 +68,7 @@ def masked(sees: torch.Tensor) -> tuple[Block, ...]:
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[Block], scale: float
 ) -> torch.Tensor:
-    """Attention of blocks.
+    """Attention, block by block.
 
     Args:
         query: shape (1, query heads, queries, head_dim).
@@ -97,7 +97,7 @@ class _Blocks(torch.autograd.Function):
         for block in blocks:
             weights = _weights(grouped, key, block, scale)
             mixed = torch.bmm(weights, value[0, :, : block.keys])
-            output[block.start : block.end] = _apart(mixed, block).permute(2, 0, 1, 3)
+            output[block.start : block.end] = _heads_of_rows(mixed, block).permute(2, 0, 1, 3)
             if key.shape[2] <= KEPT:
                 kept.append(weights)
         ctx.save_for_backward(query, key, value, *kept)
@@ -116,27 +116,27 @@ class _Blocks(torch.autograd.Function):
         for number, block in enumerate(ctx.blocks):
             seen = slice(0, block.keys)
             weights = kept[number] if kept else _weights(grouped, key, block, ctx.scale)
-            above = _together(incoming, block)
+            above = _rows_of_block(incoming, block)
             of_value[:, seen].baddbmm_(weights.transpose(1, 2), above)
             of_weights = torch.bmm(above, value[0, :, seen].transpose(1, 2))
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            of_query[:, :, block.start : block.end] = _apart(torch.bmm(of_scores, key[0, :, seen]), block)
-            of_key[:, seen].baddbmm_(of_scores.transpose(1, 2), _together(grouped, block), alpha=ctx.scale)
+            of_query[:, :, block.start : block.end] = _heads_of_rows(torch.bmm(of_scores, key[0, :, seen]), block)
+            of_key[:, seen].baddbmm_(of_scores.transpose(1, 2), _rows_of_block(grouped, block), alpha=ctx.scale)
         return of_query.view(query.shape).mul_(ctx.scale), of_key[None], of_value[None], None, None
 
 
 def _weights(grouped: torch.Tensor, key: torch.Tensor, block: Block, scale: float) -> torch.Tensor:
     """Attention weights, shape (key heads, query heads of each x queries of the block, keys)."""
-    scores = torch.bmm(_together(grouped, block).mul(scale), key[0, :, : block.keys].transpose(1, 2))
-    _apart(scores, block)[..., block.hidden_from :].masked_fill_(block.hidden, -torch.inf)
+    scores = torch.bmm(_rows_of_block(grouped, block).mul(scale), key[0, :, : block.keys].transpose(1, 2))
+    _heads_of_rows(scores, block)[..., block.hidden_from :].masked_fill_(block.hidden, -torch.inf)
     return torch.softmax(scores, -1)
 
 
-def _together(grouped: torch.Tensor, block: Block) -> torch.Tensor:
+def _rows_of_block(grouped: torch.Tensor, block: Block) -> torch.Tensor:
     """From (key heads, query heads of each, queries, width) to the block's (key heads, rows, width)."""
     return grouped[:, :, block.start : block.end].flatten(1, 2)
 
 
-def _apart(rows: torch.Tensor, block: Block) -> torch.Tensor:
+def _heads_of_rows(rows: torch.Tensor, block: Block) -> torch.Tensor:
     """From (key heads, rows, width) to (key heads, query heads of each, queries of the block, width)."""
     return rows.view(len(rows), -1, block.end - block.start, rows.shape[-1])

@@ -1,8 +1,8 @@
-"""What a killed run goes on from: `checkpoints/<name>/training_state/`.
+"""The state that a killed run resumes from: `checkpoints/<name>/training_state/`.
 
-`run.json` says which run the state is of; `step-000050/` holds weights and optimizer state after 50 steps, sharded,
-written by torch's distributed checkpoint. Its `.metadata` is written last, so a checkpoint with it is whole and one
-without it was cut off. The data order is a function of (seed, step); nothing else needs to be kept.
+`run.json` holds the key of the run; `step-000050/` holds weights and optimizer state after 50 steps, in shards, as
+torch's distributed checkpoint writes them. The file `.metadata` is written last, so a state without it is incomplete.
+The data order is a function of (seed, step), so no more is stored.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def step_folder(step: int) -> str:
 
 
 def latest(store: Store, name: str) -> int:
-    """Optimizer steps of the newest whole state; 0 when there is none."""
+    """Optimizer steps of the newest complete state; 0 when there is none."""
     steps = _steps(store, name)
-    return max((step for step, whole in steps if whole), default=0)
+    return max((step for step, is_complete in steps if is_complete), default=0)
 
 
 def clean(store: Store, name: str, keep: int) -> None:
-    """Delete every state but the one after `keep` steps: older ones, and those that were cut off."""
+    """Delete every state but the one after `keep` steps: older states and incomplete ones."""
     for step, _ in _steps(store, name):
         if step != keep:
             store.fs.rm(store.path(*folder(name), step_folder(step)), recursive=True)
@@ -55,29 +55,35 @@ class Saver:
         name: of the checkpoint.
         model: as trained.
         optimizer: of the model.
-        beside: copy a state and write it beside the training, as on GPUs; else training waits.
+        in_background: copy a state and write it while training goes on, as on GPUs; else training waits.
     """
 
     def __init__(
-        self, store: Store, name: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, beside: bool
+        self, store: Store, name: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, in_background: bool
     ) -> None:
-        self._store, self._name, self._model, self._optimizer, self._beside = store, name, model, optimizer, beside
+        self._store, self._name, self._model, self._optimizer, self._in_background = (
+            store,
+            name,
+            model,
+            optimizer,
+            in_background,
+        )
         self._pending: tuple[int, Any] | None = None
 
     def save(self, step: int) -> list[int]:
-        """Write the state after `step` steps, or begin to; returns the steps whose states are whole since.
+        """Write the state after `step` steps, or begin to; returns the steps whose states have been completed.
 
         Raises:
-            CheckpointException: a rank could not write this state, or the one before (the disk is full); states
-                before it stay valid.
+            CheckpointException: a rank could not write this state, or the one before (the disk is full); earlier
+                states stay valid.
         """
-        whole = self.finish()
+        completed = self.finish()
         state, url = _state(self._model, self._optimizer), _url(self._store, self._name, step)
-        if not self._beside:
+        if not self._in_background:
             save_sharded(state, checkpoint_id=url)
-            return [*whole, step]
+            return [*completed, step]
         self._pending = step, async_save(state, checkpoint_id=url)
-        return whole
+        return completed
 
     def finish(self) -> list[int]:
         """Wait for the state that is being written; returns its step.
@@ -94,9 +100,9 @@ class Saver:
 
 
 def load(store: Store, name: str, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Read the state after `step` steps in place, whatever the number of ranks that wrote it."""
+    """Load the state after `step` steps into model and optimizer, whatever the number of ranks that wrote it."""
     state = _state(model, optimizer)
-    load_sharded(state, checkpoint_id=_url(store, name, step))  # in place
+    load_sharded(state, checkpoint_id=_url(store, name, step))  # into the tensors of `state`
     set_state_dict(
         model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"],
         options=StateDictOptions(strict=False),
@@ -104,7 +110,7 @@ def load(store: Store, name: str, step: int, model: PreTrainedModel, optimizer: 
 
 
 def _state(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    # The weights below an adapter do not change: they come from the base model.
+    # Frozen weights, those that an adapter leaves alone, come from the base model.
     weights, moments = get_state_dict(model, optimizer, options=StateDictOptions(ignore_frozen_params=True))
     return {"model": weights, "optimizer": moments}
 
@@ -114,7 +120,7 @@ def _url(store: Store, name: str, step: int) -> str:
 
 
 def _steps(store: Store, name: str) -> list[tuple[int, bool]]:
-    """Every state as (step, whether it is whole)."""
+    """Every state as (step, whether it is complete)."""
     found = []
     store.fs.invalidate_cache()  # object stores' listings are cached, and other processes write here
     for entry in store.names(*folder(name)):

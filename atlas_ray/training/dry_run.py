@@ -1,7 +1,8 @@
-"""`jobs/train.py --dry-run`: what a training run would take, from the architecture alone, without weights or network.
+"""`jobs/train.py --dry-run`: memory, FLOPs and hours of a training run, from the architecture alone.
 
-The model is built on the meta device and one packed row is sent through it, so activations are counted, not guessed.
-Left out: speed. Hours follow from the FLOPs, the GPU's data sheet and an assumed share of it.
+Neither weights nor network are needed: the model is built on the meta device and one packed row is sent through it, so
+that activations are counted, not guessed. Speed is not measured: hours follow from the FLOPs, the GPU's data sheet and
+an assumed share of it.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ _KERNEL = "atlas_meta"
 
 @dataclass(frozen=True)
 class Data:
-    """What would be trained on."""
+    """Counts of the data that would be trained on."""
 
     trajectories: int
     whole: Counts
     """The trajectories in full."""
     read: Counts
-    """As they are trained on."""
+    """The trajectories up to their last labels."""
     source: str
     """Where the numbers come from."""
 
@@ -84,11 +85,11 @@ def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
         raise ConfigError(f"--gpu {gpu}: not known; take one of {', '.join(GPUS)}")
     options = config.train
     model = meta_model(architecture(config.model), trust_remote_code=config.trust_remote_code)
-    skips, reasons = decide(model, options, "flex", longest=options.max_length)
-    data = _data(config, mean_tokens, skips.truncate)
+    optimizations, reasons = decide(model, options, "flex", longest=options.max_length)
+    data = _data(config, mean_tokens, optimizations.truncate)
     parameters = sum(weight.numel() for weight in model.parameters())
     labels = data.read.predictors / max(1, data.read.tokens)
-    row = options.pack_tokens if skips.pack else round(data.read.tokens / data.trajectories)
+    row = options.pack_tokens if optimizations.pack else round(data.read.tokens / data.trajectories)
     if options.lora is not None:
         lora.add(model, options.lora)
     shape = flops.shape_of(model)
@@ -98,7 +99,7 @@ def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
     peak, size = GPUS[gpu]
     plain = shape.step(data.whole, head_at_labels=False, sparse_last_layer=False) * options.epochs
     needed = options.epochs * shape.step(
-        data.read, head_at_labels=skips.head_at_labels, sparse_last_layer=skips.sparse_last_layer
+        data.read, head_at_labels=optimizations.head_at_labels, sparse_last_layer=optimizations.sparse_last_layer
     )
     computed = needed * 4 / 3 if options.activation_checkpointing else needed  # the forward pass once more
     total = sum(memory.values()) / 1e9
@@ -142,9 +143,9 @@ def architecture(name: str) -> PreTrainedConfig:
 
 
 def activation_bytes(model: PreTrainedModel, options: TrainConfig, tokens: int, labels: int) -> int:
-    """Bytes that the backward pass of one row needs kept, in bf16, logits included.
+    """Bytes that one row keeps for its backward pass, in bf16, logits included.
 
-    Counted on the meta device: every tensor that autograd saves, once. Attention saves what a flash kernel would.
+    Every tensor that autograd saves on the meta device is counted once; attention saves what a flash kernel would.
     """
     AttentionInterface.register(_KERNEL, _flash)
     AttentionMaskInterface.register(_KERNEL, lambda *_, **__: None)
@@ -173,7 +174,7 @@ def activation_bytes(model: PreTrainedModel, options: TrainConfig, tokens: int, 
 
 
 class _Flash(torch.autograd.Function):
-    """The shape of a flash attention kernel, and what it saves."""
+    """The output shape of a flash attention kernel, and the tensors that it saves."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -215,7 +216,8 @@ def _data(config: PipelineConfig, mean_tokens: int, truncate: bool) -> Data:
     trajectories = sum(config.collect.trajectories.values())
     if not trajectories:
         raise ModelError("nothing is collected and collect.trajectories names no numbers; run jobs/collect.py first")
-    labels = round(mean_tokens * _RATIO_TOKENS * config.select.ratio)
+    ratio = config.selection(config.train.selections[0]).ratio
+    labels = round(mean_tokens * _RATIO_TOKENS * ratio)
     cut = round(mean_tokens * 0.82) if truncate else mean_tokens
     whole, read = flops.document(mean_tokens), flops.document(cut)
     read = Counts(read.tokens, read.pairs, labels, labels * cut // 2)
@@ -228,22 +230,22 @@ def _data(config: PipelineConfig, mean_tokens: int, truncate: bool) -> Data:
 
 
 def _collected(config: PipelineConfig, truncate: bool) -> Data | None:
-    """Counts of the run directory's trajectories and selection, when both and the tokenizer are there."""
-    store, method = Store(config.run_dir), config.train.selections[0]
-    if not store.names("trajectories") or not store.names("selections", method):
+    """Counts of the run directory's trajectories and first selection; None where these or the tokenizer are missing."""
+    store, selection = Store(config.run_dir), config.train.selections[0]
+    if not store.names("trajectories") or not store.names("selections", selection):
         return None
     try:
         tokenizer = models.load_tokenizer(models.resolve(config.model))
     except ModelError:
         return None  # a dry run is made before the weights are there
-    selections = store.read_selections(method)
-    named = {selection.trajectory_id for selection in selections}
+    selections = store.read_selections(selection)
+    named = {row.trajectory_id for row in selections}
     chosen = choose([t for t in store.read_trajectories() if t.trajectory_id in named], selections)
-    examples, _ = prepare(chosen.trajectories, chosen.steps, tokenizer, config.train, truncate=truncate)
+    examples, _ = prepare(chosen.trajectories, chosen.labels, tokenizer, config.train, truncate=truncate)
     whole, read = Counts(), Counts()
     for example in examples:
         whole += flops.document(example.full_length)
         predictors = example.weights.nonzero()[0]
         cut = flops.document(example.length)
         read += Counts(cut.tokens, cut.pairs, len(predictors), int(predictors.sum()))
-    return Data(len(examples), whole, read, f"selection {method!r} in {config.run_dir}")
+    return Data(len(examples), whole, read, f"selection {selection!r} in {config.run_dir}")

@@ -1,7 +1,8 @@
-"""Which work is left out: what the user switched, what is exact for this model, and the reason where it is not.
+"""Decides which work is left out: by the user's switches, and by what is exact for the model.
 
-Each skip is exact because attention is causal and every other part of a decoder works token by token; docs/training.md
-derives them. So what breaks one of these two (dropout, which draws by position in the row; windows; states) forbids it.
+An optimization is exact because attention is causal and every other part of a decoder computes token by token
+(docs/training.md has the derivations). What breaks one of the two forbids it: dropout, which draws by position in the
+row, attention windows, and recurrent states. Left out: the optimizations themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
 from atlas_ray.training import last_layer
-from atlas_ray.training.job import Skips
+from atlas_ray.training.job import ExactOptimizations
 
 _DROPOUT = ("attention_dropout", "attn_dropout", "hidden_dropout", "activation_dropout", "layerdrop", "dropout")
 
@@ -31,21 +32,23 @@ def truncation(model: PreTrainedModel, options: TrainConfig) -> bool:
     return _decide(options.exact.truncate, "truncate", _not_causal(model) or _dropout(model), {})
 
 
-def decide(model: PreTrainedModel, options: TrainConfig, kernel: str, longest: int) -> tuple[Skips, dict[str, str]]:
-    """What is skipped, and the reason of each switch that stays off without having been switched off.
+def decide(
+    model: PreTrainedModel, options: TrainConfig, kernel: str, longest: int
+) -> tuple[ExactOptimizations, dict[str, str]]:
+    """The optimizations to use, and for each switch that the user left open and that stays off the reason.
 
     Args:
         model: may be on the meta device.
         options: `exact` counts here.
         kernel: of attention: `sdpa`, `flex` or `flash`.
-        longest: tokens of the longest document; an attention window at least that wide changes nothing.
+        longest: tokens of the longest trajectory; an attention window at least that wide changes nothing.
 
     Raises:
         ModelError: a switch is demanded and not exact for this model.
     """
     wanted = options.exact
     reasons: dict[str, str] = {}
-    apart = _not_apart(model, longest)
+    apart = _no_attention_per_trajectory(model, longest)
     head = None
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         head = f"{type(model).__name__} computes logits at all positions or at none"
@@ -55,14 +58,14 @@ def decide(model: PreTrainedModel, options: TrainConfig, kernel: str, longest: i
     if kernel == "flash":
         no_tree = no_tree or "FlashAttention knows no shared beginnings; use train.attention=flex"
     dense = apart or last_layer.obstacle(model) or (None if head_at_labels else "logits are computed at all positions")
-    skips = Skips(
+    optimizations = ExactOptimizations(
         head_at_labels=head_at_labels,
         truncate=_decide(wanted.truncate, "truncate", _not_causal(model) or _dropout(model), reasons),
         pack=pack,
         prefix_tree=_decide(wanted.prefix_tree, "prefix_tree", no_tree, reasons),
         sparse_last_layer=_decide(wanted.sparse_last_layer, "sparse_last_layer", dense, reasons),
     )
-    return skips, reasons
+    return optimizations, reasons
 
 
 def _decide(wanted: bool | None, switch: str, obstacle: str | None, reasons: dict[str, str]) -> bool:
@@ -73,8 +76,8 @@ def _decide(wanted: bool | None, switch: str, obstacle: str | None, reasons: dic
     return wanted is not False and obstacle is None
 
 
-def _not_apart(model: PreTrainedModel, longest: int) -> str | None:
-    """Why attention per document would not equal the model's own; None when it does."""
+def _no_attention_per_trajectory(model: PreTrainedModel, longest: int) -> str | None:
+    """Why attention per trajectory would not equal the model's own; None when it does."""
     config = model.config
     if not getattr(model, "_supports_attention_backend", False):
         return f"{type(model).__name__} takes no attention implementation"

@@ -1,7 +1,8 @@
-"""Trajectories x critical steps x tokenizer -> training examples, and the report made before training starts.
+"""Training examples: token ids and loss weights of the chosen steps, and the report made before training starts.
 
-An example ends with its last label where that is exact: what follows cannot change the loss, because attention is
-causal. The id of the last label is only a target; the model reads `ids[:-1]`. No ray, no torch.
+Where it is exact an example ends with its last label: what follows cannot change the loss, because attention is causal.
+The model reads `ids[:-1]`; the last id is only a target. Left out: how examples are packed into rows (`packing.py`).
+No ray, no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_ray.chat import encode, loss_mask
+from atlas_ray.chat import Encoded, encode, loss_mask
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import DataError, TrainingError
 from atlas_ray.trajectory import Selection, Trajectory
@@ -28,9 +29,9 @@ class Example:
 
     trajectory_id: str
     ids: NDArray[np.int32]
-    """Token ids; the last one is at most a label, shape (length + 1,)."""
+    """Token ids, shape (length + 1,); the last one is read by nothing and is at most a label."""
     weights: NDArray[np.float32]
-    """Weight of each token's negative log-likelihood in the loss, 0 where it is no label; shape of `ids`."""
+    """Weight of each token's negative log-likelihood in the loss, 0 where the token is no label; shape of `ids`."""
     full_length: int
     """Tokens of the whole trajectory up to the end of its last step."""
 
@@ -44,6 +45,11 @@ class Example:
         """Number of labelled tokens."""
         return int(np.count_nonzero(self.weights))
 
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights: this example's share of the loss's denominator."""
+        return float(self.weights.sum(dtype=np.float64))
+
 
 @dataclass(frozen=True)
 class Report:
@@ -52,13 +58,13 @@ class Report:
     trajectories: int
     steps: int
     critical_steps: int
-    """Those that are trained on, so without the dropped ones."""
+    """Steps that are trained on; the dropped ones are not counted."""
     dropped_steps: int
     """Critical steps beyond `max_length`."""
     tokens: int
-    """Of the whole trajectories."""
+    """Tokens of the whole trajectories."""
     read_tokens: int
-    """Of the trajectories up to their last label: what the model reads."""
+    """Tokens that the model reads: those before each trajectory's last label."""
     labelled_tokens: int
 
     def __str__(self) -> str:
@@ -73,28 +79,43 @@ class Report:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The trajectories that have a valid selection, and their critical steps by id."""
+    """The trajectories that a selection gives something to learn from, and the weights of their chosen steps."""
 
     trajectories: list[Trajectory]
-    steps: dict[str, tuple[int, ...]]
+    labels: dict[str, dict[int, float]]
+    """Weight in (0, 1] of each chosen step, by trajectory id."""
     errors: int
     """Trajectories left out because their selection is an error."""
+    without_steps: int
+    """Trajectories left out because no step was chosen (docs/architecture.md, decision 5)."""
+
+    def __str__(self) -> str:
+        steps = sum(map(len, self.labels.values()))
+        return (
+            f"{steps} critical steps of {len(self.trajectories)} trajectories; left out: {self.errors} trajectories "
+            f"with an error, {self.without_steps} without a chosen step"
+        )
 
 
 def choose(trajectories: Sequence[Trajectory], selections: Sequence[Selection]) -> Chosen:
-    """Join trajectories and selections; rows with an error are left out and counted.
+    """Join trajectories with their selections; a trajectory without a chosen step is left out and counted.
+
+    Args:
+        trajectories: of the tuning set.
+        selections: one for each of them, by one method.
 
     Raises:
         DataError: a trajectory has no selection, or more than one; or a selection has no trajectory.
+        TrainingError: no trajectory has a chosen step.
     """
     by_id: dict[str, Selection] = {}
     for selection in selections:
         if selection.trajectory_id in by_id:
             raise DataError(f"selection {selection.method}: trajectory {selection.trajectory_id} has two rows")
         by_id[selection.trajectory_id] = selection
+    method = selections[0].method if selections else "?"
     missing = [t.trajectory_id for t in trajectories if t.trajectory_id not in by_id]
     if missing:
-        method = selections[0].method if selections else "?"
         raise DataError(
             f"selection {method}: {len(missing)} of {len(trajectories)} trajectories have no row "
             f"({_some(missing)}); run the select stage again"
@@ -102,16 +123,23 @@ def choose(trajectories: Sequence[Trajectory], selections: Sequence[Selection]) 
     strange = sorted(by_id.keys() - {t.trajectory_id for t in trajectories})
     if strange:
         raise DataError(
-            f"selection {selections[0].method}: {len(strange)} rows are of no trajectory to tune on "
+            f"selection {method}: {len(strange)} rows are of no trajectory to tune on "
             f"({_some(strange)}); run the select stage again"
         )
-    valid = [t for t in trajectories if by_id[t.trajectory_id].error is None]
-    return Chosen(valid, {t.trajectory_id: by_id[t.trajectory_id].steps for t in valid}, len(trajectories) - len(valid))
+    used = [t for t in trajectories if by_id[t.trajectory_id].steps]
+    errors = sum(selection.error is not None for selection in by_id.values())
+    without_steps = len(trajectories) - len(used) - errors
+    if not used:
+        raise TrainingError(
+            f"selection {method}: it leaves nothing to train on: of {len(trajectories)} trajectories {errors} have an "
+            f"error and {without_steps} no chosen step; change the selection's options, or collect more"
+        )
+    return Chosen(used, {t.trajectory_id: by_id[t.trajectory_id].weight_of() for t in used}, errors, without_steps)
 
 
 def prepare(
     trajectories: Sequence[Trajectory],
-    steps: Mapping[str, tuple[int, ...]],
+    labels: Mapping[str, Mapping[int, float]],
     tokenizer: PreTrainedTokenizerBase,
     options: TrainConfig,
     *,
@@ -119,26 +147,26 @@ def prepare(
 ) -> tuple[list[Example], Report]:
     """Examples in the order of their trajectory ids, and the report.
 
-    A critical step that ends beyond `options.max_length` is dropped as a whole; a trajectory that loses all of its
-    critical steps so is dropped with them.
+    A critical step that ends beyond `options.max_length` is dropped as a whole. A trajectory whose critical steps are
+    all dropped is left out.
 
     Args:
         trajectories: what to train on.
-        steps: the critical steps of each, by trajectory id.
+        labels: weight in (0, 1] of each critical step, by trajectory id.
         tokenizer: of the base model, with a chat template.
         options: `max_length`, `max_dropped_steps` and `loss` count here.
         truncate: whether examples end with their last label.
 
     Raises:
-        DataError: a trajectory has no entry in `steps`, or a step that it does not have.
+        DataError: a trajectory has no entry in `labels`, a step that it does not have, or a weight outside (0, 1].
         TrainingError: a trajectory has no critical step, too many lie beyond `max_length`, or nothing is left.
     """
-    missing = sorted(t.trajectory_id for t in trajectories if t.trajectory_id not in steps)
+    missing = sorted(t.trajectory_id for t in trajectories if t.trajectory_id not in labels)
     if missing:
         raise DataError(
             f"{len(missing)} trajectories have no selected steps ({_some(missing)}); run the select stage again"
         )
-    empty = sorted(t.trajectory_id for t in trajectories if not steps[t.trajectory_id])
+    empty = sorted(t.trajectory_id for t in trajectories if not labels[t.trajectory_id])
     if empty:
         raise TrainingError(
             f"{len(empty)} trajectories have no critical step, so no token to learn from ({_some(empty)}); "
@@ -148,16 +176,18 @@ def prepare(
     n_steps = critical = dropped = tokens = 0
     for trajectory in sorted(trajectories, key=lambda t: t.trajectory_id):
         encoded = encode(trajectory, tokenizer)
-        chosen = sorted(set(steps[trajectory.trajectory_id]))
-        loss_mask(encoded, chosen)  # refuses a step that is out of range
-        spans = [encoded.spans[step] for step in chosen if encoded.spans[step][1] <= options.max_length]
-        dropped += len(chosen) - len(spans)
-        if not spans:
+        weight_of = labels[trajectory.trajectory_id]
+        loss_mask(encoded, weight_of)  # refuses a step that is out of range
+        chosen = [step for step in sorted(weight_of) if encoded.spans[step][1] <= options.max_length]
+        dropped += len(weight_of) - len(chosen)
+        if not chosen:
             continue
-        end = spans[-1][1] if truncate else min(len(encoded.ids), options.max_length)
-        examples.append(_example(trajectory.trajectory_id, encoded.ids, spans, end, options.loss == "step_mean"))
+        end = encoded.spans[chosen[-1]][1] if truncate else min(len(encoded.ids), options.max_length)
+        weights = _weights(trajectory.trajectory_id, encoded, {step: weight_of[step] for step in chosen}, options)
+        ids = np.asarray(encoded.ids[:end], dtype=np.int32)
+        examples.append(Example(trajectory.trajectory_id, ids, weights[:end], len(encoded.ids)))
         n_steps += trajectory.n_steps
-        critical += len(spans)
+        critical += len(chosen)
         tokens += len(encoded.ids)
     share = dropped / max(1, critical + dropped)
     if share > options.max_dropped_steps:
@@ -179,15 +209,23 @@ def prepare(
     return examples, report
 
 
-def _example(
-    trajectory_id: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], end: int, step_mean: bool
-) -> Example:
-    weights = np.zeros(end, dtype=np.float32)
-    for start, stop in spans:
+def _weights(
+    trajectory_id: str, encoded: Encoded, weight_of: Mapping[int, float], options: TrainConfig
+) -> NDArray[np.float32]:
+    """Weight of each token in the loss: its step's, with `step_mean` shared out among the tokens of the step."""
+    weights = np.zeros(len(encoded.ids), dtype=np.float32)
+    for step, weight in weight_of.items():
+        start, stop = encoded.spans[step]
         if start == 0:
             raise DataError(f"trajectory {trajectory_id}: its first token is a label, which nothing predicts")
-        weights[start:stop] = 1 / (stop - start) if step_mean else 1
-    return Example(trajectory_id, np.asarray(ids[:end], dtype=np.int32), weights, len(ids))
+        weights[start:stop] = weight / (stop - start) if options.loss == "step_mean" else weight
+        # A weight that fp32 rounds to 0 would make the label vanish without a word.
+        if not (0 < weight <= 1 and weights[start] > 0):
+            raise DataError(
+                f"trajectory {trajectory_id}: the weight {weight} of step {step} is not in (0, 1], or too small for "
+                "fp32; correct the selection"
+            )
+    return weights
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

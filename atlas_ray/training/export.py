@@ -1,7 +1,7 @@
-"""The Hugging Face directory `checkpoints/<name>/`: safetensors, config, tokenizer with chat template.
+"""Writes the Hugging Face directory `checkpoints/<name>/`: safetensors, config, tokenizer with chat template.
 
-It is written beside its place and moved in file by file; `config.json` is taken away first and comes last, so a
-directory that has one is whole. Loads in transformers and vLLM.
+The files are written to a temporary folder and moved in one by one. `config.json` is removed first and moved in last,
+so a directory with a `config.json` is complete. It loads in transformers and vLLM.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def export(
         adapter: how the model was adapted, if it was.
 
     Raises:
-        StoreError: the directory cannot be written; the one that was there is then marked as incomplete or untouched.
+        StoreError: the directory cannot be written; an older one is then unchanged, or has no `config.json`.
     """
     weights: dict[str, Any] = get_model_state_dict(
         model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -61,7 +61,7 @@ def export(
     if adapter is not None:
         weights = lora.merged(weights, adapter)
     for name_of_tie, name_of_weight in _ties(model).items():
-        weights[name_of_tie] = weights[name_of_weight]  # gathering made copies, which would be stored twice
+        weights[name_of_tie] = weights[name_of_weight]  # gathering copied tied weights, which would be stored twice
     dtype = AutoConfig.from_pretrained(base).dtype or torch.float32
     cast = {id(value): value.to(dtype) if value.is_floating_point() else value for value in weights.values()}
     weights = {key: cast[id(value)] for key, value in weights.items()}
@@ -82,7 +82,7 @@ def export(
 
 
 def _ties(model: PreTrainedModel) -> dict[str, str]:
-    """Names of parameters that are another one's alias, and that other name."""
+    """Name of each tied parameter, and the name under which its weights come first."""
     first: dict[int, str] = {}
     ties = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -118,7 +118,7 @@ def _move_in(store: Store, scratch: Path, name: str) -> None:
     if store.exists("checkpoints", name, _LAST):
         store.fs.rm(f"{target}/{_LAST}")
     new = sorted((path.name for path in scratch.iterdir()), key=lambda file: (file == _LAST, file))
-    files = {path.name for path in scratch.iterdir() if path.is_file()}  # folders are not replaced in place
+    files = {path.name for path in scratch.iterdir() if path.is_file()}  # a folder cannot replace a folder
     for stale in store.names("checkpoints", name):
         if stale not in {*files, checkpoint.STATE, scratch.name}:
             store.fs.rm(f"{target}/{stale}", recursive=True)

@@ -1,7 +1,7 @@
-"""Floating-point operations of a row, needed and left out, from counts alone. No torch.
+"""Floating-point operations of training on a row, from counts of tokens alone. No torch.
 
-A matrix product of (a, b) and (b, c) counts 2abc; element-wise work counts nothing. Attention counts the pairs that a
-causal mask leaves. The backward pass costs twice the forward pass, without gradients of frozen weights once.
+A matrix product of (a, b) and (b, c) counts 2abc; element-wise operations are left out. Attention counts the
+(query, key) pairs that a causal mask leaves. The backward pass costs twice the forward pass; with frozen weights, once.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Counts:
-    """What a row, or many, hold; they add up."""
+    """Tokens and pairs of tokens in one row, or in several; counts can be added."""
 
     tokens: int = 0
-    """Read."""
+    """Tokens that the model reads."""
     pairs: int = 0
-    """(query, key) pairs of one layer: the sum of each token's place in its document, from 1."""
+    """(query, key) pairs of one layer: the sum over the tokens of their number in the trajectory, from 1."""
     predictors: int = 0
     """Positions that predict a label."""
     predictor_pairs: int = 0
@@ -33,24 +33,24 @@ class Counts:
 
 
 def document(tokens: int) -> Counts:
-    """A document of which every position is predicted from."""
+    """Counts of a trajectory where every position predicts a label."""
     pairs = tokens * (tokens + 1) // 2
     return Counts(tokens, pairs, tokens, pairs)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of an architecture determines the work."""
+    """The numbers of an architecture that determine the work."""
 
     layers: int
     layer_weights: int
-    """Of one layer's linear maps that a token passes through (of experts, those that are active)."""
+    """Weights of one layer's linear maps that a token passes through; of experts, the active ones."""
     key_value_weights: int
-    """Of one layer's key and value projections."""
+    """Weights of one layer's key and value projections."""
     attention_width: int
     """Query heads x head dimension."""
     head_weights: int
-    """Of the language-model head."""
+    """Weights of the language-model head."""
     frozen: bool = False
     """Weights get no gradient: only adapters are tuned."""
 
@@ -62,18 +62,18 @@ class Shape:
         linear += self.key_value_weights * counts.tokens + (self.layer_weights - self.key_value_weights) * sparse
         linear += self.head_weights * (counts.predictors if head_at_labels else counts.tokens)
         pairs = (self.layers - 1) * counts.pairs + (counts.predictor_pairs if sparse_last_layer else counts.pairs)
-        # Scores and their use are a product each; the backward pass has two for either, none of them a weight's.
+        # Attention has two products, the scores and their use; the backward pass has two for each, none for weights.
         return 2.0 * linear * (1 + backward) + 4.0 * self.attention_width * pairs * 3
 
 
 def skipped(shape: Shape, whole: Counts, cut: Counts, read: Counts, *, head: bool, last: bool) -> dict[str, float]:
-    """The share of the plain work that each skip leaves out; they add up to what is left out in all.
+    """The share of the plain work that each optimization leaves out; the shares add up to all that is left out.
 
     Args:
         shape: of the model.
-        whole: the documents in full.
-        cut: the documents as they are trained on, one a row.
-        read: the rows as they were read.
+        whole: the trajectories in full.
+        cut: the trajectories up to their last labels, none of them sharing tokens.
+        read: the rows that the model read.
         head: whether logits are computed at labels alone.
         last: whether the last layer is computed at predictors alone.
     """

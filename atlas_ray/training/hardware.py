@@ -1,4 +1,4 @@
-"""What a device can do: peak FLOP/s and memory by name, or the measured rate of a matrix product."""
+"""Peak FLOP/s and memory of a device: from a table of GPUs, or measured with a matrix product."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZE, _ROUNDS = 1024, 8
 
 
 def peak_flops(device: torch.device) -> float:
-    """FLOP/s of a device: by its data sheet, or as measured where there is none (CPUs, unknown GPUs)."""
+    """FLOP/s of a device: from its data sheet, or measured (CPUs, GPUs that the table does not have)."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device).lower().replace(" ", "")
         memory = torch.cuda.get_device_properties(device).total_memory / 1e9
@@ -28,9 +28,10 @@ def peak_flops(device: torch.device) -> float:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Best measured FLOP/s of a square matrix product; of a CPU, one core's in CPU time x the threads that are set.
+    """Best measured FLOP/s of a square matrix product.
 
-    So other work on the machine cannot make it look slower than training then is, nor can threads that wait.
+    On a CPU it is measured on one core, in CPU time, and multiplied by PyTorch's number of threads: so neither other
+    programs nor waiting threads lower it.
     """
     if device.type != "cpu":
         return _square(device, dtype, time.perf_counter)
@@ -54,7 +55,7 @@ def _square(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]
 
 
 def peak_memory(device: torch.device) -> float:
-    """GiB that this process held at most: of the GPU, or resident in main memory."""
+    """The most GiB that this process has held: on the GPU, or resident in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

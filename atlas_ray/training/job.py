@@ -1,4 +1,4 @@
-"""What every training worker is told; apart from the loop, so that Ray Train's controller reads it without torch."""
+"""The arguments of a training worker. No torch, so that Ray Train's controller can unpickle them without it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from atlas_ray.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Skips:
-    """Work that is left out; each switch as in `config.ExactConfig`, decided."""
+class ExactOptimizations:
+    """Which work is left out; the switches of `config.ExactConfig` after `exact.decide`."""
 
     head_at_labels: bool
     truncate: bool
@@ -18,26 +18,26 @@ class Skips:
     sparse_last_layer: bool
 
     @property
-    def documents(self) -> bool:
-        """Whether attention is told of the documents in a row, by one of our implementations."""
+    def attends_per_document(self) -> bool:
+        """Whether one of our attention implementations computes, which know the trajectories in a row."""
         return self.pack or self.sparse_last_layer
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run; the same for all workers."""
+    """One training run; the same for all workers."""
 
     name: str
     """Of the checkpoint."""
     run_dir: str
     """Absolute path or URL."""
     base: str
-    """The base model, as `models.resolve` takes it."""
+    """The model to start from, as `models.resolve` takes it."""
     options: TrainConfig
-    skips: Skips
+    optimizations: ExactOptimizations
     kernel: str
     """Of attention: `sdpa`, `flex` or `flash`."""
     threads: int
-    """CPU threads per worker, at most; never more than its share of the machine's cores."""
+    """CPU threads per worker, at most; a worker takes no more than its share of the machine's cores."""
     seed: int
     trust_remote_code: bool = False

@@ -1,9 +1,9 @@
-"""The last decoder layer without the work that no label reads: queries, output and MLP at predicting positions only.
+"""The last decoder layer with queries, output projection and MLP at predicting positions only.
 
-Keys and values are needed everywhere; but what the last layer puts out at a position is read by the head at that
-position and by nothing else. Saves about 1 / layers of the work. It re-writes the layer's forward pass, so it is for
-the families whose layer is known: pre-norm, rotary positions, separate q, k, v, gated MLP (Llama,
-Qwen2, Qwen3, Mistral).
+Keys and values are needed everywhere, but the last layer's output at a position is read by the head at that position
+and by nothing else. This saves about 1 / layers of the work. The layer's forward pass is written anew, so it is limited
+to families whose layer is known: pre-norm, rotary positions, separate q, k, v, gated MLP (Llama, Qwen2, Qwen3,
+Mistral).
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ def obstacle(model: PreTrainedModel) -> str | None:
 
 
 def make_sparse(model: PreTrainedModel) -> None:
-    """Let the last layer put out predicting positions only: its forward pass then wants a row's `predictors`, and how
-    many of them each tree holds, and the model returns logits of shape (1, predictors, vocabulary)."""
+    """Replace the last layer's forward pass by one that computes predicting positions only.
+
+    It takes a row's `predictors` and `predictors_per_tree`, and the model then returns logits of shape
+    (1, predictors, vocabulary).
+    """
     last: Any = model.base_model.layers[-1]
     last.forward = types.MethodType(_forward, last)
 
@@ -57,7 +60,7 @@ def _forward(
     predictors_per_tree: list[int],
     **_: Any,
 ) -> torch.Tensor:
-    """As the layer's own, from (1, tokens, hidden) to (1, predictors, hidden); `predictors` ascend."""
+    """The layer's output at the predictors, which ascend: (1, tokens, hidden) -> (1, predictors, hidden)."""
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden_states)
     cos, sin = position_embeddings
@@ -81,8 +84,8 @@ def _forward(
         torch.split(key, lengths, 2), torch.split(value, lengths, 2), layout.trees, strict=True,
     )  # fmt: skip
     for queries, at, keys, values, (start, end) in parts:
-        places = torch.arange(start, end, device=at.device)
-        sees = (places[None] <= at[:, None]) & (at[:, None] < until[start:end][None])
+        positions = torch.arange(start, end, device=at.device)
+        sees = (positions[None] <= at[:, None]) & (at[:, None] < until[start:end][None])
         if block_attention.suits(queries):
             mixed = block_attention.attend(queries, keys, values, block_attention.masked(sees), attention.scaling)
         else:

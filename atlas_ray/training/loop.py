@@ -1,8 +1,8 @@
 """One Ray Train worker: the optimizer steps of a run, its checkpoints and its export.
 
-Every rank knows all examples, so what a step holds, its denominator and its learning rate are computed, never
-communicated. A stop that trying again cannot mend (loss not finite, disk full) is returned as data, because Ray Train
-would answer an exception with a restart.
+Every rank knows all examples, so the trajectories of a step, its denominator and its learning rate are computed, never
+communicated. A failure that a restart cannot mend (loss not finite, disk full) is returned as data, because Ray Train
+answers an exception with a restart.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from atlas_ray.training import checkpoint, flops, packing, prefix_tree
 from atlas_ray.training.examples import Example
 from atlas_ray.training.export import export
 from atlas_ray.training.hardware import peak_flops, peak_memory
-from atlas_ray.training.job import Job, Skips
-from atlas_ray.training.journal import Journal, Speed
+from atlas_ray.training.job import ExactOptimizations, Job
+from atlas_ray.training.log import Speed, TrainingLog
 from atlas_ray.training.loss import Row, empty_row, make_row, non_finite, token_losses
 from atlas_ray.training.model import Network, Recipe, load_sharded, sync_gradients
 
 
 @dataclass
 class StepResult:
-    """What a rank learned from its rows of one optimizer step."""
+    """A rank's rows of one optimizer step, after the backward pass."""
 
     loss: float = 0.0
-    """Share of the step's loss."""
+    """These rows' part of the step's loss."""
     broken: list[str] = field(default_factory=list)
     """Trajectories with a label whose loss is not finite."""
 
@@ -53,7 +53,7 @@ class StepResult:
 def learning_rate(step: int, total: int, options: TrainConfig) -> float:
     """Learning rate of optimizer step `step` (from 0) of `total`: linear rise, then the schedule down to 0.
 
-    The first step is not wasted at 0, as in transformers' schedules: the rise ends with the last warm-up step.
+    The first step has a rate above 0, unlike in transformers' schedules: the rise ends with the last warm-up step.
     """
     rise = math.ceil(options.warmup_ratio * total)
     if step < rise:
@@ -63,8 +63,8 @@ def learning_rate(step: int, total: int, options: TrainConfig) -> float:
     return options.learning_rate * factor
 
 
-def work(settings: dict[str, Any]) -> dict[str, Any]:
-    """Train; the function that Ray Train runs on every worker.
+def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Train; Ray Train runs this function on every worker.
 
     Args:
         settings: `job`, a `Job`, and `examples`, an object reference to the list of `Example`.
@@ -72,13 +72,13 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `error`: None, or one line that says why training had to stop.
     """
-    disable_progress_bar()  # of transformers: noise in a job's log
+    disable_progress_bar()  # transformers' bars are noise in a job's log
     job: Job = settings["job"]
     examples: list[Example] = ray.get(settings["examples"])
     base = models.resolve(job.base, trust_remote_code=job.trust_remote_code)
     try:
         return {"error": _train(job, examples, base)}
-    except AtlasError as error:  # the same on all ranks, or on rank 0 when the others wait for nothing any more
+    except AtlasError as error:  # on all ranks, or on rank 0 after the last collective
         return {"error": str(error)}
 
 
@@ -90,7 +90,7 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     device: torch.device = ray.train.torch.get_device()
     store = Store(job.run_dir)
 
-    recipe = Recipe(base, job.skips, job.kernel, options, job.seed, job.trust_remote_code)
+    recipe = Recipe(base, job.optimizations, job.kernel, options, job.seed, job.trust_remote_code)
     network = load_sharded(recipe, device, rank, world)
     model = network.model
     shape = flops.shape_of(model)
@@ -99,20 +99,20 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     per_epoch = packing.steps_per_epoch(len(examples), options.batch_size)
     total = options.epochs * per_epoch
     start = _resume(store, job.name, model, optimizer, rank)
-    journal = Journal(store, job.name) if rank == 0 else None
-    failed = on_rank_0(partial(journal.go_on_from, start) if journal else None, device)
+    log = TrainingLog(store, job.name) if rank == 0 else None
+    failed = on_rank_0(partial(log.drop_after, start) if log else None, device)
     if failed:
         return failed
-    saver = checkpoint.Saver(store, job.name, model, optimizer, beside=device.type != "cpu")
+    saver = checkpoint.Saver(store, job.name, model, optimizer, in_background=device.type != "cpu")
     peak = world * peak_flops(device)
 
     for step in range(start, total):
         begun = time.monotonic()
         documents = packing.batch(step, documents=len(examples), batch_size=options.batch_size, seed=job.seed)
         batch = [examples[document] for document in documents]
-        rows = rows_of(batch, rank, world, options.pack_tokens, job.skips, device)
+        rows = rows_of(batch, rank, world, options.pack_tokens, job.optimizations, device)
         torch.manual_seed(hash((job.seed, step, rank)))  # dropout, where a model has any, is resumed with the data
-        result = backward(network, rows, sum(float(example.weights.sum()) for example in batch), world)
+        result = backward(network, rows, sum(example.total_weight for example in batch), world)
         norm = torch.nn.utils.clip_grad_norm_(tuned, options.max_grad_norm)
         grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
         loss, *counts = _sum_over_ranks([result.loss, *count(rows).values], device)
@@ -126,38 +126,38 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
 
         done = step + 1
         memory = _most_of_ranks(peak_memory(device), device)
-        log = None
-        if journal:
+        write = None
+        if log:
             read = flops.Counts(*map(int, counts))
-            head, last = job.skips.head_at_labels, job.skips.sparse_last_layer
+            head, last = job.optimizations.head_at_labels, job.optimizations.sparse_last_layer
             speed = Speed(
                 seconds=time.monotonic() - begun,
                 flops=shape.step(read, head_at_labels=head, sparse_last_layer=last),
                 peak=peak,
                 memory_gib=memory,
-                skipped=flops.skipped(shape, *plain(batch), read, head=head, last=last),
+                skipped=flops.skipped(shape, *unshared(batch), read, head=head, last=last),
             )
-            log = partial(journal.log, done, step // per_epoch, batch, loss, grad_norm, rate, speed)
-        failed = on_rank_0(log, device)
+            write = partial(log.log, done, step // per_epoch, batch, loss, grad_norm, rate, speed)
+        failed = on_rank_0(write, device)
         if failed:
             return failed
         if done % options.checkpoint_every == 0 and done < total:
             try:
-                whole = saver.save(done)
+                completed = saver.save(done)
             except CheckpointException as error:
-                return _full(error, store, job.name, done, rank)
-            for state in whole:
+                return _cannot_save(error, store, job.name, done, rank)
+            for state in completed:
                 _report(store, job.name, state)
     try:
         saver.finish()
     except CheckpointException as error:
-        return _full(error, store, job.name, total, rank)
+        return _cannot_save(error, store, job.name, total, rank)
     export(store, job.name, model, models.load_tokenizer(base), base, write=rank == 0, adapter=options.lora)
     return None
 
 
-def _full(error: CheckpointException, store: Store, name: str, step: int, rank: int) -> str:
-    """Why training stops when a state could not be written; what was written of it goes."""
+def _cannot_save(error: CheckpointException, store: Store, name: str, step: int, rank: int) -> str:
+    """Why training stops when a state could not be written; the incomplete state is deleted."""
     if rank == 0:
         checkpoint.clean(store, name, keep=checkpoint.latest(store, name))
     reason = next(iter(error.failures.values()))[0]
@@ -165,24 +165,26 @@ def _full(error: CheckpointException, store: Store, name: str, step: int, rank: 
 
 
 def rows_of(
-    batch: list[Example], rank: int, world: int, capacity: int, skips: Skips, device: torch.device
+    batch: list[Example], rank: int, world: int, capacity: int, optimizations: ExactOptimizations, device: torch.device
 ) -> list[Row]:
-    """This rank's rows of a step; as many on every rank, so that the collectives match."""
+    """This rank's rows of a step; every rank has the same number of rows, so that the collectives match."""
     read = [example.ids[:-1] for example in batch]
     groups = [[document] for document in range(len(batch))]
-    if skips.prefix_tree:
+    if optimizations.prefix_tree:
         groups = prefix_tree.groups(read, capacity=capacity, ranks=world)
     lengths = [prefix_tree.distinct_tokens(read, group) for group in groups]
-    plan = packing.plan(lengths, ranks=world, capacity=capacity if skips.pack else 1)
+    plan = packing.plan(lengths, ranks=world, capacity=capacity if optimizations.pack else 1)
     rows = [
-        make_row([batch[document] for group in row for document in groups[group]], device, share=skips.prefix_tree)
+        make_row(
+            [batch[document] for group in row for document in groups[group]], device, share=optimizations.prefix_tree
+        )
         for row in plan[rank]
     ]
     return rows + [empty_row(device)] * (max(map(len, plan)) - len(rows))
 
 
 def count(rows: list[Row]) -> flops.Counts:
-    """What rows hold, without the ones that only keep the ranks in step."""
+    """Counts of rows; the empty rows that keep the ranks in step are left out."""
     total = flops.Counts()
     for row in rows:
         if row.weights.any():
@@ -193,8 +195,8 @@ def count(rows: list[Row]) -> flops.Counts:
     return total
 
 
-def plain(batch: list[Example]) -> tuple[flops.Counts, flops.Counts]:
-    """What a step's documents hold in full, and as they are trained on, when nothing is shared."""
+def unshared(batch: list[Example]) -> tuple[flops.Counts, flops.Counts]:
+    """Counts of a step's trajectories in full, and up to their last labels, when none share tokens."""
     whole, cut = flops.Counts(), flops.Counts()
     for example in batch:
         whole += flops.document(example.full_length)
@@ -205,12 +207,18 @@ def plain(batch: list[Example]) -> tuple[flops.Counts, flops.Counts]:
 def backward(network: Network, rows: list[Row], denominator: float, world: int) -> StepResult:
     """Add up the gradients of the rows.
 
-    Ranks' gradients are averaged, hence the factor `world`: the sum is wanted.
+    The gradients of the ranks are averaged where their sum is wanted, hence the factor `world`.
+
+    Args:
+        network: whose parameters receive the gradients.
+        rows: of this rank.
+        denominator: sum of the weights of all labels of the optimizer step, on all ranks.
+        world: number of ranks.
     """
     shares, of_labels = [], []
     on_gpu = rows[0].ids.is_cuda
     for number, row in enumerate(rows, start=1):
-        # Gradients of the whole network would have to be kept until the last row: on GPUs that memory is not there.
+        # Unsharded gradients would have to be kept until the last row; GPUs lack the memory for that.
         sync_gradients(network.model, on_gpu or number == len(rows))
         losses = token_losses(network, row)
         loss = (losses * row.weights).sum() / denominator
@@ -218,7 +226,7 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
         shares.append(loss.detach())
         of_labels.append(losses.detach())
     result = StepResult()
-    values = torch.stack(shares).tolist()  # here a GPU is waited for, and not before
+    values = torch.stack(shares).tolist()  # waits for the GPU, once a step
     for share, losses, row in zip(values, of_labels, rows):
         result.loss += share
         if not math.isfinite(share):
@@ -239,25 +247,25 @@ def _most_of_ranks(value: float, device: torch.device) -> float:
 
 
 def on_rank_0(write: Callable[[], None] | None, device: torch.device) -> str | None:
-    """Let rank 0 write something; every rank returns why that failed, if it did, and so stops instead of waiting.
+    """Let rank 0 write something; every rank returns why that failed, if it did, so that none waits for another.
 
     Args:
         write: None on all other ranks.
         device: of the collective.
     """
-    said = None
+    failure = None
     if write:
         try:
             write()
         except StoreError as error:
-            said = str(error)
-    if not _most_of_ranks(float(said is not None), device):
+            failure = str(error)
+    if not _most_of_ranks(float(failure is not None), device):
         return None
-    return said or "rank 0 could not write"
+    return failure or "rank 0 could not write"
 
 
 def not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: list[Example]) -> str:
-    """Why training stops: the trajectories of all ranks whose loss broke, or all of the step if only the norm did."""
+    """Why training stops, with the trajectories whose loss is not finite; all of the step if only the norm is not."""
     gathered: list[list[str]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, result.broken)
     names = {name for broken in gathered for name in broken} or {example.trajectory_id for example in batch}
@@ -268,21 +276,21 @@ def not_finite(step: int, loss: float, grad_norm: float, result: StepResult, bat
 
 
 def _resume(store: Store, name: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, rank: int) -> int:
-    """Load the newest whole state, if any, and tell Ray Train of it; returns its step."""
+    """Load the newest complete state, if any, and report it to Ray Train; returns its step."""
     chosen = [checkpoint.latest(store, name) if rank == 0 else 0]
     dist.broadcast_object_list(chosen, src=0)
     start: int = chosen[0]
     known = ray.train.get_checkpoint()
     if start:
         checkpoint.load(store, name, start, model, optimizer)
-        # A state that was written, but not yet reported when the run was killed, is as good as any.
+        # The run may have been killed after this state was written and before it was reported.
         if known is None or not known.path.endswith(checkpoint.step_folder(start)):
             _report(store, name, start)
     return start
 
 
 def _report(store: Store, name: str, step: int) -> None:
-    """Tell Ray Train of a state that lies in its storage already; it keeps the last two."""
+    """Report a state that lies in Ray Train's storage already; Ray Train keeps the last two."""
     storage = ray.train.get_context().get_storage()
     path = f"{storage.experiment_fs_path}/{checkpoint.step_folder(step)}"
     ray.train.report(

@@ -1,4 +1,4 @@
-"""Low-rank adapters through peft: put in place, merged into the weights again, and written as peft's own directory."""
+"""Low-rank adapters through peft: added to a model, merged into its weights, and written as peft's own directory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _A, _B = f".lora_A.{_NAME}.weight", f".lora_B.{_NAME}.weight"
 
 
 def add(model: PreTrainedModel, options: LoraConfig) -> None:
-    """Put an adapter on every linear layer but the head; all other weights stay as they are."""
-    import peft  # a second of every worker's start, which most runs do not need
+    """Add an adapter to every linear layer but the head; all other weights are frozen."""
+    import peft  # the import takes a second, and most runs need no adapter
 
     model.add_adapter(
         peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules="all-linear", task_type="CAUSAL_LM"),

@@ -1,8 +1,9 @@
-"""The critical-step loss of a packed row: head and cross-entropy at the labelled positions alone.
+"""The critical-step loss of a packed row: head and cross-entropy at the predicting positions alone.
 
-loss = sum over labels of weight x NLL / sum of weights, both over the whole optimizer step, all rows and all ranks
-(DESIGN.md, decision 6). With weight 1 that is the mean over labelled tokens; with weight 1 / (tokens of its step) the
-mean over critical steps. The denominator is known before the step, so rows may be cut and ordered in any way.
+loss = sum over labels of weight x NLL / sum of weights, both over the whole optimizer step: all rows, all ranks
+(docs/architecture.md, decision 6). With all weights 1 it is the mean over labelled tokens; with 1 / (tokens of the
+step) the mean over critical steps. A selection's weights multiply these. The denominator is known before the step, so
+the trajectories may be cut into rows in any way.
 """
 
 from __future__ import annotations
@@ -23,35 +24,35 @@ from atlas_ray.training.prefix_tree import Layout, lay_out
 
 @dataclass(frozen=True)
 class Row:
-    """Documents that stand in one forward and backward pass, end to end or as trees."""
+    """The trajectories of one forward and backward pass, end to end or as trees."""
 
     ids: torch.Tensor
-    """What the model reads, shape (1, tokens)."""
+    """Token ids that the model reads, shape (1, tokens)."""
     position_ids: torch.Tensor
-    """Place of each token in its document, shape (1, tokens)."""
+    """Index of each token in its trajectory, shape (1, tokens)."""
     layout: Layout
     predictors: torch.Tensor
-    """Positions that predict a label, ascending and distinct, shape (predictors,): the label's predecessor in its
-    document."""
+    """Positions that predict a label, ascending and distinct, shape (predictors,). A label is predicted from the token
+    before it in its trajectory."""
     predictors_per_tree: list[int]
     """How many of them each tree of the layout holds, in order."""
     predicted_from: torch.Tensor | None
-    """Which predictor each label has, shape (labels,); None when each has its own."""
+    """Index of each label's predictor, shape (labels,); None when no two labels have the same one."""
     targets: torch.Tensor
-    """Label ids, shape (labels,); a label that documents share is there once, with the sum of its weights."""
+    """Label ids, shape (labels,); a label that trajectories share is there once, with the sum of its weights."""
     weights: torch.Tensor
     """Weight of each label, shape (labels,)."""
     owners: tuple[NDArray[np.int64], NDArray[np.int64]]
-    """Which label (first) is of which document (second), one entry for each label of each document."""
+    """Pairs of label and trajectory, as two arrays of indices: one pair for each label of each trajectory."""
     trajectory_ids: tuple[str, ...]
 
 
 def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *, share: bool = False) -> Row:
-    """Lay examples in a row; `share` lets those with a common beginning share its tokens."""
+    """Lay examples in a row; `share` stores the common beginning of several examples once."""
     tree = lay_out([example.ids[:-1] for example in examples], share=share)
     # A label at position t of its document is predicted from t - 1.
     labels = [np.flatnonzero(example.weights) for example in examples]
-    predictor = np.concatenate([places[label - 1] for places, label in zip(tree.places, labels)])
+    predictor = np.concatenate([positions[label - 1] for positions, label in zip(tree.positions, labels)])
     target = np.concatenate([example.ids[label] for example, label in zip(examples, labels)])
     weight = np.concatenate([example.weights[label] for example, label in zip(examples, labels)])
     document = np.repeat(np.arange(len(examples)), [len(label) for label in labels])
@@ -77,26 +78,26 @@ def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *,
 
 
 def empty_row(device: torch.device | str = "cpu") -> Row:
-    """One token with a label of weight 0: its gradient is zero, but its pass runs the same collectives as any other."""
-    nothing = make_row([Example("", np.zeros(2, np.int32), np.array([0, 1], np.float32), 0)], device)
-    return replace(nothing, weights=torch.zeros_like(nothing.weights))
+    """One token with a label of weight 0: its gradient is zero, and its pass runs the same collectives as any other."""
+    row = make_row([Example("", np.zeros(2, np.int32), np.array([0, 1], np.float32), 0)], device)
+    return replace(row, weights=torch.zeros_like(row.weights))
 
 
 def token_losses(network: Network, row: Row) -> torch.Tensor:
     """Negative log-likelihood of each label in nats, fp32, shape (labels,)."""
-    skips = network.skips
-    # A sparse last layer puts out the predicting positions alone; otherwise they are picked before the head.
-    pick_before = skips.head_at_labels and not skips.sparse_last_layer
+    optimizations = network.optimizations
+    # A sparse last layer returns the predicting positions alone; otherwise they are picked before the head.
+    pick_before = optimizations.head_at_labels and not optimizations.sparse_last_layer
     sparse = {"predictors": row.predictors, "predictors_per_tree": row.predictors_per_tree}
     logits = network.model(
         input_ids=row.ids,
         position_ids=row.position_ids,
         use_cache=False,
         **({"logits_to_keep": row.predictors} if pick_before else {}),
-        **(attention.inputs(network.kernel, row.layout, row.ids.device) if skips.documents else {}),
-        **(sparse if skips.sparse_last_layer else {}),
+        **(attention.inputs(network.kernel, row.layout, row.ids.device) if optimizations.attends_per_document else {}),
+        **(sparse if optimizations.sparse_last_layer else {}),
     ).logits[0]
-    if not skips.head_at_labels:
+    if not optimizations.head_at_labels:
         logits = logits[row.predictors]
     if row.predicted_from is not None:
         logits = logits[row.predicted_from]

@@ -1,8 +1,8 @@
-"""The network as it is trained: loaded, changed so that it leaves out what `exact.decide` allows, and sharded.
+"""The network as it is trained: loaded, with the optimizations that `exact.decide` allows, and sharded.
 
-One strategy: FSDP2 (`fully_shard`) over all workers; a single CPU worker needs none and keeps the plain model. Rank 0
-alone reads the weights and sends the others their shards. Weights and optimizer state are fp32; on GPUs forward and
-backward run in bf16. Left out: tensor parallelism, a model that does not fit into one node's memory.
+Sharding is FSDP2 (`fully_shard`) over all workers; a single CPU worker keeps the plain model. Rank 0 alone reads the
+weights and sends the other ranks their shards. Weights and optimizer state are fp32; on GPUs the forward and backward
+passes run in bf16. Left out: tensor parallelism, and models that do not fit into one node's memory.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
 from atlas_ray.training import attention, exact, last_layer, lora
-from atlas_ray.training.job import Skips
+from atlas_ray.training.job import ExactOptimizations
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A model and how its rows are laid out."""
+    """A model, and the optimizations that its rows must be laid out for."""
 
     model: PreTrainedModel
-    skips: Skips
+    optimizations: ExactOptimizations
     kernel: str = "sdpa"
     """Of attention."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model directory becomes a network."""
+    """All that determines how a model directory becomes a network."""
 
     path: str
-    skips: Skips
+    optimizations: ExactOptimizations
     kernel: str
     options: TrainConfig
     seed: int = 0
@@ -53,7 +53,7 @@ def config_of(path: str, *, trust_remote_code: bool = False) -> PreTrainedConfig
     """The configuration of a causal language model.
 
     Raises:
-        ModelError: it is none, or its own loss is another one than ours.
+        ModelError: it is none, or its loss has a term that ours has not.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not trust_remote_code:
@@ -89,21 +89,21 @@ def load(recipe: Recipe) -> Network:
 
 
 def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) -> Network:
-    """As `load`, on every rank its shard; all ranks call it."""
+    """As `load`, but every rank gets its shard; all ranks call it."""
     if world == 1:
         network = load(recipe)
         if device.type != "cpu":
             _shard(network.model, device, world)
         return network
-    said: list[str | None] = [None]
+    failure: list[str | None] = [None]
     if rank == 0:
         try:
             network = load(recipe)
         except ModelError as error:
-            said = [str(error)]
-    dist.broadcast_object_list(said, src=0)
-    if said[0] is not None:
-        raise ModelError(said[0])
+            failure = [str(error)]
+    dist.broadcast_object_list(failure, src=0)
+    if failure[0] is not None:
+        raise ModelError(failure[0])
     if rank:
         network = _blank(recipe)
     model = network.model
@@ -111,20 +111,20 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
     _shard(model, device, world)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, weights, options=options)
-    for buffer in model.buffers():  # those that no state dict holds, as the rotary frequencies
+    for buffer in model.buffers():  # also those that no state dict holds, as the rotary frequencies
         dist.broadcast(buffer, src=0)
     return network
 
 
 def sync_gradients(model: PreTrainedModel, sync: bool) -> None:
-    """Whether the next backward pass exchanges gradients; off, they add up where they are."""
+    """Set whether the next backward pass exchanges gradients; off, each rank adds up its own."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(sync)
 
 
 def _implementation(recipe: Recipe, config: PreTrainedConfig) -> str | None:
-    """Which attention computes what the model's own does; None leaves the choice to transformers."""
-    if recipe.skips.documents:
+    """An attention implementation that computes what the model's own does; None leaves the choice to transformers."""
+    if recipe.optimizations.attends_per_document:
         return attention.NAMES[recipe.kernel]
     if getattr(config, "attn_logit_softcapping", None):
         return "eager"  # transformers' other implementations on CPUs leave the cap out
@@ -132,7 +132,7 @@ def _implementation(recipe: Recipe, config: PreTrainedConfig) -> str | None:
 
 
 def _blank(recipe: Recipe) -> Network:
-    """The same network with memory that nothing was written to."""
+    """The same network with uninitialised weights."""
     attention.register()
     config = config_of(recipe.path, trust_remote_code=recipe.trust_remote_code)
     config._attn_implementation = _implementation(recipe, config)
@@ -143,21 +143,21 @@ def _blank(recipe: Recipe) -> Network:
 
 
 def _adapt(model: PreTrainedModel, recipe: Recipe) -> Network:
-    if recipe.skips.sparse_last_layer:
+    if recipe.optimizations.sparse_last_layer:
         last_layer.make_sparse(model)
     if recipe.options.lora is not None:
         torch.manual_seed(recipe.seed)
         lora.add(model, recipe.options.lora)
     if recipe.options.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return Network(model.train(), recipe.skips, recipe.kernel)
+    return Network(model.train(), recipe.optimizations, recipe.kernel)
 
 
 def _shard(model: PreTrainedModel, device: torch.device, world: int) -> None:
-    """Shard the model over all workers, layer by layer, and place each shard on its device.
+    """Shard the model over all workers, layer by layer, each shard on its worker's device.
 
-    On CPUs parameters stay gathered between forward and backward: memory is not what is short there, and gathering
-    them again would cost a collective per layer.
+    On CPUs parameters stay gathered between forward and backward: memory is not short there, and gathering them again
+    would cost a collective per layer.
     """
     on_gpu = device.type != "cpu"
     mesh = init_device_mesh(device.type, (world,))

@@ -1,7 +1,7 @@
-"""Which trajectories an optimizer step holds, and how they lie on ranks and in rows. Pure functions.
+"""Which trajectories an optimizer step holds, and how they are dealt to ranks and packed into rows. Pure functions.
 
-The order is a function of (seed, epoch, step) alone, so a run that was killed goes on with the same data on any
-number of workers. A row is one forward and backward pass; its documents stand end to end, without padding.
+The order is a function of (seed, epoch, step) alone, so a killed run resumes with the same data on any number of
+workers. A row is one forward and backward pass; its documents (trajectories) lie end to end, without padding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 
 def steps_per_epoch(documents: int, batch_size: int) -> int:
-    """Optimizer steps in which every document is seen once; the last one may hold fewer documents."""
+    """Optimizer steps of an epoch, which holds every document once; the last step may hold fewer documents."""
     return math.ceil(documents / batch_size)
 
 
@@ -23,9 +23,9 @@ def batch(step: int, *, documents: int, batch_size: int, seed: int) -> list[int]
 
     Args:
         step: number of the optimizer step, from 0, counted over all epochs.
-        documents: how many there are.
+        documents: number of documents.
         batch_size: documents per step.
-        seed: of the run.
+        seed: of the training.
     """
     epoch, within = divmod(step, steps_per_epoch(documents, batch_size))
     return list(_order(seed, epoch, documents)[within * batch_size : (within + 1) * batch_size])
@@ -39,14 +39,14 @@ def _order(seed: int, epoch: int, documents: int) -> tuple[int, ...]:
 
 
 def plan(lengths: Sequence[int], *, ranks: int, capacity: int) -> list[list[list[int]]]:
-    """Lay documents on ranks and in rows: `plan(...)[rank][row]` lists documents, as indices into `lengths`.
+    """Deal documents to ranks and rows: `plan(...)[rank][row]` lists documents, as indices into `lengths`.
 
     Documents are dealt to ranks, longest first, each to the rank with the fewest tokens, so that two ranks differ by
     one document at most; each rank packs its own by best fit, longest first.
 
     Args:
         lengths: tokens of each document, all > 0.
-        ranks: how many share the step.
+        ranks: number of ranks that share the step.
         capacity: tokens of a row; a longer document has a row of its own.
     """
     longest_first = sorted(range(len(lengths)), key=lambda document: (-lengths[document], document))

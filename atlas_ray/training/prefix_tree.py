@@ -1,8 +1,8 @@
-"""Documents that begin alike, laid out so that their common beginning stands in the row once.
+"""Rows in which documents with a common beginning share it: the beginning is stored and computed once.
 
-A row is cut into segments. A segment's tokens follow those of its ancestors, so a token's context is its path to the
-root, and every computation on a shared segment is done once, forward and backward. Without sharing each document is a
-segment of its own. Pure functions on token ids.
+A row is cut into segments, which form trees. A token's context is the path from the root of its tree to the token, so
+a shared segment is computed once, forward and backward. Without sharing every document is a segment of its own. Pure
+functions on token ids.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_SHARED = 32
-"""Tokens that documents must have in common before they share: attention over a path costs more than over a row."""
+"""Tokens that documents must have in common to share them: attention over several segments costs more than over one."""
 
 Ids = NDArray[np.int32]
 
@@ -32,26 +32,26 @@ class Segment:
 
 @dataclass(frozen=True)
 class Layout:
-    """The segments of a row, in preorder: a segment's descendants stand directly behind it."""
+    """The segments of a row, in preorder: a segment's descendants follow it directly."""
 
     segments: tuple[Segment, ...]
 
     @property
     def trees(self) -> list[tuple[int, int]]:
-        """Half-open token range of each tree: tokens of different trees do not see each other."""
+        """Half-open token range of each tree: tokens of different trees do not attend to each other."""
         starts = [segment.start for segment in self.segments if not segment.ancestors]
         return list(zip(starts, [*starts[1:], self.tokens], strict=True))
 
     @property
     def tokens(self) -> int:
-        """Of the row."""
+        """Number of tokens in the row."""
         return self.segments[-1].start + self.segments[-1].length
 
     @property
     def visible_until(self) -> NDArray[np.int64]:
-        """For each token the end of its segment's subtree: token q sees token k if k <= q < visible_until[k]."""
+        """End of each token's subtree, shape (tokens,): token q attends to token k if k <= q < visible_until[k]."""
         ends = np.zeros(self.tokens, dtype=np.int64)
-        for segment in self.segments:  # a descendant stands behind, so its token's end overwrites nothing of others
+        for segment in self.segments:  # in preorder, so that the last descendant's end is what stays
             ends[segment.start : segment.start + segment.length] = segment.start + segment.length
             for ancestor in segment.ancestors:
                 above = self.segments[ancestor]
@@ -61,19 +61,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class Tree:
-    """What a row reads."""
+    """The tokens of a row and where each document has its own."""
 
     layout: Layout
     ids: Ids
     """Token ids, shape (tokens,)."""
     position_ids: NDArray[np.int64]
-    """Place of each token in its document, shape (tokens,)."""
-    places: list[NDArray[np.int64]]
-    """For each document the row's positions of its tokens, in order."""
+    """Index of each token in its document, shape (tokens,)."""
+    positions: list[NDArray[np.int64]]
+    """For each document, the positions of its tokens in the row, in order."""
 
 
 def lay_out(documents: Sequence[Ids], *, share: bool) -> Tree:
-    """Lay documents end to end, or as trees where `share` lets them.
+    """Lay documents end to end, or as trees where they share a beginning.
 
     Args:
         documents: token ids of each, none empty.
@@ -81,16 +81,16 @@ def lay_out(documents: Sequence[Ids], *, share: bool) -> Tree:
     """
     segments: list[Segment] = []
     pieces: list[Ids] = []
-    positions: list[NDArray[np.int64]] = []
-    places = [np.zeros(len(document), dtype=np.int64) for document in documents]
+    position_ids: list[NDArray[np.int64]] = []
+    positions = [np.zeros(len(document), dtype=np.int64) for document in documents]
 
     def add(members: Sequence[int], begin: int, end: int, ancestors: tuple[int, ...]) -> int:
         start = segments[-1].start + segments[-1].length if segments else 0
         segments.append(Segment(start, end - begin, ancestors))
         pieces.append(documents[members[0]][begin:end])
-        positions.append(np.arange(begin, end))
+        position_ids.append(np.arange(begin, end))
         for member in members:
-            places[member][begin:end] = np.arange(start, start + end - begin)
+            positions[member][begin:end] = np.arange(start, start + end - begin)
         return len(segments) - 1
 
     def branch(members: list[int], common: Sequence[int], begin: int, ancestors: tuple[int, ...]) -> None:
@@ -108,16 +108,16 @@ def lay_out(documents: Sequence[Ids], *, share: bool) -> Tree:
     else:
         for number, document in enumerate(documents):
             add([number], 0, len(document), ())
-    return Tree(Layout(tuple(segments)), np.concatenate(pieces), np.concatenate(positions), places)
+    return Tree(Layout(tuple(segments)), np.concatenate(pieces), np.concatenate(position_ids), positions)
 
 
 def groups(documents: Sequence[Ids], *, capacity: int, ranks: int) -> list[list[int]]:
-    """Documents that should stand in the same row, as indices; each document is in one group.
+    """Groups of documents to put into one row each, as indices; each document is in one group.
 
     Args:
         documents: token ids of each.
         capacity: distinct tokens of a group at most, unless it is a single document.
-        ranks: how many share the step; groups are kept small enough for each to get some.
+        ranks: number of ranks that share the step; groups are small enough for every rank to get some.
     """
     order = _sorted(documents)
     common = _common(documents, order)
@@ -137,7 +137,7 @@ def groups(documents: Sequence[Ids], *, capacity: int, ranks: int) -> list[list[
 
 
 def distinct_tokens(documents: Sequence[Ids], group: Sequence[int]) -> int:
-    """Tokens of a group's row."""
+    """Tokens of a row that holds a group."""
     return lay_out([documents[member] for member in group], share=True).layout.tokens
 
 
@@ -147,7 +147,7 @@ def _sorted(documents: Sequence[Ids]) -> list[int]:
 
 
 def _common(documents: Sequence[Ids], order: Sequence[int]) -> list[int]:
-    """How many first tokens each document in `order` shares with the one before it; 0 for the first."""
+    """Number of first tokens that each document in `order` shares with the one before it; 0 for the first document."""
     shared = [0]
     for before, after in itertools.pairwise(order):
         size = min(len(documents[before]), len(documents[after]))
@@ -157,6 +157,6 @@ def _common(documents: Sequence[Ids], order: Sequence[int]) -> list[int]:
 
 
 def _clusters(common: Sequence[int], least: int) -> list[tuple[int, int]]:
-    """Half-open runs in which each document shares `least` tokens with the one before it."""
+    """Half-open ranges of documents in which each shares `least` tokens with the one before it."""
     starts = [number for number, shared in enumerate(common) if number == 0 or shared < least]
     return list(zip(starts, [*starts[1:], len(common)], strict=True))

@@ -1,6 +1,6 @@
-"""The plain loss that every variant must agree with: one padded batch, the model's own attention, all logits.
+"""The plain loss that every optimization must reproduce: one padded batch, the model's own attention, all logits.
 
-What LLaMA-Factory and Hugging Face's Trainer compute. Kept for the tests of exactness and as the benchmark's peer.
+It is what LLaMA-Factory and Hugging Face's Trainer compute. Used by the tests of exactness and as the benchmark's peer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def padded_loss(model: PreTrainedModel, examples: Sequence[Example], denominator
 
     Args:
         model: a causal language model as transformers loads it.
-        examples: made with `truncate=False` for the work that peers do; the loss is the same either way.
+        examples: made with `truncate=False` to do the work that peers do; the loss is the same either way.
         denominator: sum of the weights of the optimizer step.
     """
     width = max(len(example.ids) for example in examples)

@@ -1,6 +1,6 @@
-"""Training's metrics in MLflow, when `track.mlflow_uri` is set; sent by the driver, which holds the credentials.
+"""Sends training's metrics to MLflow, when `track.mlflow_uri` is set; by the driver, which holds the credentials.
 
-A run that goes on after a kill continues its MLflow run: it is found by the key of its content.
+A training that resumes after a kill continues its MLflow run, which is found by the key of the training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEY = "atlas.key"
 def tracker(
     config: PipelineConfig, name: str, key: str, parameters: dict[str, Any]
 ) -> Callable[[dict[str, Any]], None] | None:
-    """What sends a row of the journal to MLflow; None when no tracking URI is configured.
+    """A function that sends a row of the training log to MLflow; None when no tracking URI is configured.
 
     Args:
         config: `track` and `run_dir` count here.
@@ -69,7 +69,7 @@ def tracker(
             try:
                 for metric, value in values.items():
                     client.log_metric(run_id, metric, value, step=row["step"])
-            except MlflowException as error:  # training is worth more than its picture, which metrics/train.jsonl holds
+            except MlflowException as error:  # training goes on: metrics/train.jsonl has the rows
                 lost = True
                 say(f"  train {name}: MLflow refuses ({' '.join(str(error).split())}); no more rows are sent")
 

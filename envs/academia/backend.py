@@ -1,6 +1,6 @@
-"""What carries out Academia's actions on a network: upstream's answers, letter by letter where it explains a failure.
+"""Academia's backend: carries out the actions on a citation network.
 
-There is no live service: upstream, too, asks a data set on disk.
+Failures are explained in upstream's exact words. There is no live backend: upstream, too, reads a data set from disk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Academia: answer questions about papers and authors with a citation network (AgentGym's Academia).
 
-The actions are in `tools.py`, what carries them out in `backend.py`, the network in `network.py`, the questions in
-`tasks.py`.
+`tools.py` lists the actions, `backend.py` carries them out on the network of `network.py`, and `tasks.py` has the
+questions.
 """
 
 from __future__ import annotations

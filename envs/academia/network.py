@@ -1,7 +1,7 @@
-"""A citation network: papers that cite papers, and authors who wrote together; ours, generated, or read from a file.
+"""A citation network of papers that cite papers and of co-authors: generated, or read from a file.
 
-Built once per process and shared: nothing of it may be changed. Files are those of the Citation Network Dataset (DBLP,
-versions 10 to 12): one JSON object a line, or one array of them.
+It is built once per process and shared, so nobody may change it. Files are those of the Citation Network Dataset (DBLP,
+versions 10 to 12): one JSON object per line, or one array of objects.
 """
 
 from __future__ import annotations
@@ -207,6 +207,6 @@ def _paper(record: Any, where: str, people: dict[str, tuple[str, str]]) -> Paper
 
 
 def _unfolded(index: dict[str, Any]) -> str:
-    """The text of an abstract that is stored as word -> places."""
-    places = {place: word for word, found in index.get("InvertedIndex", {}).items() for place in found}
-    return " ".join(places[place] for place in sorted(places))
+    """The text of an abstract that is stored as word -> positions."""
+    words = {position: word for word, found in index.get("InvertedIndex", {}).items() for position in found}
+    return " ".join(words[position] for position in sorted(words))

@@ -1,6 +1,6 @@
-"""Academia's tasks: questions drawn from templates, with answers read off the generated network.
+"""Academia's tasks: questions made from templates, with answers computed from the generated network.
 
-The plays that the templates carry are in `expert.py`.
+How the experts answer the templates is in `expert.py`.
 """
 
 from __future__ import annotations

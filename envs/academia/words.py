@@ -1,4 +1,4 @@
-"""The words that the invented citation network is made of. No paper, author or organization of it is real."""
+"""Word lists for the generated citation network. None of its papers, authors or organizations is real."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""ALFWorld's own games by path, and where AgentGym's item ids lie among them.
+"""ALFWorld's official games, read by path, and the games that AgentGym's item ids mean.
 
-A path is an ALFWORLD_DATA directory of game.tw-pddl files, any other directory of them, or a .jsonl or .jsonl.xz file
-with one game a row. Games are read when they are played. Generated games are in `generate.py`.
+A path is an ALFWORLD_DATA directory of game.tw-pddl files, another directory of such files, or a .jsonl or .jsonl.xz
+file with one game per row. A game is read when it is played. Generated games are in `generate.py`.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Games(Protocol):
         ...
 
     def find(self, task: str, trial: str) -> tuple[Split, int] | None:
-        """Where the game with this task and trial is."""
+        """Split and number of the game with this task and trial."""
         ...
 
     @property
     def folder(self) -> Path:
-        """Where AgentGym's mapping files are looked for."""
+        """The folder in which AgentGym's mapping files are searched."""
         ...
 
 
@@ -91,7 +91,7 @@ def open_games(path: str | Path) -> Games:
 
 
 def locate(games: Games, item_id: int | str) -> tuple[Split, int]:
-    """Where an AgentGym item is: its number, or the "task_trial" by which AgentTraj-L calls it.
+    """Split and number of an AgentGym item, given as its number or as AgentTraj-L's "task_trial".
 
     Raises:
         EnvironmentError: AgentGym has no such item, or the games do not hold it, or a number is given and AgentGym's
@@ -219,17 +219,17 @@ class FileGames:
 
     @cached_property
     def _index(self) -> dict[tuple[str, str], tuple[Split, int]]:
-        places: dict[tuple[str, str], tuple[Split, int]] = {}
+        located: dict[tuple[str, str], tuple[Split, int]] = {}
         for number in range(len(self._rows)):
             with suppress(DataError):  # a bad row is an error when it is played, not when another is looked for
                 game = self.game("train", number)
-                places[game.task, game.trial] = (game.split, number)
-        return places
+                located[game.task, game.trial] = (game.split, number)
+        return located
 
 
 @lru_cache(maxsize=4)
 def _rows(path: Path, changed: int) -> tuple[bytes, ...]:
-    """The lines that hold something, packed: the official games are 200 MB of text, 25 MB so."""
+    """The non-empty lines, compressed: the official games are 200 MB of text, and 25 MB compressed."""
     return tuple(zlib.compress(line, 1) for line in _lines(path) if line.strip())
 
 

@@ -1,8 +1,8 @@
-"""The TextWorld engine as an alternative to `rules.py`: slow (some 10 commands a second), but the original.
+"""The TextWorld engine, an alternative to `rules.py`: the original, at some 10 commands per second.
 
-`Engine` runs in a process of its own, for it keeps global state in a C library; `EngineHouse` is the running game on
-this side, and goes back to a state by playing its commands again. Needs `textworld` and `fast-downward-textworld`,
-which is under the GPL.
+`Engine` runs in a child process, because it keeps global state in a C library. `EngineHouse` is the running game in
+this process; it restores a state by repeating the game's commands. The packages `textworld` and
+`fast-downward-textworld` (GPL) are needed.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def _logic(verbs: Verbs) -> tuple[str, str]:
 
 
 def _remember() -> None:
-    """Let the engine's three pure but slow functions keep their results.
+    """Cache the results of the engine's three pure but slow functions.
 
-    The engine translates each problem a second time for its planner, which nobody asks here; it gets the first again.
+    The engine translates each problem twice, the second time for its planner, which is not used here.
     """
     import fast_downward
     from textworld.envs.pddl import textgen
@@ -122,7 +122,7 @@ def _remember() -> None:
 
 
 class EngineHouse:
-    """One game in the engine, with the methods of `rules.Household`; a state is the commands that led to it.
+    """One game in the engine, with the methods of `rules.Household`; a state is the list of commands that led to it.
 
     Raises (as its methods do):
         EngineFailure: The engine's process died or hung.
@@ -140,7 +140,7 @@ class EngineHouse:
         return self._view.won
 
     def opening(self) -> str:
-        """What one sees before the first action."""
+        """The text before the first action."""
         return self._opening
 
     def commands(self) -> list[str]:
@@ -148,7 +148,7 @@ class EngineHouse:
         return self._view.commands
 
     def act(self, command: str) -> str:
-        """Do a command and say what happens."""
+        """Carry out a command; returns the text that says what happens."""
         view: View = self._engine.call("step", command)
         self._view = view
         if view.text != NOTHING:
@@ -156,7 +156,7 @@ class EngineHouse:
         return view.text
 
     def save(self) -> tuple[str, ...]:
-        """The commands so far that did something."""
+        """The commands so far that changed something."""
         return self._done
 
     def load(self, state: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """ALFWorld: find a thing in a text house, clean, heat, cool or light it, and put it where it belongs (AgentGym).
 
-The rules are in `rules.py`, games in `generate.py` (generated) and `data.py` (official), the searcher in
-`expert.py`. `engine.py` has the TextWorld engine, which can play in place of the rules.
+The rules are in `rules.py`, generated games in `generate.py`, official games in `data.py`, and the expert in
+`expert.py`. The TextWorld engine of `engine.py` can replace the rules.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ What you need may be in any place, behind doors too. "Nothing happens." means th
 
 _WORDS = {"put": "put [thing] in/on [place]", "move": "move [thing] to [place]"}
 _VERBS = tuple("go open close take put move examine use heat clean cool slice look inventory".split())
+_LOOKING = ("examine", "help", "inventory", "look")
 
 
 class ALFWorldEnv(TextEnv):
@@ -80,7 +81,7 @@ class ALFWorldEnv(TextEnv):
 
     @property
     def opening(self) -> str:
-        """What the running episode began with: the room and the task."""
+        """The first text of the running episode: the room and the task."""
         return self._opening
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
@@ -99,7 +100,7 @@ class ALFWorldEnv(TextEnv):
         return f"{self._opening}\nAVAILABLE ACTIONS: {','.join(sorted(self._house.commands()))}"
 
     def _enter(self, split: Split, task: int) -> None:
-        """Be at the beginning of a game."""
+        """Go to the beginning of a game."""
         game = generate(split, task) if self._games is None else self._games.game(split, task)
         self._playing = None
         if self._engine is None:
@@ -131,11 +132,15 @@ class ALFWorldEnv(TextEnv):
     def valid_actions(self) -> list[str]:
         return sorted(self._house.commands()) if self.running else []
 
+    def looks(self) -> list[str]:
+        """See `TextEnv.looks`."""
+        return [action for action in self.valid_actions() if action.split()[0] in _LOOKING]
+
     def expert(self) -> HouseExpert:
         return HouseExpert(self)
 
     def close(self) -> None:
-        """End the engine's process, where there is one; the next reset starts another."""
+        """End the engine's process, if there is one; the next reset starts another."""
         if self._engine is not None:
             self._playing = None
             self._engine.close()

@@ -1,6 +1,6 @@
-"""Does a household task as a person would who does not know the house: looks where such things lie, then does it.
+"""The ALFWorld expert: searches where the wanted things usually lie, then does the task.
 
-It knows what the player is told: the first observation, each observation since it began, and the available actions.
+It knows only what an agent is told: the observations since the start of the episode, and the available actions.
 """
 
 from __future__ import annotations

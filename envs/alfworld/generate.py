@@ -1,7 +1,7 @@
-"""Household games of all six task types, drawn with a seed in the rooms of `rooms.py` and written as PDDL problems.
+"""Household games of all six task types, generated from a seed in the rooms of `rooms.py` and written as PDDL problems.
 
-A game is solvable by how it is made: everything stands where one can go, what the task needs can be reached, and the
-receptacle that the task names takes the thing that it names.
+Every game can be solved: all receptacles can be reached, the things that the task needs lie in reachable locations, and
+the target receptacle takes the wanted thing.
 """
 
 from __future__ import annotations

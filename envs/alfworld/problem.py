@@ -1,7 +1,7 @@
-"""Reads one household problem written in PDDL: things, places, first facts, and the goal as facts that must come true.
+"""A reader of household problems in PDDL: things, locations, first facts, and the goal.
 
-The rules of the household are in `rules.py`. Of PDDL it reads what ALFWorld's problems use: typed objects, positive
-facts, and a goal of "and", "exists", "=" and facts. Identifiers are lower case, as PDDL ignores case.
+It reads the part of PDDL that ALFWorld's problems use: typed objects, positive facts, and a goal of "and", "exists",
+"=" and facts. Identifiers become lower case, because PDDL ignores case. The rules of the household are in `rules.py`.
 """
 
 from __future__ import annotations

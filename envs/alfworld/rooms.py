@@ -1,7 +1,7 @@
-"""The rooms of generated games: receptacles, where they stand, and what one may find, out of the `alfworld` wheel.
+"""The rooms of generated games: receptacles, their locations, and the things that may lie in them.
 
-The wheel ships 120 floor plans of AI2-THOR (gen/layouts/FloorPlan*) and says what may lie where (gen/constants.py).
-What is made of them is in `generate.py`.
+The data come from the `alfworld` wheel: 120 floor plans of AI2-THOR (gen/layouts/FloorPlan*) and the rules of what may
+lie where (gen/constants.py). Games are made of them in `generate.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The household as a state machine: what one can do, what it changes, and what the texts say.
+"""The household as a state machine: possible actions, their effects, and the texts.
 
-These are the actions of the PDDL domain and the sentences of the text grammar in the `alfworld` wheel (alfred.pddl,
-alfred.twl2), written as Python; the tests hold them equal to the TextWorld engine, which reads those two files. What
-no action can undo or show (`checked`, costs) is left out.
+The actions of the PDDL domain and the sentences of the text grammar in the `alfworld` wheel (alfred.pddl, alfred.twl2)
+are written here in Python. Tests compare them with the TextWorld engine, which reads those two files. Facts that no
+action can undo or show (`checked`, costs) are left out.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Household:
         self.load(HouseState(problem.first, problem.start, None))
 
     def save(self) -> HouseState:
-        """The state as it is now."""
+        """The current state."""
         return HouseState(frozenset(self._facts), self._place, self._held)
 
     def load(self, state: HouseState) -> None:
@@ -124,7 +124,7 @@ class Household:
     # -- what can be done ------------------------------------------------------------------------------------------
 
     def commands(self) -> dict[str, Fact]:
-        """The commands that can be done now, with what each means: an action's name and what it is done to."""
+        """The possible commands, each with the name of its action and the action's arguments."""
         if self._commands is None:
             self._commands = self._list_commands()
         return self._commands
@@ -169,7 +169,7 @@ class Household:
     # -- what it does ----------------------------------------------------------------------------------------------
 
     def act(self, command: str) -> str:
-        """Do a command and say what happens; one that cannot be done changes nothing."""
+        """Carry out a command; returns the text that says what happens. An impossible command changes nothing."""
         action = self.commands().get(command.strip())
         if action is None:
             return NOTHING
@@ -227,7 +227,7 @@ class Household:
     # -- what one sees ---------------------------------------------------------------------------------------------
 
     def opening(self) -> str:
-        """What one sees before the first action."""
+        """The text before the first action."""
         return self._look(None)
 
     def _inside(self, receptacle: str) -> list[str]:

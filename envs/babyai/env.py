@@ -1,7 +1,7 @@
-"""BabyAI: minigrid's 40 levels with AgentGym's text and macro actions.
+"""BabyAI: minigrid's 40 levels with AgentGym's texts and macro actions.
 
-minigrid makes the levels and judges the missions; words and actions are in `text.py`, the task numbers in `tasks.py`,
-the player in `expert.py`.
+minigrid makes the levels and decides when a mission is done. Texts and actions are in `text.py`, the numbering of tasks
+in `tasks.py`, the expert in `expert.py`.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class BabyAIEnv(TextEnv):
         """Bring the world up to date after one primitive move: the agent, and the cell in front of it."""
         world, level = self._world, self._level
         x, y = level.agent_pos
-        world.place, world.direction = world.at(int(x), int(y)), level.agent_dir
+        world.position, world.direction = world.at(int(x), int(y)), level.agent_dir
         world.carrying = encode(level.carrying)
         ahead_x, ahead_y = world.xy(world.ahead)
         world.cells[world.ahead] = encode(level.grid.get(ahead_x, ahead_y))
@@ -185,6 +185,10 @@ class BabyAIEnv(TextEnv):
 
     def valid_actions(self) -> list[str]:
         return sorted(self._reading.actions) if self.running else []
+
+    def looks(self) -> list[str]:
+        """The question for the available actions; a macro action that needs no move is refused, and no look."""
+        return ["check available actions"] if self.running else []
 
     def expert(self) -> BabyAIExpert:
         return BabyAIExpert(self)

@@ -1,8 +1,8 @@
-"""Plays BabyAI missions with macro actions and says why it takes each one.
+"""The BabyAI expert: plays missions with macro actions and says why it takes each one.
 
-It plans the whole mission on the whole grid, so it never searches in the wrong place; its words speak only of what
-the agent has seen: as long as a thing is out of sight it says that it looks for it. `planner.py` finds the way to one
-aim; here the mission becomes aims, and keys, blocked ways and full hands are dealt with.
+It plans the whole mission on the whole grid, so it never searches in vain. Its thoughts mention only what the agent has
+seen: while an object is out of sight, they say that it looks for it. `planner.py` finds the way to one aim; this file
+turns the mission into aims and deals with keys, blocked ways and full hands.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from envs.babyai.grid import (
     kind,
     look,
     name,
-    view_places,
+    view_positions,
 )
 from envs.babyai.planner import Aim, Step, doors_shut, keeps_free, obstacle, search
 from envs.babyai.text import Sight
@@ -51,7 +51,7 @@ class _Planned:
 
 @dataclass
 class _Draft:
-    """A plan in the making: the world as it will be, the minigrid object at each place, and the steps so far."""
+    """A partial plan: the world as it will be, the minigrid object at each position, and the steps so far."""
 
     world: World
     things: dict[int, Any]
@@ -62,10 +62,10 @@ class _Draft:
     detours: int = 0
     unlocking: set[int] = field(default_factory=set)
 
-    def places(self, description: Any) -> frozenset[int]:
+    def positions(self, description: Any) -> frozenset[int]:
         """Where the objects of a mission's description are, but for one that is held."""
         wanted = description.obj_set
-        return frozenset(place for place, thing in self.things.items() if any(thing is one for one in wanted))
+        return frozenset(position for position, thing in self.things.items() if any(thing is one for one in wanted))
 
 
 class BabyAIExpert:
@@ -82,15 +82,17 @@ class BabyAIExpert:
         """The next step of the plan, which is made anew when the agent is not where it should be; see `Expert`."""
         world = self._env.world
         view = look(world)
-        self._seen.update(place for place, cell in zip(view_places(world), view, strict=True) if cell != UNSEEN)
-        on_plan = self._expected == (world.place, world.direction) and bool(self._left)
+        self._seen.update(
+            position for position, cell in zip(view_positions(world), view, strict=True) if cell != UNSEEN
+        )
+        on_plan = self._expected == (world.position, world.direction) and bool(self._left)
         if not on_plan or self._left[0].step.action not in self._env.reading.actions:
             self._left = [] if self._hopeless == world.cells else self._plan_mission()
         if not self._left:
             self._expected, self._hopeless = None, world.cells.copy()
             return "I do not see a way to reach the goal from here, so I turn left to look around.", "turn left"
         planned = self._left.pop(0)
-        self._expected = (planned.step.place, planned.step.direction)
+        self._expected = (planned.step.position, planned.step.direction)
         return self._reason(planned), planned.step.action
 
     # -- planning -------------------------------------------------------------------------------------------------
@@ -124,53 +126,53 @@ class BabyAIExpert:
         return f"{opening}{because}{self._sentence(planned)}"
 
     def _sentence(self, planned: _Planned) -> str:
-        action, thing, places = planned.step.action, planned.thing, planned.aim.places
+        action, thing, positions = planned.step.action, planned.thing, planned.aim.positions
         reading = self._env.reading
-        target = next((sight for sight in reading.sights if sight.place in places), None)
+        target = next((sight for sight in reading.sights if sight.position in positions), None)
         about = reading.targets.get(action)
         if action == "drop":
-            if not places:
+            if not positions:
                 return "The place in front of me is free, so I drop it."
             return f"The place in front of me is next to the {thing}, so I drop it."
         if action == "toggle":
             return f"The {thing} is right in front of me, so I toggle."
-        if about is not None and about.place in places:
+        if about is not None and about.position in positions:
             return f"I see {_sighted(about)}, so I {action}."
-        if planned.aim.verb == "drop" and not places:
+        if planned.aim.verb == "drop" and not positions:
             return f"There is no good place for it here, so I {action}."
         if target is not None:
             return f"I see {_sighted(target)}. To get there, I {action}."
-        if places & self._seen:
+        if positions & self._seen:
             return f"The {thing} is out of sight now, so I {action} to get back to it."
         return f"I do not see the {thing} yet, so I {action} to look for it."
 
 
 def _do_part(draft: _Draft, part: Any) -> None:
     if isinstance(part, GoToInstr):
-        _reach(draft, Aim("go to", draft.places(part.desc)), _words(part.desc), "")
+        _reach(draft, Aim("go to", draft.positions(part.desc)), _words(part.desc), "")
     elif isinstance(part, OpenInstr):
         _open(draft, part)
     elif isinstance(part, PickupInstr):
         if any(draft.held is thing for thing in part.desc.obj_set):
             _put_away(draft, frozenset(), _words(part.desc))  # only a new pickup counts
-        _take(draft, draft.places(part.desc), _words(part.desc), "")
+        _take(draft, draft.positions(part.desc), _words(part.desc), "")
     else:
         _put_next(draft, part)
 
 
 def _reach(draft: _Draft, aim: Aim, thing: str, because: str, to: int | None = None) -> None:
-    """Plan to the aim, clearing the way as often as needed and leaving the way on `to` a place free."""
+    """Plan to the aim, clearing the way as often as needed and keeping the way on to the position `to` free."""
     while True:
-        reserved = _reserved(draft) - aim.places
+        reserved = _reserved(draft) - aim.positions
         found = search(draft.world, aim, reserved) or (search(draft.world, aim) if reserved else None)
         if found is not None:
             break
-        blocker = obstacle(draft.world, aim.places)
+        blocker = obstacle(draft.world, aim.positions)
         if blocker is None:
             raise _StuckError
-        _clear(draft, blocker, thing, aim.places)
+        _clear(draft, blocker, thing, aim.positions)
         if aim.verb == "pickup" and draft.held is not None:
-            _put_away(draft, aim.places, thing, to)
+            _put_away(draft, aim.positions, thing, to)
     steps, draft.world = found
     draft.steps += [_Planned(step, aim, thing, because) for step in steps]
     if aim.verb == "pickup":
@@ -179,23 +181,23 @@ def _reach(draft: _Draft, aim: Aim, thing: str, because: str, to: int | None = N
         draft.things[draft.world.ahead], draft.held = draft.held, None
 
 
-def _take(draft: _Draft, places: frozenset[int], thing: str, because: str, to: int | None = None) -> None:
-    """Pick up one of the things at the places, with free hands, and leave the way from there `to` a place free."""
+def _take(draft: _Draft, positions: frozenset[int], thing: str, because: str, to: int | None = None) -> None:
+    """Pick up one of the things at the positions, with free hands, keeping the way on to the position `to` free."""
     if draft.world.carrying != EMPTY:
         empty_handed = draft.world.copy()
         empty_handed.carrying = EMPTY
-        blocker = obstacle(empty_handed, places)
+        blocker = obstacle(empty_handed, positions)
         if blocker is not None and _is_locked(draft, blocker) and draft.world.carrying == _key(draft, blocker):
             _unlock(draft, blocker)
-        _put_away(draft, places, thing, to)
-    _reach(draft, Aim("pickup", places), thing, because, to)
+        _put_away(draft, positions, thing, to)
+    _reach(draft, Aim("pickup", positions), thing, because, to)
 
 
 def _put_away(draft: _Draft, goals: frozenset[int], thing: str, start: int | None = None) -> None:
     """Drop what is held where it is not in the way to the goals (from `start` too), or else anywhere."""
     held = name(draft.world.carrying)
     because = f"I carry the {held}, but I need free hands for the {thing}."
-    free = Aim("drop", frozenset(), lambda after, place: keeps_free(after, place, goals, start))
+    free = Aim("drop", frozenset(), lambda after, position: keeps_free(after, position, goals, start))
     aim = free if search(draft.world, free, _reserved(draft)) else Aim("drop", frozenset())
     _reach(draft, aim, held, because)
 
@@ -226,8 +228,8 @@ def _fetch_key(draft: _Draft, door: int) -> None:
     shade, key = colour(draft.world.cells[door]), _key(draft, door)
     if draft.world.carrying == key:
         return
-    keys = frozenset(place for place, cell in enumerate(draft.world.cells) if cell == key)
-    boxes = frozenset(place for place, cell in enumerate(draft.world.cells) if hidden_key(cell) == key)
+    keys = frozenset(position for position, cell in enumerate(draft.world.cells) if cell == key)
+    boxes = frozenset(position for position, cell in enumerate(draft.world.cells) if hidden_key(cell) == key)
     if boxes and not keys:
         because = f"The {shade} door is locked and there is no {shade} key about, so I look into the box."
         _reach(draft, Aim("toggle", boxes), "box", because)
@@ -241,7 +243,7 @@ def _fetch_key(draft: _Draft, door: int) -> None:
 
 
 def _open(draft: _Draft, part: OpenInstr) -> None:
-    doors = doors_shut(draft.world, draft.places(part.desc))
+    doors = doors_shut(draft.world, draft.positions(part.desc))
     if not doors:
         raise _StuckError  # open doors cannot be closed again
     unlocked = frozenset(d for d in doors if not _is_locked(draft, d) or draft.world.carrying == _key(draft, d))
@@ -255,9 +257,9 @@ def _open(draft: _Draft, part: OpenInstr) -> None:
 def _put_next(draft: _Draft, part: Any) -> None:
     moved, beside = _words(part.desc_move), _words(part.desc_fixed)
     while True:
-        world, fixed, targets = draft.world, draft.places(part.desc_fixed), draft.places(part.desc_move)
+        world, fixed, targets = draft.world, draft.positions(part.desc_fixed), draft.positions(part.desc_move)
         if any(draft.held is thing for thing in part.desc_move.obj_set):
-            blockers = {world.place: obstacle(world, fixed)}
+            blockers = {world.position: obstacle(world, fixed)}
         else:
             blockers = {target: obstacle(world, fixed - {target}, start=target) for target in sorted(targets)}
         free = frozenset(target for target, blocker in blockers.items() if blocker is None)
@@ -269,20 +271,20 @@ def _put_next(draft: _Draft, part: Any) -> None:
         _clear(draft, blocker, beside, fixed, start)
     if not any(draft.held is thing for thing in part.desc_move.obj_set):
         _take(draft, free, moved, "")
-    fixed = draft.places(part.desc_fixed)
+    fixed = draft.positions(part.desc_fixed)
     steps = (1, -1, draft.world.across, -draft.world.across)
-    aim = Aim("drop", fixed, lambda after, place: any(place + step in fixed for step in steps))
+    aim = Aim("drop", fixed, lambda after, position: any(position + step in fixed for step in steps))
     _reach(draft, aim, beside, f"I carry the {name(draft.world.carrying)}.")
 
 
 def _reserved(draft: _Draft) -> frozenset[int]:
     """Closed doors that a later part of the mission has to open, which nobody can do twice."""
-    doors = (draft.places(part.desc) for part in draft.later if isinstance(part, OpenInstr))
+    doors = (draft.positions(part.desc) for part in draft.later if isinstance(part, OpenInstr))
     return doors_shut(draft.world, frozenset().union(*doors))
 
 
-def _is_locked(draft: _Draft, place: int) -> bool:
-    cell = draft.world.cells[place]
+def _is_locked(draft: _Draft, position: int) -> bool:
+    cell = draft.world.cells[position]
     return kind(cell) == "door" and door_state(cell) == LOCKED
 
 
@@ -295,7 +297,7 @@ def _sighted(sight: Sight) -> str:
 
 
 def _words(description: Any) -> str:
-    """A mission's description without article and place, such as "red ball"."""
+    """A mission's description without article and location, such as "red ball"."""
     return f"{description.color + ' ' if description.color else ''}{description.type or 'object'}"
 
 

@@ -1,7 +1,7 @@
-"""The grid as numbers: what lies in each cell, what minigrid's primitive moves do, what the agent sees.
+"""The grid as numbers: the content of each cell, the effect of minigrid's primitive moves, and the agent's view.
 
-A `World` is a flat copy of minigrid's grid, cheap to copy and to move in; minigrid's own level stays the judge of
-missions (`env.py`). Words are in `text.py`.
+A `World` is a flat copy of minigrid's grid that is cheap to copy and to move in. Whether a mission is done is decided
+by minigrid's own level (`env.py`). Texts are in `text.py`.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def blocks(cell: int) -> bool:
 class World:
     """Grid, agent and what it carries. Cells are stored row by row with a margin of walls around them.
 
-    A place is an index into `cells`; `across` is the number of cells in a row. Directions are 0 right, 1 down, 2 left,
-    3 up.
+    A position is an index into `cells`; `across` is the number of cells in a row. Directions are 0 right, 1 down,
+    2 left, 3 up.
     """
 
     across: int
     cells: list[int]
-    place: int
+    position: int
     direction: int
     carrying: int = EMPTY
 
@@ -101,27 +101,27 @@ class World:
         for n, thing in enumerate(level.grid.grid):
             cells[(n // width + _MARGIN) * across + n % width + _MARGIN] = encode(thing)
         x, y = level.agent_pos
-        place = (int(y) + _MARGIN) * across + int(x) + _MARGIN
-        return cls(across, cells, place, int(level.agent_dir), encode(level.carrying))
+        position = (int(y) + _MARGIN) * across + int(x) + _MARGIN
+        return cls(across, cells, position, int(level.agent_dir), encode(level.carrying))
 
     def copy(self) -> World:
         """Another world in the same state."""
-        return World(self.across, self.cells.copy(), self.place, self.direction, self.carrying)
+        return World(self.across, self.cells.copy(), self.position, self.direction, self.carrying)
 
     def at(self, x: int, y: int) -> int:
-        """The place of minigrid's cell (x, y)."""
+        """The position of minigrid's cell (x, y)."""
         return (y + _MARGIN) * self.across + x + _MARGIN
 
-    def xy(self, place: int) -> tuple[int, int]:
-        """Minigrid's cell (x, y) of a place."""
-        y, x = divmod(place, self.across)
+    def xy(self, position: int) -> tuple[int, int]:
+        """Minigrid's cell (x, y) of a position."""
+        y, x = divmod(position, self.across)
         return x - _MARGIN, y - _MARGIN
 
     @property
     def ahead(self) -> int:
-        """The place in front of the agent."""
+        """The position in front of the agent."""
         dx, dy = STEP[self.direction]
-        return self.place + dy * self.across + dx
+        return self.position + dy * self.across + dx
 
     def move(self, primitive: int) -> None:
         """What minigrid does on one primitive action."""
@@ -135,7 +135,7 @@ class World:
             is_door = kind(cell) == "door"
             if primitive == FORWARD:
                 if enterable(cell):
-                    self.place = front
+                    self.position = front
             elif primitive == PICKUP:
                 if self.carrying == EMPTY and kind(cell) in ("key", "ball", "box"):
                     self.carrying, self.cells[front] = cell, EMPTY
@@ -163,7 +163,7 @@ def encode(thing: Any) -> int:
 
 @cache
 def view_offsets(across: int, direction: int) -> tuple[int, ...]:
-    """The 49 places of the view relative to the agent, the farthest row first, each from left to right."""
+    """The 49 positions of the view relative to the agent, the farthest row first, each from left to right."""
     fx, fy = STEP[direction]
     rx, ry = STEP[(direction + 1) % 4]
     offsets = []
@@ -187,15 +187,15 @@ def _spread(lit: int, opaque: int) -> tuple[int, int]:
     return lit, up
 
 
-def view_places(world: World) -> list[int]:
-    """The places of the cells of `look`, in its order."""
-    return [world.place + offset for offset in view_offsets(world.across, world.direction)]
+def view_positions(world: World) -> list[int]:
+    """The positions of the cells of `look`, in its order."""
+    return [world.position + offset for offset in view_offsets(world.across, world.direction)]
 
 
 def look(world: World) -> list[int]:
     """The 49 cells of the agent's view as codes, UNSEEN where it cannot see; its own cell shows what it carries."""
-    place, cells = world.place, world.cells
-    view = [cells[place + offset] for offset in view_offsets(world.across, world.direction)]
+    position, cells = world.position, world.cells
+    view = [cells[position + offset] for offset in view_offsets(world.across, world.direction)]
     lit = 1 << VIEW // 2
     for start in range((VIEW - 1) * VIEW, -1, -VIEW):
         row = view[start : start + VIEW]

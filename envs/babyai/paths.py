@@ -1,7 +1,7 @@
-"""Ways through what the agent sees, as moves of minigrid.
+"""Paths through the part of the grid that the agent sees, as minigrid's primitive moves.
 
-The search and its order are those of AgentGym's text layer: they decide which macro actions there are and where the
-agent ends up.
+The order of the search is that of AgentGym's text layer, because it decides which macro actions exist and where they
+end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _board(direction: int) -> bytes:
 
 @cache
 def _on_board(across: int, offset: int) -> int:
-    """The board's cell for a place relative to the agent."""
+    """The board's cell for a position relative to the agent."""
     y, x = divmod(offset + _SIDE // 2 * (across + 1), across)
     return y * _SIDE + x
 
@@ -47,26 +47,26 @@ def find_paths(
     the later finder as its parent; that is upstream's search, and it decides where the agent ends up.
 
     Args:
-        world: The agent's place and direction.
+        world: The agent's position and direction.
         objects: Place and content of what is in view, walls left out.
         blocked: Places in view that a path has to go around.
 
     Returns:
-        Moves by the place of the object, and by the place of the open door; without those that no path leads to.
+        Moves by the position of the object, and by the position of the open door; unreachable ones are left out.
     """
-    across, here = world.across, world.place
+    across, here = world.across, world.position
     usable = bytearray(_board(world.direction))
-    for place in blocked:
-        usable[_on_board(across, place - here)] = 0
+    for position in blocked:
+        usable[_on_board(across, position - here)] = 0
     reached = _flood(usable)
     to_face: dict[int, int] = {}
     to_enter: dict[int, int] = {}
-    for place, content in objects:
-        cell = _on_board(across, place - here)
+    for position, content in objects:
+        cell = _on_board(across, position - here)
         if any(reached[cell + step] for step in _BOARD_STEPS):
-            to_face[cell] = place
+            to_face[cell] = position
         if reached[cell] and kind(content) == "door" and door_state(content) == OPEN:
-            to_enter[cell] = place
+            to_enter[cell] = position
     facing: dict[int, tuple[int, ...]] = {}
     entering: dict[int, tuple[int, ...]] = {}
     if not to_face:

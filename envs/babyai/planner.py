@@ -1,6 +1,6 @@
-"""Search for the shortest sequence of BabyAI macro actions that reaches a small aim in a known grid.
+"""Search for the shortest sequence of BabyAI macro actions that reaches one aim in a known grid.
 
-It knows the whole grid; which aims serve a mission, and how to speak of them, is in `expert.py`.
+It sees the whole grid. Which aims a mission needs, and the expert's thoughts, are in `expert.py`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ Verb = Literal["go to", "pickup", "drop", "toggle", "open"]
 class Aim:
     """What the last macro action of a plan has to do.
 
-    "go to": end up facing one of `places`; "pickup" and "toggle": do that to one of them; "open": have one of them
-    open, perhaps while going through; "drop": put down what is carried where `accept(world after, place)` likes it.
+    "go to": end up facing one of `positions`; "pickup" and "toggle": do that to one of them; "open": have one of them
+    open, perhaps while going through; "drop": put down what is carried where `accept(world after, position)` is true.
     """
 
     verb: Verb
-    places: frozenset[int]
-    accept: Callable[[World, int], bool] = lambda world, place: True
+    positions: frozenset[int]
+    accept: Callable[[World, int], bool] = lambda world, position: True
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Step:
     """A macro action, and the state that it is expected to lead to."""
 
     action: str
-    place: int
+    position: int
     direction: int
 
 
@@ -72,9 +72,9 @@ def search(world: World, aim: Aim, closed: frozenset[int] = frozenset()) -> tupl
         rounds, moves, _, reached, here, steps = heapq.heappop(heap)
         if reached:
             return list(steps), here
-        if (here.place, here.direction) in visited:
+        if (here.position, here.direction) in visited:
             continue
-        visited.add((here.place, here.direction))
+        visited.add((here.position, here.direction))
         reading = read(here, look(here))
         for action, primitives in reading.actions.items():
             sight = reading.targets.get(action)
@@ -82,9 +82,9 @@ def search(world: World, aim: Aim, closed: frozenset[int] = frozenset()) -> tupl
                 continue
             after, n_moves = _walk(here, primitives)
             ends = _reaches(aim, action, sight, here, after)
-            if ends or ((after.place, after.direction) not in visited and _is_travel(action)):
+            if ends or ((after.position, after.direction) not in visited and _is_travel(action)):
                 tie += 1
-                step = Step(action, after.place, after.direction)
+                step = Step(action, after.position, after.direction)
                 heapq.heappush(heap, (rounds + 1, moves + n_moves, tie, ends, after, (*steps, step)))
     return None
 
@@ -95,25 +95,25 @@ def _is_travel(action: str) -> bool:
 
 def _useful(action: str, sight: Sight | None, aim: Aim, closed: frozenset[int]) -> bool:
     if action.startswith("pickup"):
-        return aim.verb == "pickup" and sight is not None and sight.place in aim.places
+        return aim.verb == "pickup" and sight is not None and sight.position in aim.positions
     if action == "drop":
         return aim.verb == "drop"
     if action == "toggle":
-        return aim.verb == "toggle" and sight is not None and sight.place in aim.places
+        return aim.verb == "toggle" and sight is not None and sight.position in aim.positions
     if action.startswith("toggle and"):
-        return sight is not None and sight.place not in closed
+        return sight is not None and sight.position not in closed
     return action != "check available actions"
 
 
 def _reaches(aim: Aim, action: str, sight: Sight | None, before: World, after: World) -> bool:
     if aim.verb == "go to":
-        return after.ahead in aim.places
+        return after.ahead in aim.positions
     if aim.verb == "pickup":
         return action.startswith("pickup") and after.carrying != EMPTY
     if aim.verb == "toggle":
         return action == "toggle"
     if aim.verb == "open":
-        return sight is not None and sight.place in aim.places and door_state(after.cells[sight.place]) == OPEN
+        return sight is not None and sight.position in aim.positions and door_state(after.cells[sight.position]) == OPEN
     return action == "drop" and after.carrying == EMPTY and aim.accept(after, before.ahead)
 
 
@@ -123,55 +123,55 @@ def _walk(world: World, primitives: tuple[int, ...]) -> tuple[World, int]:
     As long as nothing but the agent moves, the worlds share their cells.
     """
     steps = (1, world.across, -1, -world.across)
-    cells, place, direction = world.cells, world.place, world.direction
+    cells, position, direction = world.cells, world.position, world.direction
     for n, primitive in enumerate(primitives):
         if primitive == LEFT:
             direction = (direction - 1) % 4
         elif primitive == RIGHT:
             direction = (direction + 1) % 4
         elif primitive == FORWARD:
-            if not enterable(cells[place + steps[direction]]):
-                return World(world.across, cells, place, direction, world.carrying), n + 1
-            place += steps[direction]
+            if not enterable(cells[position + steps[direction]]):
+                return World(world.across, cells, position, direction, world.carrying), n + 1
+            position += steps[direction]
         else:
-            after = World(world.across, cells.copy(), place, direction, world.carrying)
+            after = World(world.across, cells.copy(), position, direction, world.carrying)
             for move in primitives[n:]:
                 after.move(move)
             return after, len(primitives)
-    return World(world.across, cells, place, direction, world.carrying), len(primitives)
+    return World(world.across, cells, position, direction, world.carrying), len(primitives)
 
 
 def obstacle(world: World, goals: frozenset[int], start: int | None = None) -> int | None:
-    """The first object or locked door on the way from `start` (the agent's place if None) to the nearest goal.
+    """The first object or locked door on the way from `start` (the agent's position if None) to the nearest goal.
 
     None if the way is free, or if walls close it off. Closed doors, and locked ones whose key is carried, are free.
     """
     return way(world, goals, start)[1]
 
 
-def keeps_free(world: World, place: int, goals: frozenset[int], start: int | None = None) -> bool:
-    """Whether what lies at `place` is not in the way to the goals, from the agent and from `start` if given."""
+def keeps_free(world: World, position: int, goals: frozenset[int], start: int | None = None) -> bool:
+    """Whether an object at `position` leaves the way to the goals free, from the agent and from `start` if given."""
     without = world.copy()
-    without.cells[place] = EMPTY
-    starts = (world.place,) if start is None else (world.place, start)
+    without.cells[position] = EMPTY
+    starts = (world.position,) if start is None else (world.position, start)
     return all(way(world, goals, one)[0] == way(without, goals, one)[0] for one in starts)
 
 
 def way(world: World, goals: frozenset[int], start: int | None = None) -> tuple[int | None, int | None]:
-    """The cost of the cheapest way to a goal in cells, dearer past obstacles, and the first obstacle on it."""
-    start = world.place if start is None else start
+    """The cost of the cheapest way to a goal in cells, more expensive past obstacles, and the first obstacle on it."""
+    start = world.position if start is None else start
     tie = 0
     heap: list[tuple[int, int, int, int | None]] = [(0, tie, start, None)]
     done: set[int] = set()
     while heap:
-        cost, _, place, first = heapq.heappop(heap)
-        if place in done:
+        cost, _, position, first = heapq.heappop(heap)
+        if position in done:
             continue
-        done.add(place)
-        if place in goals:
+        done.add(position)
+        if position in goals:
             return cost, first
         for step in (1, world.across, -1, -world.across):
-            there = place + step
+            there = position + step
             cell = world.cells[there]
             if kind(cell) == "wall" or there in done:
                 continue
@@ -187,7 +187,7 @@ def way(world: World, goals: frozenset[int], start: int | None = None) -> tuple[
     return None, None
 
 
-def doors_shut(world: World, places: Iterable[int]) -> frozenset[int]:
-    """Those of the places that hold a door that is not open."""
+def doors_shut(world: World, positions: Iterable[int]) -> frozenset[int]:
+    """The positions that hold a door that is not open."""
     cells = world.cells
-    return frozenset(p for p in places if kind(cells[p]) == "door" and door_state(cells[p]) != OPEN)
+    return frozenset(p for p in positions if kind(cells[p]) == "door" and door_state(cells[p]) != OPEN)

@@ -1,6 +1,6 @@
-"""BabyAI's 40 levels in AgentGym's order, and which level and seed a task number means.
+"""BabyAI's 40 levels in AgentGym's order, and the level and seed of each task number.
 
-A training task of all levels is AgentGym's item of the same number: level `item % 40 + 1`, seed `item // 40`. Test
+With all levels, a training task is AgentGym's item of the same number: level `item % 40 + 1`, seed `item // 40`. Test
 tasks use seeds that no training task has. The levels themselves are minigrid's.
 """
 
@@ -95,5 +95,5 @@ def _level_number(level: int | str) -> int:
 
 def level_and_seed(task: int, split: Split, levels: tuple[int, ...]) -> tuple[int, int]:
     """The level's number and minigrid's seed for a task over the given levels."""
-    seed, place = divmod(task, len(levels))
-    return levels[place], seed if split == "train" else N_TRAIN_SEEDS + seed
+    seed, index = divmod(task, len(levels))
+    return levels[index], seed if split == "train" else N_TRAIN_SEEDS + seed

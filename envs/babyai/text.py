@@ -1,7 +1,7 @@
-"""The text that a BabyAI agent reads and the macro actions it can take, from what it sees in the grid.
+"""The texts that a BabyAI agent reads and its macro actions, made from what it sees in the grid.
 
-The choice of words, the numbering of objects and the order of actions follow AgentGym's text layer, its oddities
-included, because agents tuned on AgentTraj-L know them. Seeing is in `grid.py`, walking in `paths.py`.
+The wording, the numbering of objects and the order of actions follow AgentGym's text layer, its oddities included,
+because agents tuned on AgentTraj-L know them. The view is computed in `grid.py`, paths in `paths.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sight:
     number: int
     ahead: int
     right: int
-    place: int
+    position: int
 
     @property
     def label(self) -> str:
@@ -107,17 +107,17 @@ def read(world: World, view: list[int]) -> Reading:
         cell = view[n]
         if cell <= EMPTY:
             continue
-        place = world.place + offsets[n]
-        if min(world.xy(place)) < 0:
+        position = world.position + offsets[n]
+        if min(world.xy(position)) < 0:
             continue
         anything = True
         if blocks(cell):
-            blocked.add(place)
+            blocked.add(position)
         if right == 0 and facing is None and kind(cell) in ("wall", "box"):
             facing = (ahead, kind(cell))
         if kind(cell) != "wall":
             numbers[cell] = numbers.get(cell, 0) + 1
-            sights.append(Sight(cell, numbers[cell], ahead, right, place))
+            sights.append(Sight(cell, numbers[cell], ahead, right, position))
 
     reading = Reading(sights, world.carrying, facing, anything)
     _add_actions(reading, world, blocked)
@@ -126,7 +126,9 @@ def read(world: World, view: list[int]) -> Reading:
 
 def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
     actions, refusals, targets = reading.actions, reading.refusals, reading.targets
-    facing_paths, entering_paths = find_paths(world, [(sight.place, sight.cell) for sight in reading.sights], blocked)
+    facing_paths, entering_paths = find_paths(
+        world, [(sight.position, sight.cell) for sight in reading.sights], blocked
+    )
 
     def offer(action: str, sight: Sight, path: tuple[int, ...] | None, then: tuple[int, ...] = ()) -> None:
         if path is None:
@@ -139,7 +141,7 @@ def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
         # Upstream counts only objects that a path leads to, so a number can differ from the description's.
         reached: dict[int, int] = {}
         for sight in sights:
-            path = facing_paths.get(sight.place)
+            path = facing_paths.get(sight.position)
             number = reached.get(sight.cell, 0) + 1
             offer(f"{verb} {name(sight.cell)} {number}", sight, path, then)
             if path is not None:
@@ -158,14 +160,14 @@ def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
     else:
         actions["drop"] = (DROP,)
     for sight in reading.sights:
-        if hidden_key(sight.cell) and facing_paths.get(sight.place) == ():
+        if hidden_key(sight.cell) and facing_paths.get(sight.position) == ():
             actions["toggle"] = (TOGGLE,)
             targets["toggle"] = sight
         if kind(sight.cell) != "door":
             continue
         state, through = door_state(sight.cell), f"toggle and go through {sight.label}"
         if state == OPEN:
-            offer(f"go through {sight.label}", sight, entering_paths.get(sight.place))
+            offer(f"go through {sight.label}", sight, entering_paths.get(sight.position))
             continue
         if state == CLOSED:
             refusals[f"go through {sight.label}"] = (
@@ -179,7 +181,7 @@ def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
                 f"You cannot {through}, as the color of the key you are carrying does not match the color of door."
             )
             continue
-        path = facing_paths.get(sight.place)
+        path = facing_paths.get(sight.position)
         offer(through, sight, path, (TOGGLE, FORWARD))
         if path == ():
             actions["toggle"] = (TOGGLE,)

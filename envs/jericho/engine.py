@@ -1,8 +1,8 @@
-"""A Z-machine story as the child process sees it (`jericho`, GPL-2.0, imported here alone).
+"""A Z-machine story in a child process; the only module that imports `jericho` (GPL-2.0).
 
 libfrotz keeps its state in C globals, so each engine has a process of its own (`atlas_ray.environments.process`).
-Jericho knows score and moves of the stories whose checksum it has on file; for any other story they are read from the
-status line, or from the reply to `score`, by asking and taking it back.
+Jericho knows the score and the moves of stories whose checksum it has on file. For other stories they are read from the
+status line, or from the reply to the command `score`, which is then taken back.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PLAIN_WORDS = frozenset("a all an and are at door go here in is it look north o
                          "west east down you your".split())  # fmt: skip
 
 
-class Reply(NamedTuple):
+class StoryReply(NamedTuple):
     """The text that answers a command, without the status line, and whether the story is over and won."""
 
     text: str
@@ -75,7 +75,7 @@ class StoryEngine:
         self._story = ""
         self._frotz: Any = None
 
-    def begin(self, story: str, seed: int, commands: tuple[str, ...]) -> Reply:
+    def begin(self, story: str, seed: int, commands: tuple[str, ...]) -> StoryReply:
         """Start a story and give it some commands; the last reply."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it does not know the story's checksum, which is no news here
@@ -88,7 +88,7 @@ class StoryEngine:
             reply = self.step(command)
         return reply
 
-    def step(self, command: str) -> Reply:
+    def step(self, command: str) -> StoryReply:
         """Give the story one command."""
         return self._reply(self._frotz.step(command)[0])
 
@@ -145,10 +145,10 @@ class StoryEngine:
         self.load(self._story, before)
         return text
 
-    def _reply(self, raw: str) -> Reply:
+    def _reply(self, raw: str) -> StoryReply:
         text = _STATUS_AFTER.sub("", _STATUS_BEFORE.sub("", raw)).strip()
         over = bool(_THE_END.search(text)) or bool(self._frotz.game_over() or self._frotz.victory())
-        return Reply(text, over, bool(self._frotz.victory()) or bool(_VICTORY.search(text)))
+        return StoryReply(text, over, bool(self._frotz.victory()) or bool(_VICTORY.search(text)))
 
 
 REMEDY = "run `make engines` (a C compiler is needed) to install jericho and textworld"

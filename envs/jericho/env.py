@@ -1,6 +1,6 @@
-"""Jericho: parser games on a Z-machine, scored by the share of sub-goals reached, in AgentBoard's form.
+"""Jericho: text adventures on a Z-machine, scored by the share of sub-goals reached, as in AgentBoard.
 
-The Z-machine is in `engine.py`, the games and sub-goal files in `tasks.py`, the player in `expert.py`.
+The Z-machine is in `engine.py`, games and sub-goal files are in `tasks.py`, the expert in `expert.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.environments.process import EngineFailure, EngineProcess
 from atlas_ray.errors import ConfigError
-from envs.jericho.engine import MAX_COMMAND_CHARS, Points, Reply, Snapshot, read_points
+from envs.jericho.engine import MAX_COMMAND_CHARS, Points, Snapshot, StoryReply, read_points
 from envs.jericho.expert import JerichoExpert
 from envs.jericho.tasks import N_TEST, N_TRAIN, WHOLE_GAME, StoryTask, generated_game, read_subgoals
 
@@ -95,7 +95,9 @@ class JerichoEnv(TextEnv):
         self._reached, self._followed = frozenset(), 0
         self._begin_engine()
         it = self._task_now
-        reply: Reply = self._ask("begin", self._file, it.seed if seed is None else it.seed + 1 + abs(seed), it.start)
+        reply: StoryReply = self._ask(
+            "begin", self._file, it.seed if seed is None else it.seed + 1 + abs(seed), it.start
+        )
         self._total = None if it.subgoals else self.points().total
         text = reply.text
         if it.opening is not None and it.opening in text:
@@ -130,14 +132,14 @@ class JerichoEnv(TextEnv):
             return Outcome(f"You can take the following actions: {', '.join(self.valid_actions())}", self._score)
         if not _META.isdisjoint(words):
             return Outcome(f"The command {command[:40]!r} is not valid here: stories go on and on.", self._score)
-        reply: Reply = self._ask("step", command)
+        reply: StoryReply = self._ask("step", command)
         walkthrough = self._task_now.walkthrough
         if self._followed < len(walkthrough) and command == walkthrough[self._followed]:
             self._followed += 1
         score = self._measure(reply)
         return Outcome(_plain(reply.text), score, success=score == 1.0, done=reply.over or score == 1.0)
 
-    def _measure(self, reply: Reply) -> float:
+    def _measure(self, reply: StoryReply) -> float:
         """The score after a reply; sub-goals stay reached, points may be lost again."""
         goals = self._task_now.subgoals
         if not goals:
@@ -156,7 +158,7 @@ class JerichoEnv(TextEnv):
         self._reached |= now
         return len(self._reached) / len(goals)
 
-    def _points_after(self, reply: Reply) -> int | None:
+    def _points_after(self, reply: StoryReply) -> int | None:
         return read_points(reply.text).points if reply.over else self.points().points  # an ended story takes no command
 
     def _explain_format(self) -> str:
@@ -170,6 +172,10 @@ class JerichoEnv(TextEnv):
             return []
         actions: list[str] = self._ask("valid_actions", self._task_now.nouns)
         return actions
+
+    def looks(self) -> list[str]:
+        """By their verbs, because a story counts every command; see `TextEnv.looks`."""
+        return [action for action in self.valid_actions() if action.split()[0] in ("examine", "inventory", "look")]
 
     def expert(self) -> JerichoExpert:
         return JerichoExpert(self)

@@ -1,4 +1,4 @@
-"""Follows a task's walkthrough (TextWorld's policy, or that of the sub-goal file) and says what each command is for."""
+"""The Jericho expert: follows a task's walkthrough (TextWorld's or the sub-goal file's) and explains each command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WAYS = frozenset(
 
 
 def reason(command: str) -> str:
-    """Why one would do that."""
+    """The thought for a command."""
     if command in _WAYS:
         return f"The way leads {command}."
     for prefix, text in _REASONS:

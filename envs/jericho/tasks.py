@@ -1,7 +1,7 @@
-"""What is asked of a story: sub-goal files, and games that TextWorld compiles at first use.
+"""Jericho's tasks: sub-goal files, and games that TextWorld compiles at first use.
 
-A sub-goal file is JSON; its format is described in README.md. A generated game is written as a story with such a file
-beside it, cached (`atlas_ray/cache.py`), and played once through before it is kept.
+A sub-goal file is JSON; README.md describes its format. A generated game is a story with such a file beside it. It is
+played through once before it is cached (`atlas_ray/cache.py`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Maze: walk to the goal, told only where it is and which of the four neighbours are walls (LMRL-Gym, AgentGym).
+"""Maze: walk to the goal, knowing only its position and the walls beside the agent (LMRL-Gym, AgentGym).
 
-The mazes are in `tasks.py`, the player in `expert.py`.
+The mazes are in `tasks.py`, the expert in `expert.py`.
 """
 
 from __future__ import annotations

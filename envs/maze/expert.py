@@ -1,4 +1,4 @@
-"""Takes a shortest way through a maze, from wherever the agent is, and says why it moves as it does."""
+"""The Maze expert: takes a shortest way from wherever the agent is, and explains each move."""
 
 from __future__ import annotations
 

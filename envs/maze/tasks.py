@@ -1,6 +1,6 @@
 """The mazes: upstream's double T from each of its starts, and seeded random mazes.
 
-How one walks in them is in `env.py`.
+The rules of walking are in `env.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What carries out Movie's actions: the choice of fields that both backends share, and the offline one.
+"""Movie's backends: the selection of fields that both share, and the offline backend.
 
-Both backends give documents in the shape of TMDB's API, version 3, from which the actions pick what AgentBoard's
-tools pick. The live backend is in `live.py`.
+Both backends provide documents in the form of TMDB's API, version 3. The actions select the fields that AgentBoard's
+tools select. The live backend is in `live.py`.
 """
 
 from __future__ import annotations

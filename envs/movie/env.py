@@ -1,7 +1,7 @@
 """Movie: answer questions about films and people with a film database (AgentGym's Movie).
 
-The actions are in `tools.py`, what carries them out in `backend.py` and `live.py`, the films in `universe.py`, the
-questions in `tasks.py`.
+`tools.py` lists the actions, `backend.py` and `live.py` carry them out, `universe.py` has the films, `tasks.py` the
+questions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Movie's tasks: questions drawn from templates, with answers queried from the film universe.
+"""Movie's tasks: questions made from templates, with answers queried from the film universe.
 
-The plays that the templates carry are in `expert.py`.
+How the experts answer the templates is in `expert.py`.
 """
 
 from __future__ import annotations

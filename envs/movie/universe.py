@@ -1,7 +1,7 @@
-"""The film universe: 2,400 invented films and the people who made them, in an SQLite database in memory.
+"""The film universe: 2,400 invented films and their makers, in an SQLite database in memory.
 
-Generated from one seed, so it is the same in any process; built once per process, read only and shared. The
-documents it gives have the shape of TMDB's API, version 3.
+It is generated from one fixed seed, so it is the same in any process. It is built once per process, shared, and only
+read. Its documents have the form of TMDB's API, version 3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The words that the film universe is made of. All films, people and companies made from them are invented."""
+"""Word lists for the film universe. All its films, people and companies are invented."""
 
 from __future__ import annotations
 

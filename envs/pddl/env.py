@@ -1,6 +1,6 @@
-"""PDDL: reach the goal of a planning problem by its actions in words (AgentBoard's PDDL tasks).
+"""PDDL: reach the goal of a planning problem with actions in words (AgentBoard's PDDL tasks).
 
-The engine is `strips.py`, words are in `words.py`, problems in `tasks.py`, the player in `expert.py`.
+The engine is in `strips.py`, the wording in `words.py`, problems in `tasks.py`, the expert in `expert.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Plays a planning problem by a plan, and says of each action what it is for.
+"""The PDDL expert: follows a plan and explains what each action is for.
 
-While the episode follows the shipped plan, that plan is played; from any other state a plan is searched. The reason
-is read off the plan: the goal that the action reaches, or the later action that needs what it brings about.
+It follows the shipped plan while the episode does; from any other state it searches for a plan. The explanation comes
+from the plan: the goal that the action reaches, or the later action that needs its effect.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Makes the problems that the project ships: seeded, each solved by the planner, no two alike.
+"""Generation of the shipped problems: seeded, each solved by the planner, no two alike.
 
-`python -m envs.pddl.generate` writes `problems.jsonl` anew, byte for byte the same. Playing them is `env.py`'s part.
+`python -m envs.pddl.generate` rewrites `problems.jsonl`, byte for byte the same. Playing is in `env.py`.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def signature(problem: Problem) -> tuple[object, ...]:
     for _ in range(3):
         seen: dict[str, list[str]] = {name: [] for name in colours}
         for part, (predicate, *terms) in facts:
-            for place, term in enumerate(terms):
-                seen[term].append(f"{part} {predicate} {place} {[colours[other] for other in terms]}")
+            for index, term in enumerate(terms):
+                seen[term].append(f"{part} {predicate} {index} {[colours[other] for other in terms]}")
         told = {name: (colours[name], *sorted(seen[name])) for name in colours}
         ranks = {colour: str(rank) for rank, colour in enumerate(sorted(set(told.values())))}
         named = {rank: problem.objects[name] for name, rank in ((n, ranks[told[n]]) for n in told)}

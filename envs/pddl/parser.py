@@ -1,7 +1,7 @@
-"""Reads PDDL: STRIPS domains and problems with types, constants, negative preconditions and equality.
+"""A PDDL reader: STRIPS domains and problems with types, constants, negative preconditions and equality.
 
-Every mistake is a `DataError` that names file and line. What the actions do is in `strips.py`; anything beyond
-`:strips :typing :negative-preconditions :equality` is refused by name.
+A mistake is a `DataError` that names file and line. Features beyond `:strips :typing :negative-preconditions :equality`
+are refused by name. The effects of actions are in `strips.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A small planner: weighted A* over bit sets with the relaxed-plan heuristic of FF (Hoffmann and Nebel).
 
-It finds short plans for problems of a few hundred ground actions in well under a second; it is no match for a real
-planner on larger ones, where it gives up after `max_expanded` states.
+It finds short plans for problems of a few hundred ground actions in well under a second. On larger problems it gives up
+after `max_expanded` states; a real planner does not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The STRIPS core: ground actions of a problem, when they apply and what they change.
+"""The STRIPS core: the ground actions of a problem, when they apply, and their effects.
 
-A state is a frozenset of facts, so keeping one costs nothing. Words are in `words.py`, search is in `planner.py`.
+A state is a frozenset of facts, so a snapshot costs nothing. The wording is in `words.py`, search in `planner.py`.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class Task:
     def _bindings(self, schema: Schema, changing: set[str]) -> Iterator[tuple[str, ...]]:
         """The objects for the parameters that types, equations and facts that never change allow."""
         start, objects, n = self.problem.start, self.problem.objects, len(schema.parameters)
-        places = {name: place for place, name in enumerate(schema.parameters)}
+        index_of = {name: index for index, name in enumerate(schema.parameters)}
         checks: list[list[tuple[Fact, bool]]] = [[] for _ in range(n + 1)]
         for facts, positive in ((schema.needs, True), (schema.lacks, False)):
             for fact in facts:
                 if fact[0] not in changing:
-                    checks[max((places.get(term, -1) + 1 for term in fact[1:]), default=0)].append((fact, positive))
+                    checks[max((index_of.get(term, -1) + 1 for term in fact[1:]), default=0)].append((fact, positive))
         for first, second, same in schema.equal:
-            ready = max(places.get(first, -1), places.get(second, -1)) + 1
+            ready = max(index_of.get(first, -1), index_of.get(second, -1)) + 1
             checks[ready].append((("=", first, second), same))
         fitting = [
             [name for name, kind in objects.items() if self.domain.is_a(kind, accepted)] for accepted in schema.types

@@ -1,4 +1,4 @@
-"""Where PDDL problems come from: the four domains that the project ships, or a domain and problems by path.
+"""PDDL problems: those of the four shipped domains, or a domain and problems by path.
 
 How the shipped problems were made is in `generate.py`.
 """

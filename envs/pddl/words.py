@@ -1,8 +1,7 @@
-"""Facts, actions and rules of a planning domain in words, and actions from words.
+"""From facts, actions and rules of a planning domain to words, and from words to actions.
 
-The four domains have sentences of their own; any other domain (or one of them written by somebody else with the same
-predicates) is described in the words that its file uses. The rules of the actions are put together from the domain
-itself, so they are always what the engine does.
+The four domains have sentences of their own. Any other domain, also another version of the four, is described with the
+names in its file. The rules of the actions are generated from the domain, so they always agree with the engine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ScienceWorld: elementary-school science in a simulated house (AllenAI's engine, texts as in AgentGym).
 
-The Java process is in `jvm.py`, the numbering of tasks in `tasks.py`, the player in `expert.py`.
+The Java process is in `jvm.py`, the numbering of tasks in `tasks.py`, the expert in `expert.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import zlib
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.environments.process import EngineFailure
 from envs.scienceworld.expert import ScienceWorldExpert
-from envs.scienceworld.jvm import MEMORY_MIB, Answer, ScienceWorldEngine
+from envs.scienceworld.jvm import MEMORY_MIB, EngineReply, ScienceWorldEngine
 from envs.scienceworld.tasks import Task, locate, numbering
 
 INSTRUCTION = """\
@@ -45,6 +45,7 @@ _ONE_OBJECT = (
     "pick up", "put down", "read", "use",
 )  # fmt: skip
 _NO_OBJECT = ("inventory", "look around", "task", "wait", "wait1")
+_LOOKING = ("inventory", "look ", "task")
 
 
 class ScienceWorldEnv(TextEnv):
@@ -124,7 +125,7 @@ class ScienceWorldEnv(TextEnv):
             self._engine = ScienceWorldEngine()
         return self._engine
 
-    def _replay(self, actions: list[str]) -> Answer:
+    def _replay(self, actions: list[str]) -> EngineReply:
         """Begin the task anew and do `actions` after the first look, as AgentGym does."""
         engine = self._running()
         engine.load(self._where.name, self._where.variation, self._salt)
@@ -135,7 +136,7 @@ class ScienceWorldEnv(TextEnv):
             answer = self._play(engine, action)
         return answer
 
-    def _play(self, engine: ScienceWorldEngine, action: str) -> Answer:
+    def _play(self, engine: ScienceWorldEngine, action: str) -> EngineReply:
         # A seed for each round, so that what was listed or solved in between changes nothing.
         answer = engine.step(action, self._salt + len(self._actions) + 1)
         self._actions.append(action)
@@ -169,6 +170,10 @@ class ScienceWorldEnv(TextEnv):
         except EngineFailure as error:
             raise self._engine_failed(error) from error
         return sorted({*_NO_OBJECT, *(f"{verb} {name}" for verb in _ONE_OBJECT for name in names)})
+
+    def looks(self) -> list[str]:
+        """By their verbs; time goes on during a look as during any action. See `TextEnv.looks`."""
+        return [action for action in self.valid_actions() if action.startswith(_LOOKING)]
 
     def expert(self) -> ScienceWorldExpert:
         return ScienceWorldExpert(self)

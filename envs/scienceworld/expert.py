@@ -1,4 +1,4 @@
-"""Follows the engine's own solution of the task (its "gold path") and gives each action's reason in words."""
+"""The ScienceWorld expert: follows the engine's own solution (its "gold path") and explains each action."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _REASONS = (
 
 
 def reason(action: str) -> str:
-    """Why one would do that."""
+    """The thought for an action."""
     for prefix, text in _REASONS:
         if action.startswith(prefix):
             return text.format(rest=action[len(prefix) :])

@@ -1,9 +1,9 @@
-"""The ScienceWorld engine in a Java process: one for each environment instance, reached through py4j.
+"""The ScienceWorld engine in a Java process, one for each environment instance, reached through py4j.
 
 The engine of the `scienceworld` wheel draws from Scala's one global random generator and iterates over sets in the
-order of identity hashes, so its gold paths differ from run to run. Here both are fixed: the generator is seeded before
-every call that may draw, and the JVM is started with a constant identity hash. Only the engine's own step and score
-calls are made; the package's `step` lists every valid action each time, which costs most of its time.
+order of identity hashes, so its gold paths differ from run to run. Both are fixed here: the generator is seeded before
+every call that may draw, and the JVM starts with a constant identity hash. Only the engine's own step and score are
+called; the package's `step` also lists all valid actions, which takes most of its time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MEMORY_MIB = 455
 _TIMEOUT_S = 120.0
 
 
-class Answer(NamedTuple):
+class EngineReply(NamedTuple):
     """What the engine says to one action."""
 
     text: str
@@ -122,10 +122,10 @@ class ScienceWorldEngine:
         """The task in words."""
         return str(self._call("getTaskDescription"))
 
-    def step(self, action: str, seed: int) -> Answer:
+    def step(self, action: str, seed: int) -> EngineReply:
         """Apply one action."""
         text = str(self._call("step", action, seed=seed))
-        return Answer(text, float(self._call("getScore")), bool(self._call("getCompleted")))
+        return EngineReply(text, float(self._call("getScore")), bool(self._call("getCompleted")))
 
     def objects(self) -> list[str]:
         """Names of the objects that the agent can refer to now."""

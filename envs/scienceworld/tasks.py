@@ -1,9 +1,9 @@
-"""The 30 task types of ScienceWorld, their variations, and how both are numbered.
+"""ScienceWorld's 30 task types, their variations, and the numbering of both.
 
-AgentGym leaves out seven types and numbers the variations of the other 23 type by type, which is what `locate` maps.
-Here a split takes one variation of each type in turn, the types of the shortest solutions first, so that any first N
-tasks are of many kinds. In training, where experts play, the types whose solutions do not fit into the paper's 30
-rounds come after all others; those that AgentGym leaves out come last in both splits.
+AgentGym leaves out seven types and numbers the variations of the other 23 type by type; `locate` maps those numbers.
+Here a split takes one variation of each type in turn, types with the shortest solutions first, so that any first N
+tasks cover many types. In training, where experts play, types whose solutions take more than the paper's 30 rounds come
+after the others. The types that AgentGym leaves out come last in both splits.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def locate(item_id: int | str) -> tuple[Split, int]:
             f"scienceworld: there is no item {item_id!r}; they are sciworld_0 to sciworld_{len(items) - 1}"
         )
     task = items[int(digits)]
-    return _places()[task]
+    return _located()[task]
 
 
 @cache
@@ -113,6 +113,6 @@ def _agentgym_items() -> list[Task]:
 
 
 @cache
-def _places() -> dict[Task, tuple[Split, int]]:
+def _located() -> dict[Task, tuple[Split, int]]:
     splits: tuple[Split, ...] = ("train", "test")
     return {task: (split, number) for split in splits for number, task in enumerate(numbering(split))}

@@ -31,7 +31,7 @@ _Name = Annotated[str, Field(max_length=100)]
 _A1 = Annotated[str, Field(max_length=16)]
 _Table = Annotated[list[list[Any]], Field(max_length=1000), BeforeValidator(_listed)]
 _Numbers = Annotated[list[_Row], Field(max_length=1000), BeforeValidator(_listed)]
-_Places = Annotated[list[_A1], Field(max_length=1000), BeforeValidator(_listed)] | None
+_Addresses = Annotated[list[_A1], Field(max_length=1000), BeforeValidator(_listed)] | None
 
 _TABLE = "- result (Type: array[array[string]]): All values of the sheet as it is now."
 _SIGNS = ", ".join(AGGREGATES)
@@ -43,7 +43,7 @@ _VALUES = "A list of lists, each with one {}'s values."
 _FORMULA = {
     "start_position": Parameter(_A1, "string", "First cell of the range. Default: 'B1'.", "B1"),
     "end_position": Parameter(_A1, "string", "Last cell of the range. Default: 'D2'.", "D2"),
-    "position_list": Parameter(_Places, "array[string]", "Single cells, instead of a range.", None),
+    "position_list": Parameter(_Addresses, "array[string]", "Single cells, instead of a range.", None),
     "operator": Parameter(Literal[AGGREGATES], "string", f"One of {_SIGNS}."),
 }
 

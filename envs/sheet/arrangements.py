@@ -1,4 +1,4 @@
-"""Templates that rearrange or complete a whole sheet: sorting, ranking, columns of formulas, merged cells.
+"""Templates of tasks that rearrange or complete a whole sheet: sorting, ranking, columns of formulas, merged cells.
 
 Final tables are computed from the start table's values; experts see only what the actions return.
 """
@@ -125,10 +125,10 @@ def _draw_merge(rng: random.Random) -> Task | None:
 def _play_merge(task: Task) -> Play:
     shown = yield from read(task, "where each area begins and ends")
     area, hours, target = (column_letters(col_of(shown, title)) for title in ("Area", "Hours", "Area Hours"))
-    places: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = {}
     for n, row in enumerate(shown[1:], 2):
-        places.setdefault(row[col_of(shown, "Area") - 1], []).append(n)
-    for name, rows in places.items():
+        rows_of.setdefault(row[col_of(shown, "Area") - 1], []).append(n)
+    for name, rows in rows_of.items():
         first, last = rows[0], rows[-1]
         where = f"{name} takes the cells {area}{first} to {area}{last}."
         if first != last:

@@ -1,7 +1,7 @@
-"""Cells: what one holds, where it is (A1 notation), and the text that Google Sheets shows for it.
+"""Cells: the content, the address (A1 notation), and the text that Google Sheets shows.
 
-Number formats are the ones that task workbooks use (General, 0, 0.00, #,##0.00, percent, currency, text); any other
-is shown as General. Formulas are evaluated in `formula.py`.
+The number formats are those of the task workbooks: General, 0, 0.00, #,##0.00, percent, currency and text. Any other
+format is shown as General. Formulas are evaluated in `formula.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Templates that change single places of a sheet: a cell, a row, what a note says, what is missing or empty.
+"""Templates of tasks that change parts of a sheet: a cell, a row, a missing or empty value, what a note says.
 
 Final tables are computed from the start table's values; experts see only what the actions return.
 """
@@ -113,8 +113,8 @@ def _draw_note(rng: random.Random) -> Task | None:
 def _play_note(task: Task) -> Play:
     name = task.parameters["name"]
     shown = yield from read(task, f"the cell of {name}")
-    place = address(row_of(shown, name), 1)
-    note = yield use(f"{name} is in {place}; I read its note.", "get_note", position=place)
+    cell = address(row_of(shown, name), 1)
+    note = yield use(f"{name} is in {cell}; I read its note.", "get_note", position=cell)
     title, new = note.split(" corrected to ")
     cell = address(row_of(shown, name), col_of(shown, title))
     thought = f'The note says "{note}". {title} of {name} is {cell}.'
@@ -143,9 +143,9 @@ def _play_empty(task: Task) -> Play:
 def _draw_best(rng: random.Random) -> Task | None:
     start = marks(rng, rng.randint(5, 8))
     title = rng.choice(("Math", "Physics", "Biology"))
-    place = start.at(title)
+    column = start.at(title)
     top = max(start.numbers(title))
-    kept = [row for row in start.rows if row[place] != top]
+    kept = [row for row in start.rows if row[column] != top]
     goal = f'In {{sheet}}, please delete the record of the student with the highest mark in "{title}".'
     return make(rng, start, goal, start.with_rows(kept), title=title)
 

@@ -1,8 +1,8 @@
 """Sheet: bring a worksheet into the state that a goal describes (AgentGym's sheet, on Google Sheets upstream).
 
-The score is upstream's: the share of cells that agree with the right table, over what both tables have, at its best
-so far. The workbook is in `worksheet.py` and `store.py`, tasks come from `edits.py` and `arrangements.py` or from
-upstream's files.
+The score is upstream's: the share of cells that agree with the right table, out of all cells of both tables; the best
+so far counts. The workbook is in `worksheet.py` and `store.py`. Tasks come from `edits.py` and `arrangements.py`, or
+from upstream's files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Formulas: parsed and evaluated. Nothing is ever executed.
+"""Formulas: a parser and an evaluator; nothing is executed as code.
 
-Understood are numbers, texts, TRUE/FALSE, cells and ranges of the same sheet, + - * / ^ & % and comparisons,
+Supported are numbers, texts, TRUE/FALSE, cells and ranges of the same sheet, + - * / ^ & % and comparisons,
 parentheses, and the functions SUM, AVERAGE, COUNT, MAX, MIN, PRODUCT, MINUS. Anything else is an error value, as
 Google Sheets shows it: #NAME? for another function, #ERROR! for a text that does not parse. Other sheets, dates and
 array formulas are left out. How formulas follow moving cells is in `references.py`.
@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
 
 from envs.sheet.cells import Box, CellError, Formula, Value
-from envs.sheet.references import place
+from envs.sheet.references import position
 
 MAX_SIGNS = 200
 """Operators and parentheses of a formula; more are #ERROR!, which bounds how deep its tree is."""
@@ -199,14 +199,14 @@ class _Parser:
         return _Call(name, tuple(arguments))
 
     def _reference(self, token: str) -> _Node:
-        row, col = place(token)
+        row, col = position(token)
         if self._peek() != ":":
             return _Range(Box(row, col, row, col), True)
         self._at += 1
         kind, last = self._next()
         if kind != "ref":
             raise _SyntaxError
-        end_row, end_col = place(last)
+        end_row, end_col = position(last)
         box = Box(min(row, end_row), min(col, end_col), max(row, end_row), max(col, end_col))
         return _Range(box, False)
 
@@ -337,8 +337,8 @@ def _aggregate(name: str, numbers: list[float]) -> Value:
 class _Pending(Exception):
     """A formula needs this cell's value first."""
 
-    def __init__(self, place: tuple[int, int]) -> None:
-        self.place = place
+    def __init__(self, position: tuple[int, int]) -> None:
+        self.position = position
 
 
 class Values:
@@ -384,10 +384,10 @@ def _settle(waiting: list[tuple[int, int]], contents: list[list[Value | Formula]
         contents[row - 1][col - 1] = evaluate(content.text, grid)
         waiting.pop()
     except _Pending as pending:
-        if pending.place not in waiting:
-            waiting.append(pending.place)
+        if pending.position not in waiting:
+            waiting.append(pending.position)
             return
-        first = waiting.index(pending.place)
+        first = waiting.index(pending.position)
         for row, col in waiting[first:]:
             contents[row - 1][col - 1] = REF
         del waiting[first:]

@@ -1,11 +1,11 @@
-"""The live backend: the actions on Google Sheets, by `gspread`.
+"""The live backend: the actions on Google Sheets, through `gspread`.
 
-Every episode makes a new spreadsheet in the Drive of a service account, whose key file
-`GOOGLE_APPLICATION_CREDENTIALS` names, and deletes the one of the episode before; nothing else is touched. The last
-one stays, to be looked at. A spreadsheet cannot be put back to a snapshot.
+Every episode makes a spreadsheet in the Drive of a service account, whose key file `GOOGLE_APPLICATION_CREDENTIALS`
+names, and deletes the previous episode's spreadsheet. No other file is touched. The last spreadsheet stays, so that it
+can be looked at. A spreadsheet cannot be restored from a snapshot.
 
-Edits that the API can do at once are one request, so that a failure leaves no half of them. They are tried again only
-when Google refused them for a limit: after any other failure they may have been done.
+Edits that the API can do at once are one request, so that a failure leaves no half of them. A request is repeated only
+if Google refused it for a rate limit: after any other failure it may have been carried out.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class GoogleSheets(Toolkit):
             "valueInputOption": "USER_ENTERED", "includeValuesInResponse": True,
             "responseValueRenderOption": "FORMATTED_VALUE",
         }  # fmt: skip
-        place, body = f"{_quoted(SCRATCH)}!A1", {"values": [[text]]}
-        answer = self._call(lambda: self._book.values_update(place, params=parameters, body=body))
+        range_, body = f"{_quoted(SCRATCH)}!A1", {"values": [[text]]}
+        answer = self._call(lambda: self._book.values_update(range_, params=parameters, body=body))
         return _found(lambda: str(answer["updatedData"]["values"][0][0]))
 
     def note(self, row: int, col: int) -> str:
@@ -162,14 +162,14 @@ class GoogleSheets(Toolkit):
 
     def insert(self, axis: Axis, at: int, lines: Block, *, inherit: bool) -> None:
         sheet_id = self._sheet_id()
-        place = _dimension(sheet_id, axis, at, len(lines))
+        range_ = _dimension(sheet_id, axis, at, len(lines))
         longest = max(map(len, lines))
         padded = [[*line, *[None] * (longest - len(line))] for line in lines]
         block = padded if axis == "row" else [list(row) for row in zip(*padded)]
         rows = [{"values": [{"userEnteredValue": user_entered(value)} for value in row]} for row in block]
         top, left = (at, 1) if axis == "row" else (1, at)
         self._update(
-            {"insertDimension": {"range": place, "inheritFromBefore": inherit}},
+            {"insertDimension": {"range": range_, "inheritFromBefore": inherit}},
             update_cells(sheet_id, top, left, rows, "userEnteredValue"),
         )
 
@@ -186,8 +186,8 @@ class GoogleSheets(Toolkit):
         self._update({"sortRange": {"range": grid_range(sheet_id, whole), "sortSpecs": [order]}})
 
     def merge(self, box: Box) -> None:
-        place = grid_range(self._sheet_id(), box)
-        self._update({"mergeCells": {"range": place, "mergeType": "MERGE_ALL"}})
+        range_ = grid_range(self._sheet_id(), box)
+        self._update({"mergeCells": {"range": range_, "mergeType": "MERGE_ALL"}})
 
     def write(self, box: Box, block: Block) -> None:
         self._put(f"{address(box.top, box.left)}:{address(box.bottom, box.right)}", block, "RAW")
@@ -229,8 +229,8 @@ class GoogleSheets(Toolkit):
 
         self._plain, self._properties, self._merges = _found(take_over)
 
-    def _put(self, place: str, values: Block, how: str) -> None:
-        where = f"{_quoted(self._title())}!{place}"
+    def _put(self, range_: str, values: Block, how: str) -> None:
+        where = f"{_quoted(self._title())}!{range_}"
         parameters = {"valueInputOption": how}
         self._change(lambda: self._book.values_update(where, params=parameters, body={"values": values}))
         self._plain = None

@@ -1,8 +1,8 @@
-"""The query of `filter_cells`: a regular expression given as text or as `re.compile('...')`; read, never evaluated.
+"""The query of `filter_cells`: a regular expression as text or as `re.compile('...')`, parsed but not evaluated.
 
-Python's `re` can take exponential time for a pattern that an agent writes, so a pattern with more than one choice is
-run as an automaton over all its states at once, in time linear in the text, with a budget of steps. What cannot be
-run so (back references, looking ahead or behind) is refused in words.
+Python's `re` can take exponential time for a pattern that an agent writes. So a pattern with more than one choice runs
+as an automaton over all its states at once, in time linear in the text, with a budget of steps. Patterns that cannot
+run so (back references, look-ahead, look-behind) are refused with an explanation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How formulas follow cells that move: their references rewritten, the rest of their text untouched.
+"""How formulas follow cells that move: references are rewritten, the rest of the text stays.
 
 A reference inside quotes is text. Evaluation is in `formula.py`.
 """
@@ -18,7 +18,7 @@ _SPANS = re.compile(
 )
 
 
-def place(token: str) -> tuple[int, int]:
+def position(token: str) -> tuple[int, int]:
     """$C$2 -> (2, 3)."""
     match = _REF.fullmatch(token)
     assert match is not None, token
@@ -60,7 +60,7 @@ def _respan(text: str, rows: bool, first: Callable[[int], int], last: Callable[[
     def move(match: re.Match[str]) -> str:
         if match["text"]:
             return match["text"]
-        start, end = place(match["first"]), place(match["last"] or match["first"])
+        start, end = position(match["first"]), position(match["last"] or match["first"])
         axis = 0 if rows else 1
         low, high = sorted((start[axis], end[axis]))
         new_low, new_high = first(low), last(high)

@@ -1,4 +1,4 @@
-"""The offline backend: the actions on a workbook of ours, one for each episode."""
+"""The offline backend: the actions on a workbook in memory, one for each episode."""
 
 from __future__ import annotations
 

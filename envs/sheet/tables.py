@@ -1,7 +1,7 @@
-"""Start tables of the generated tasks: stock, marks, work and expenses, drawn from lists of our own.
+"""Start tables of the generated tasks: stock, marks, work and expenses, drawn from our own word lists.
 
-A table is plain values with a number format for each column; it becomes a sheet to work on, and, changed by a
-template, the texts that the sheet must show in the end.
+A table is plain values with a number format for each column. It becomes the sheet of an episode; changed by a template,
+it gives the texts that the sheet must show in the end.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Table:
     notes: tuple[tuple[int, str], ...] = ()
 
     def at(self, title: str) -> int:
-        """Place of a column, from 0."""
+        """Index of a column, from 0."""
         return [column.title for column in self.columns].index(title)
 
     def column(self, title: str) -> list[Value]:
@@ -80,8 +80,8 @@ class Table:
 
     def by(self, title: str, *, descending: bool) -> Table:
         """Sorted by a column."""
-        place = self.at(title)
-        return self.with_rows(sorted(self.rows, key=lambda row: sort_key(row[place]), reverse=descending))
+        index = self.at(title)
+        return self.with_rows(sorted(self.rows, key=lambda row: sort_key(row[index]), reverse=descending))
 
     def texts(self) -> list[list[str]]:
         """What a sheet with this table shows."""
@@ -95,8 +95,8 @@ class Table:
         titles = tuple(Cell(column.title or None) for column in self.columns)
         rows = tuple(
             tuple(
-                Cell(value, column.format, notes.get(number, "") if place == 0 else "")
-                for place, (value, column) in enumerate(zip(row, self.columns))
+                Cell(value, column.format, notes.get(number, "") if index == 0 else "")
+                for index, (value, column) in enumerate(zip(row, self.columns))
             )
             for number, row in enumerate(self.rows)
         )

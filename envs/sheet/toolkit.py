@@ -1,8 +1,8 @@
-"""The actions' own rules, the same on a workbook of ours and on Google Sheets: upstream's toolkit.
+"""The rules of the actions that both backends share, as in upstream's toolkit.
 
-Which texts become numbers (upstream turns every numeral into a number before it writes), which edits are refused,
-where number formats of new rows come from, and what comes back. What a sheet does is left to the two backends,
-`store.py` and `live.py`.
+They say which texts become numbers (upstream converts every numeral before it writes), which edits are refused, which
+number formats new rows get, and what an action returns. Reading and changing cells is left to the backends, `store.py`
+and `live.py`.
 """
 
 from __future__ import annotations
@@ -223,13 +223,13 @@ class Toolkit(ABC):
         for number, last, what in ((in_row, len(plain), "row"), (in_column, len(plain[0]), "column")):
             if number is not None and number > last:
                 raise Refused(f"{what} {number} is empty: the last {what} with content is {last}")
-        places = [
+        cells = [
             (row, col)
             for row in ([in_row] if in_row else range(1, len(plain) + 1))
             for col in ([in_column] if in_column else range(1, len(plain[0]) + 1))
         ]
-        found = matcher(query)([plain[row - 1][col - 1] for row, col in places])
-        return [address(*place) for place, hit in zip(places, found) if hit]
+        found = matcher(query)([plain[row - 1][col - 1] for row, col in cells])
+        return [address(*cell) for cell, hit in zip(cells, found) if hit]
 
     def get_note(self, position: str) -> str:
         row, col = parse_address(position)

@@ -1,4 +1,4 @@
-"""A workbook as requests of the Sheets API's `batchUpdate`: how a start state gets into a new spreadsheet."""
+"""A workbook as requests of the Sheets API's `batchUpdate`, which fill a new spreadsheet with the start state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the templates share: making a task from a start and a final table, and steps that many plays begin with."""
+"""Helpers that the templates share: making a task from a start and a final table, and the first steps of many plays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workbook: worksheets in their order and which one is open; read from and written to .xlsx files by openpyxl."""
+"""A workbook: its worksheets in order and the open one; read from and written to .xlsx files with openpyxl."""
 
 from __future__ import annotations
 
@@ -136,10 +136,10 @@ def write_xlsx(workbook: Workbook, path: str | Path) -> None:
 
 
 def _write_cell(page: Worksheet, row: int, col: int, cell: Cell) -> None:
-    place = page.cell(row, col)
-    place.value = cell.content.text if isinstance(cell.content, Formula) else cell.content  # type: ignore[assignment]
+    written = page.cell(row, col)
+    written.value = cell.content.text if isinstance(cell.content, Formula) else cell.content  # type: ignore[assignment]
     if isinstance(cell.content, str):
-        place.data_type = "s"  # a text that begins with "=" is no formula
-    place.number_format = cell.format
+        written.data_type = "s"  # a text that begins with "=" is no formula
+    written.number_format = cell.format
     if cell.note:
-        place.comment = Comment(cell.note, "")
+        written.comment = Comment(cell.note, "")

@@ -1,9 +1,9 @@
-"""A workbook of worksheets that never change: every edit makes a new sheet that shares the untouched cells.
+"""Immutable worksheets: every edit makes a new sheet that shares the untouched cells.
 
 So a snapshot is a reference, and no session can see another's edits. The edits follow the Sheets API: writing beyond
 the grid is refused, descending sorts put empty cells last and keep the order of equals, a merge keeps the value of
-its upper left cell, rows and columns that move take formulas' references along. Reading and writing files is in
-`files.py`; what the agent may call is in `actions.py`.
+its upper left cell, and formulas' references follow rows and columns that move. Files are read and written in
+`workbook.py`; the agent's actions are in `actions.py`.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class Sheet:
         # list.sort(reverse=True) keeps equals in their order, too.
         order = [number for number, _ in filled] + [number for number, value in keyed if value in (None, "")]
         rows = [
-            tuple(_moved(cell, place - number) for cell in self.rows[number])
-            for place, number in enumerate(order, first)
+            tuple(_moved(cell, position - number) for cell in self.rows[number])
+            for position, number in enumerate(order, first)
         ]
         return replace(self, rows=self.rows[:first] + tuple(rows))
 
@@ -266,8 +266,8 @@ def agreement(table: Table, gold: Table) -> float:
     return same / (height * width) if height * width else 0.0
 
 
-def _by_axis(axis: Axis, line: int, place: int) -> tuple[int, int]:
-    return (line, place) if axis == "row" else (place, line)
+def _by_axis(axis: Axis, line: int, position: int) -> tuple[int, int]:
+    return (line, position) if axis == "row" else (position, line)
 
 
 def _span(box: Box, axis: Axis) -> tuple[int, int]:

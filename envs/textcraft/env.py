@@ -1,6 +1,6 @@
 """TextCraft: make the goal item with `get`, `craft` and `inventory` (rules of archiki/ADaPT and AgentGym).
 
-Recipes and splits are in `tasks.py`, the planner that solves tasks in `expert.py`.
+Recipes and splits are in `tasks.py`, the expert is in `expert.py`.
 """
 
 from __future__ import annotations
@@ -168,6 +168,10 @@ class TextCraftEnv(TextEnv):
                 inputs.append(f"{need.count} {next(held, need.name)}")
             actions.add(f"craft {recipe.count} {recipe.item} using {', '.join(inputs)}")
         return sorted(actions)
+
+    def looks(self) -> list[str]:
+        """The inventory; a command that cannot be done yet changes nothing either, but is refused."""
+        return ["inventory"] if self.running else []
 
     def expert(self) -> TextCraftExpert:
         return TextCraftExpert(self)

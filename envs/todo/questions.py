@@ -1,6 +1,6 @@
-"""Templates that ask about the to-do list and change nothing; the drawing of all templates' tasks.
+"""Templates of tasks that ask about the to-do list without changing it, and the drawing of all templates' tasks.
 
-Answers are computed from the world's records, experts see only what the tools return. Templates that change the list
+Answers are computed from the world's records; experts see only what the tools return. Templates that change the list
 are in `changes.py`.
 """
 

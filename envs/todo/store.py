@@ -21,19 +21,21 @@ COLOR = "charcoal"
 """Todoist's default colour of a project."""
 
 _SCHEMA = """
-CREATE TABLE projects (id TEXT PRIMARY KEY, place INTEGER, name TEXT, color TEXT, is_favorite INTEGER);
+CREATE TABLE projects (id TEXT PRIMARY KEY, position INTEGER, name TEXT, color TEXT, is_favorite INTEGER);
 CREATE TABLE tasks (
-    id TEXT PRIMARY KEY, project_id TEXT REFERENCES projects (id), place INTEGER, content TEXT, description TEXT,
+    id TEXT PRIMARY KEY, project_id TEXT REFERENCES projects (id), position INTEGER, content TEXT, description TEXT,
     is_completed INTEGER, priority INTEGER, due_date TEXT, duration INTEGER, duration_unit TEXT
 );
 """
-_PROJECTS = "SELECT id, place, color, name, is_favorite FROM projects ORDER BY place"
-_PROJECT = "SELECT id, place, color, name, is_favorite FROM projects WHERE id = ?"
+_PROJECTS = "SELECT id, position, color, name, is_favorite FROM projects ORDER BY position"
+_PROJECT = "SELECT id, position, color, name, is_favorite FROM projects WHERE id = ?"
 _OPEN_TASKS = (
-    "SELECT id, place, content, is_completed, priority, due_date FROM tasks "
-    "WHERE project_id = ? AND NOT is_completed ORDER BY place"
+    "SELECT id, position, content, is_completed, priority, due_date FROM tasks "
+    "WHERE project_id = ? AND NOT is_completed ORDER BY position"
 )
-_OPEN_TASK = "SELECT id, place, content, is_completed, priority, due_date FROM tasks WHERE id = ? AND NOT is_completed"
+_OPEN_TASK = (
+    "SELECT id, position, content, is_completed, priority, due_date FROM tasks WHERE id = ? AND NOT is_completed"
+)
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ class TodoStore:
         self._database = _database()
         self._database.executescript(_SCHEMA)
         number = world.first_id
-        for place, project in enumerate(world.projects, 1):
+        for position, project in enumerate(world.projects, 1):
             project_id = str(number)
-            row = (project_id, place, project.name, COLOR, project.is_favorite)
+            row = (project_id, position, project.name, COLOR, project.is_favorite)
             self._database.execute("INSERT INTO projects VALUES (?, ?, ?, ?, ?)", row)
             for n, item in enumerate(project.items, 1):
                 number += 7
@@ -207,14 +209,14 @@ def _database() -> sqlite3.Connection:
 
 
 def _project(row: Sequence[Any]) -> dict[str, Any]:
-    project_id, place, color, name, is_favorite = row
-    return {"id": project_id, "order": place, "color": color, "name": name, "is_favorite": bool(is_favorite)}
+    project_id, position, color, name, is_favorite = row
+    return {"id": project_id, "order": position, "color": color, "name": name, "is_favorite": bool(is_favorite)}
 
 
 def _task(row: Sequence[Any]) -> dict[str, Any]:
-    task_id, place, content, is_completed, priority, due_date = row
+    task_id, position, content, is_completed, priority, due_date = row
     return {
-        "id": task_id, "order": place, "content": content, "is_completed": bool(is_completed),
+        "id": task_id, "order": position, "content": content, "is_completed": bool(is_completed),
         "priority": priority, "due_date": due_date,
     }  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""What carries out the actions of a tool environment: a store of ours (offline) or a web service (live).
+"""The backend of a tool environment, which carries out its actions: an offline store, or a live web service.
 
-A backend has a method for every tool of its environment's table (but `check_valid_actions` and `finish`), with the
-tool's parameters as keyword arguments; it returns plain values (texts, numbers, lists, dicts) that it never changes
-afterwards. Stores that no action changes are built once per process and shared; what actions change belongs to the
-backend alone.
+A backend has a method for every tool of its environment's table (except `check_valid_actions` and `finish`), with the
+tool's parameters as keyword arguments. It returns plain values (texts, numbers, lists, dicts) and does not change them
+afterwards. A store that no action changes is built once per process and shared; state that actions change belongs to
+one backend.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Backend(Protocol):
         ...
 
     def load(self, task: Task, saved: Any) -> None:
-        """Take over a value of `save`, made by another backend of the same kind, without changing it."""
+        """Restore a value of `save`, possibly of another backend of the same kind, without changing that value."""
         ...
 
 
 def choose(
     environment: str, backend: object, offline: Callable[[], B], live: Callable[[], L], own: type[B] | None = None
 ) -> B | L:
-    """The backend that the option `backend` names, or that it is, where it may be one (`own` says of which class).
+    """The backend of the option `backend`, which is a name or, if `own` gives a class, a backend of that class.
 
     Raises:
         ConfigError: It is neither.
@@ -62,7 +62,7 @@ def choose(
 
 
 def need_file_for_live(environment: str, backend: object, data: object) -> None:
-    """Refuse the generated tasks on a live service: their answers are true in the offline store alone.
+    """Refuse the generated tasks on a live service: their answers are right in the offline store only.
 
     Raises:
         ConfigError: The backend is live and there is no task file.

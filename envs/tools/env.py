@@ -1,8 +1,7 @@
 """`ToolEnv`: the rules that the five tool environments share (AgentGym's agentenv-tool).
 
-An action is parsed, checked against the tool's signature and given to the backend; whatever goes wrong on the way is
-an observation that says what, and leaves the state as it was. `info["faults"]` counts answers that a live service
-failed to give.
+An action is parsed, checked against the tool's signature and passed to the backend. A failure on the way is an
+observation that explains it, and leaves the state as it was. `info["faults"]` counts the failures of a live service.
 """
 
 from __future__ import annotations
@@ -205,6 +204,10 @@ class ToolEnv(TextEnv):
     def _parameters(self, name: str) -> list[str]:
         tool = self.toolbox.get(name)
         return list(tool.parameters) if tool is not None else []
+
+    def looks(self) -> list[str]:
+        """The question for the valid actions; any other call is remembered, and the expert builds on what it told."""
+        return [action for action in self.valid_actions() if action == format_call("check_valid_actions", {})]
 
     def expert(self) -> ToolExpert:
         """The expert of the running task.

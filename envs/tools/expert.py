@@ -1,8 +1,8 @@
 """The expert of the tool environments: plays a task as its template prescribes, seeing only what tools return.
 
-It keeps nothing between steps: it goes through the template's play anew each time, answering from the episode's own
-log what has been asked already, and stops at the first call that has not been made. So it takes over an episode
-anywhere, and wastes no call on what the agent before it found out.
+It keeps no state between steps. At each step it runs through the template's play from the beginning, takes results of
+calls that were already made from the episode's log, and stops at the first call that was not. So it can take over an
+episode at any step, and does not repeat the calls of the agent before it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class ToolExpert:
         play = self._play()
         step = next(play)
         start = 0
-        while (place := self._find(step, start)) is not None:
+        while (index := self._find(step, start)) is not None:
             tool = self._env.toolbox.get(step.name)
             if tool is not None and tool.changes:
-                start = place + 1  # what was read before a change may be stale
-            step = play.send(self._env.log[place].value)
+                start = index + 1  # what was read before a change may be stale
+            step = play.send(self._env.log[index].value)
         return step.thought, format_call(step.name, step.arguments)
 
     def _find(self, step: Step, start: int) -> int | None:
@@ -43,9 +43,9 @@ class ToolExpert:
         except ValueError as error:
             raise AssertionError(f"the expert's own call is wrong: {error}") from error
         tool = self._env.toolbox.get(step.name)
-        places = range(start, len(self._env.log))
-        for place in places if tool is not None and tool.changes else reversed(places):
-            call = self._env.log[place]
+        indices = range(start, len(self._env.log))
+        for index in indices if tool is not None and tool.changes else reversed(indices):
+            call = self._env.log[index]
             if call.name == step.name and call.arguments == arguments:
-                return place
+                return index
         return None

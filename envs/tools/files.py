@@ -1,6 +1,6 @@
-"""Upstream's task files: one JSON object a line with goal, subgoals, additional_info and difficulty (AgentBoard).
+"""Upstream's task files: one JSON object per line with goal, subgoals, additional_info and difficulty (AgentBoard).
 
-Only the form is read here; what a final state means is the environment's business.
+Only the form is read here; each environment interprets its final states.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The texts of the tool environments: `Action: <name> with Action Input: <object>` in, upstream's observations out.
 
-The object is read as JSON, then as a Python literal; nothing is ever evaluated. What a tool is and which arguments it
-takes is in `toolbox.py`.
+The object is read as JSON, then as a Python literal; nothing is evaluated. Tools and their arguments are in
+`toolbox.py`.
 """
 
 from __future__ import annotations

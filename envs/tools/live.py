@@ -1,7 +1,7 @@
-"""A JSON web service as the live backends use it: patient with limits, and never an exception of its own.
+"""A JSON web service for the live backends; it waits for rate limits, and its failures are two kinds of error.
 
-What the service says of the agent's request (400, 404, 422) is `Refused`; what fails without the agent's doing (keys,
-limits, outages, timeouts, answers that are no JSON) is a `Fault`.
+`Refused` is the service's complaint about the agent's request (400, 404, 422). `Fault` is a failure that the agent did
+not cause: keys, limits, outages, timeouts, answers that are not JSON.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _PASSING = {429, 500, 502, 503, 504}
 
 
 class Passing(Exception):
-    """A failure that another try may mend."""
+    """A failure that may not happen on the next try."""
 
     def __init__(self, problem: str, wait_s: float) -> None:
         super().__init__(problem)
         self.wait_s = wait_s
 
 
-class Answer(Protocol):
-    """A service's answer, of any HTTP library."""
+class ServiceResponse(Protocol):
+    """A service's response, from any HTTP library."""
 
     @property
     def status_code(self) -> int: ...
@@ -45,7 +45,7 @@ class Answer(Protocol):
 
 
 def patiently(once: Callable[[], T]) -> T:
-    """Do something with a service, again while its failure is `Passing`: `TRIES` times, in reasonable time.
+    """Call a service; while the failure is `Passing`, try again, `TRIES` times at most and within a limit of time.
 
     Raises:
         Fault: It failed for as long as was waited for it.
@@ -63,14 +63,14 @@ def patiently(once: Callable[[], T]) -> T:
 
 
 def unreached(name: str, error: Exception) -> Passing:
-    """What it means that no answer came."""
+    """The failure that stands for no response."""
     if "timeout" in type(error).__name__.lower():
         return Passing(f"{name} did not answer in time", 0.0)
     return Passing(f"{name} cannot be reached ({type(error).__name__})", 0.5)
 
 
-def answered(name: str, answer: Answer, key_variable: str | None = None) -> Passing | Refused | Fault:
-    """What an answer means that is no success.
+def answered(name: str, answer: ServiceResponse, key_variable: str | None = None) -> Passing | Refused | Fault:
+    """The failure that stands for a response without success.
 
     Args:
         name: The service, as errors call it.
@@ -141,12 +141,12 @@ class Service:
             raise Fault(f"Error: {self._name} sent an answer that is no JSON; try again later") from None
 
     def malformed(self, what: str) -> Fault:
-        """The fault of an answer whose shape is not the documented one."""
+        """The fault for a response that is not in the documented form."""
         return Fault(f"Error: {self._name} sent an answer without {what}; try again later")
 
 
-def _said(response: Answer) -> str:
-    """The service's own words, where it gives them as its documentation says."""
+def _said(response: ServiceResponse) -> str:
+    """The service's error message, if it has the documented form."""
     try:
         body = response.json()
     except (ValueError, RecursionError):
@@ -157,7 +157,7 @@ def _said(response: Answer) -> str:
     return f": {shorten(words, 200)}" if isinstance(words, str) else ""
 
 
-def _retry_after(response: Answer) -> float:
-    """Seconds to wait, as the header says (a date counts as half a second), else half a second."""
+def _retry_after(response: ServiceResponse) -> float:
+    """Seconds to wait by the header; half a second without one, or if it is a date."""
     text = response.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdecimal() else 0.5

@@ -1,7 +1,7 @@
-"""What a task of a tool environment is, how its answer is checked, and how tasks are made from templates.
+"""Tasks of a tool environment: what they hold, how answers are checked, and how templates make them.
 
-A template draws a question with its answer from the offline store, and carries the expert that finds the answer
-through the tools alone (`expert.py`). Upstream's task files are read in `files.py`.
+A template makes a question and its answer from the offline store, and holds the expert's way to the answer through the
+tools alone (`expert.py`). Upstream's task files are read in `files.py`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _number(given: object) -> float | None:
 
 
 def normalise(text: str) -> str:
-    """A text as answers are compared."""
+    """A text in the form in which answers are compared."""
     words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return words.strip(_QUOTES).removesuffix(".").strip(_QUOTES).strip()
 
@@ -105,7 +105,7 @@ class Task:
 
 
 class Step(NamedTuple):
-    """What an expert does next: why, and which tool with which arguments."""
+    """The next step of an expert: the thought, the tool and its arguments."""
 
     thought: str
     name: str
@@ -113,7 +113,7 @@ class Step(NamedTuple):
 
 
 Play = Generator[Step, Any, None]
-"""An expert's way through one task: it yields steps and is sent what each returned; the last is `finish`."""
+"""An expert's way through one task: a generator that yields steps and is sent their results; the last is `finish`."""
 
 
 def use(thought: str, tool: str, /, **arguments: Any) -> Step:
@@ -147,7 +147,7 @@ class Template:
 def template(
     draw: Callable[[random.Random], Task | None], play: Callable[[Task], Play], *, easy: bool = False
 ) -> Template:
-    """The template that is called as its expert's way is."""
+    """A template with the name of its play."""
     return Template(play.__name__, "easy" if easy else "hard", draw, play)
 
 

@@ -1,6 +1,6 @@
 """The table of actions of a tool environment: names, signatures, and the text that describes them to an agent.
 
-A signature is a pydantic model made from the parameters; arguments are checked against it before a backend sees them.
+A signature is a pydantic model made from the parameters. Arguments are checked against it before a backend sees them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What carries out Weather's actions: the rules that both backends share, and the offline one.
+"""Weather's backends: the rules that both share, and the offline backend.
 
 The rules are AgentBoard's: historical dates lie before the user's day, forecasts after it, a span is at most 30 days.
 The live backend is in `live.py`.

@@ -1,8 +1,8 @@
-"""A climate that is a pure function of place and day: the offline weather.
+"""The offline weather: a climate that is a pure function of place and day.
 
-Temperature falls with latitude and height and swings with the season; days differ by smooth noise. Everything derives
-from integers hashed with the place's grid cell, so any process gives the same figures. It is plausible, not real:
-only latitude is taken from the world.
+Temperature falls with latitude and height and swings with the season; days differ by smooth noise. All values derive
+from integers hashed with the place's grid cell, so they are the same in any process. The weather is plausible, not
+real: only the latitude is the place's own.
 """
 
 from __future__ import annotations

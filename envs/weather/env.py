@@ -1,6 +1,6 @@
 """Weather: answer questions about weather, places and air with a weather service (AgentGym's Weather).
 
-The actions are in `tools.py`, what carries them out in `backend.py` and `live.py`, the questions in `tasks.py`.
+`tools.py` lists the actions, `backend.py` and `live.py` carry them out, `tasks.py` has the questions.
 """
 
 from __future__ import annotations

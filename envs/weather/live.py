@@ -1,6 +1,6 @@
 """Weather's live backend: Open-Meteo over HTTP, which needs no key.
 
-As upstream, every day, past or coming, is read from the archive (the tasks' days are long past).
+As upstream, all days are read from the archive, forecasts too, because the tasks' days are long past.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Weather's tasks: questions drawn from templates, with answers read off the climate.
+"""Weather's tasks: questions made from templates, with answers computed from the climate.
 
-The plays that the templates carry are in `expert.py`.
+How the experts answer the templates is in `expert.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The actions of Weather: AgentGym's names and arguments, our descriptions."""
+"""The actions of Weather, with AgentGym's names and arguments and our own descriptions."""
 
 from __future__ import annotations
 

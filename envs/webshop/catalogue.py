@@ -1,6 +1,6 @@
-"""Products, the search over them, and the catalogue that the project generates.
+"""Products, the search over them, and the generated catalogue.
 
-Ten thousand products are made from the word lists in `goods.py` in about a second, the same in any process, once per
+Ten thousand products are made from the word lists in `goods.py` in about a second, once per process and the same in any
 process. The official product files are read in `official.py`.
 """
 
@@ -127,7 +127,7 @@ def _titled(*phrases: str) -> str:
 
 
 def kind_number(kind: Kind) -> int:
-    """The place of a kind in the list of all."""
+    """The index of a kind in the list of all kinds."""
     return _NUMBERS[kind.noun]
 
 

@@ -1,7 +1,7 @@
 """WebShop: search a shop, open products, choose options and buy what the instruction asks for.
 
 Pages, buttons, texts and the reward are upstream's (princeton-nlp/WebShop in text mode, as AgentGym runs it). Products
-are in `catalogue.py`, goals in `goals.py` and `official.py`, the reward in `reward.py`, the player in `expert.py`.
+are in `catalogue.py`, goals in `goals.py` and `official.py`, the reward in `reward.py`, the expert in `expert.py`.
 """
 
 from __future__ import annotations
@@ -228,6 +228,10 @@ class WebShopEnv(TextEnv):
         if self._page == "search":
             return [f"search[{self._goal.instruction.partition(', and price')[0][:200].replace(']', ' ')}]"]
         return sorted({f"click[{value}]" for value in self._clickable()})
+
+    def looks(self) -> list[str]:
+        """None: every page that can be clicked on is a state of its own."""
+        return []
 
     def expert(self) -> WebShopExpert:
         return WebShopExpert(self)

@@ -1,7 +1,7 @@
-"""Shops as a careful person does: searches, opens what looks right, reads the features, chooses options, buys.
+"""The WebShop expert: searches, opens promising products, reads their features, chooses options, and buys.
 
-It knows the goal behind the instruction and so which of the products on a page fulfil it; it finds them by the same
-searches and pages as anybody else.
+It knows the goal behind the instruction, so it can tell which products of a page fulfil it. It finds them with the
+searches and pages that any agent has.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The tasks of the generated shop: instructions as people write them, each for a product that fulfils it.
+"""The tasks of the generated shop: instructions in everyday words, each for a product that fulfils it.
 
-Test goals are about products that no training goal is about.
+Test goals and training goals are about different products.
 """
 
 from __future__ import annotations

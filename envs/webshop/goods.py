@@ -1,6 +1,6 @@
-"""What the generated shop sells: kinds of products, their attributes and options, and how people speak of them.
+"""Word lists for the generated shop: kinds of products, their attributes and options, and everyday words for them.
 
-Word lists of our own, nothing else; `catalogue.py` makes products of them, `goals.py` instructions.
+`catalogue.py` makes products of them, `goals.py` instructions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Reads the official WebShop files: products, and the instructions written for them.
+"""A reader of the official WebShop files: products, and the instructions written for them.
 
-`items_shuffle*.json` has the products, `items_ins_v2*.json` their attributes and synthetic instructions (what AgentGym
-plays), `items_human_ins.json` the human ones. Goals come in upstream's order, shuffled with its seed, so goal i is
-AgentGym's item i for the files that AgentGym plays.
+`items_shuffle*.json` has the products, `items_ins_v2*.json` their attributes and synthetic instructions (which AgentGym
+plays), `items_human_ins.json` the human instructions. Goals are in upstream's order, shuffled with its seed, so goal i
+is AgentGym's item i for the files that AgentGym plays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a purchase is worth: upstream's reward, from the type, attributes, options and price of what was bought.
+"""The reward of a purchase, as upstream: from the type, attributes, options and price of what was bought.
 
-Fuzzy matches are rapidfuzz's, which upstream's thefuzz calls too. Upstream finds the nouns of a title with spaCy; here
-every word counts that is no number, no function word and none of a few adjectives, see `_nouns`.
+Fuzzy matches are rapidfuzz's, which upstream's thefuzz calls too. Upstream finds the nouns of a title with spaCy. Here
+every word counts unless it is a number, a function word or one of a few adjectives (`_nouns`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Wordle: find a hidden word of the vocabulary, told for each letter of a guess whether it fits (LMRL-Gym, AgentGym).
+"""Wordle: find a hidden word of the vocabulary from feedback on each letter of a guess (LMRL-Gym, AgentGym).
 
-Words, splits and how a guess is judged are in `tasks.py`, the player in `expert.py`.
+Words, splits and the scoring of guesses are in `tasks.py`, the expert in `expert.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plays Wordle with the most informative word that can still be the hidden one, and says what it knows by then."""
+"""The Wordle expert: guesses the most informative word that can still be the hidden one, and explains what it knows."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class _Solver:
             possible: Sequence[int] = range(len(self._words))
             for guess, marks in guesses:
                 row = self._row(guess)
-                possible = [place for place in possible if row[place] == marks]
-            self._best[guesses] = max((self._words[place] for place in possible), key=partial(self._bits, possible))
+                possible = [index for index in possible if row[index] == marks]
+            self._best[guesses] = max((self._words[index] for index in possible), key=partial(self._bits, possible))
         return self._best[guesses]
 
     def _bits(self, possible: Sequence[int], guess: str) -> float:
         """The expected information of a guess about which of the possible words it is."""
         row = self._row(guess)
-        counts = Counter(row[place] for place in possible).values()
+        counts = Counter(row[index] for index in possible).values()
         return -sum(n / len(possible) * math.log2(n / len(possible)) for n in counts)
 
     def _row(self, guess: str) -> tuple[str, ...]:
@@ -65,22 +65,22 @@ _solver = cache(_Solver)
 
 
 def _knowledge(guesses: Sequence[tuple[str, str]]) -> str:
-    """What the guesses tell, with places counted from 1."""
+    """What the guesses tell, with positions counted from 1."""
     right: dict[int, str] = {}
     elsewhere: dict[str, set[int]] = {}
     missing: set[str] = set()
     for guess, marks in guesses:
-        for place, (letter, mark) in enumerate(zip(guess, marks, strict=True), start=1):
+        for position, (letter, mark) in enumerate(zip(guess, marks, strict=True), start=1):
             if mark == "g":
-                right[place] = letter
+                right[position] = letter
             elif mark == "y":
-                elsewhere.setdefault(letter, set()).add(place)
+                elsewhere.setdefault(letter, set()).add(position)
             else:
                 missing.add(letter)
     missing -= elsewhere.keys() | set(right.values())
-    facts = [f"{letter} at {place}" for place, letter in sorted(right.items())]
+    facts = [f"{letter} at {position}" for position, letter in sorted(right.items())]
     facts += [
-        f"{letter} not at {' or '.join(map(str, sorted(places)))}" for letter, places in sorted(elsewhere.items())
+        f"{letter} not at {' or '.join(map(str, sorted(positions)))}" for letter, positions in sorted(elsewhere.items())
     ]
     facts += [f"no {', '.join(sorted(missing))}"] if missing else []
     return f"The word has {', '.join(facts)}."

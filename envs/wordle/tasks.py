@@ -1,7 +1,7 @@
-"""Wordle's vocabulary, which word each task hides, and how a guess is judged.
+"""Wordle's vocabulary, the hidden word of each task, and the feedback on a guess.
 
-The words are common English ones of our own choosing; a file of other words can take their place. How an episode runs
-is in `env.py`.
+The words are common English words of our own choice; a file of other words can replace them. The rules of an episode
+are in `env.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The registry and the checker say what is wrong when something is; `test_all.py` checks every environment."""
+"""The contract's checker names the clause that an environment breaks; `test_all.py` checks every environment."""
 
 from __future__ import annotations
 
@@ -9,28 +9,8 @@ from typing import Any
 import gymnasium
 import pytest
 
-from atlas_ray.environments import ContractError, TextEnv, card, check_env, make, names, option_names, register
-from atlas_ray.environments import registry as registry_module
+from atlas_ray.environments import ContractError, TextEnv, check_env, names, registry
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split
-from atlas_ray.errors import ConfigError
-
-NAMES = names()
-
-
-def test_unknown_names_and_options_are_named() -> None:
-    with pytest.raises(ConfigError, match=f"no environment 'maz'; choose one of {', '.join(NAMES)}"):
-        make("maz")
-    with pytest.raises(ConfigError, match="'maze' has no option 'size'; it takes layout, max_rounds"):
-        make("maze", size=3)
-    with pytest.raises(ConfigError, match="max_rounds is 0"):
-        make("maze", max_rounds=0)
-    assert option_names("atlas/wordle-v0") == ["max_rounds", "strict", "vocabulary"]
-    assert card("babyai", levels=[1, 2]).n_test == 200
-    with pytest.raises(ConfigError, match="already registered"):
-        register("maze", "somewhere:Else")
-
-
-# -- the checker finds what is broken ---------------------------------------------------------------------------------
 
 
 class _Expert:
@@ -123,9 +103,9 @@ class Silent(Toy):
 
 @pytest.fixture
 def registered(request: pytest.FixtureRequest) -> Iterator[None]:
-    registry_module.register("toy", f"{__name__}:{request.param}")
+    registry.register("toy", f"{__name__}:{request.param}")
     yield
-    del registry_module._ENTRY_POINTS["toy"], gymnasium.registry["atlas/toy-v0"]
+    del registry._CLASSES["toy"], gymnasium.registry["atlas/toy-v0"]
 
 
 @pytest.mark.parametrize("registered", ["Toy"], indirect=True)
@@ -152,12 +132,21 @@ def test_the_check_names_the_broken_clause(registered: None, clause: str) -> Non
         check_env("toy")
 
 
-def test_entry_points_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = type("Point", (), {"name": "toy", "value": f"{__name__}:Toy"})()
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: [point] if "environments" in group else [])
-    registry_module._discover.cache_clear()
-    try:
-        assert "toy" in names()
-        assert isinstance(make("toy"), Toy)
-    finally:
-        del registry_module._ENTRY_POINTS["toy"], gymnasium.registry["atlas/toy-v0"]
+def test_looks_are_found_by_trying_every_valid_action() -> None:
+    env = Toy()
+    env.reset(options={"task": 0})
+    assert env.looks() == ["stop"]  # it does nothing before the total is 3
+    for _ in range(3):
+        env.step("add")
+    before = env.snapshot()
+    assert env.looks() == []  # now it ends the episode
+    assert env.snapshot() == before
+    env.step("stop")
+    assert env.looks() == []
+
+
+def test_looks_are_not_tried_where_a_snapshot_is_a_replay() -> None:
+    env = Toy()
+    env._card = env.card.model_copy(update={"snapshot": "replay"})
+    env.reset(options={"task": 0})
+    assert env.looks() == []

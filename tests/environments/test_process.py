@@ -132,8 +132,8 @@ def test_a_hanging_child_is_ended() -> None:
     ("name", "start", "kind", "message"),
     [
         (COUNTER, -1, ConfigError, "start is negative; give a count"),
-        ("tests.environments.test_process:Nothing", 0, EngineFailure, r"AttributeError.*\(starting\)"),
-        ("no_such_module:Engine", 0, EngineFailure, r"ModuleNotFoundError.*no_such_module"),
+        ("tests.environments.test_process:Nothing", 0, ConfigError, r"its engine: .*:Nothing cannot be imported"),
+        ("no_such_module:Engine", 0, ConfigError, r"ModuleNotFoundError.*no_such_module"),
     ],
 )
 def test_what_cannot_start_says_why_and_leaves_no_process(

@@ -270,9 +270,9 @@ def test_agentgyms_items(path: str, tmp_path: Path) -> None:
     env = ALFWorldEnv(data=tmp_path / "some.jsonl")
     found = 0
     for item in json.loads((tmp_path / names[0]).read_text())[:40]:
-        place = games.find(item["task_type"], item["task_id"])
-        if place is not None:
-            assert env.locate(item["item_id"]) == place == env.locate(f"{item['task_type']}_{item['task_id']}")
+        located = games.find(item["task_type"], item["task_id"])
+        if located is not None:
+            assert env.locate(item["item_id"]) == located == env.locate(f"{item['task_type']}_{item['task_id']}")
             found += 1
     assert found > 20
 

@@ -45,7 +45,7 @@ def _world(picture: str, direction: int = 3, carrying: int = EMPTY) -> World:
         for x, symbol in enumerate(row):
             world.cells[world.at(x, y)] = _SYMBOLS[symbol]
             if symbol == "^":
-                world.place = world.at(x, y)
+                world.position = world.at(x, y)
     return world
 
 

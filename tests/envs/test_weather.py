@@ -13,8 +13,9 @@ import pytest
 
 from atlas_ray.environments import make
 from atlas_ray.errors import ConfigError, DataError, EnvironmentError
-from atlas_ray.rollout.episode import EpisodeSpec, play
+from atlas_ray.rollout.episode import play
 from atlas_ray.rollout.policy import Turn
+from atlas_ray.rollout.spec import EpisodeSpec
 from envs.tools import live
 from envs.tools.grammar import format_call
 from envs.weather import climate

@@ -13,7 +13,6 @@ from atlas_ray.evaluation.metrics import (
     bootstrap,
     compare,
     environment_result,
-    latest,
     mcnemar,
     paired_difference,
     results,
@@ -21,6 +20,8 @@ from atlas_ray.evaluation.metrics import (
     wilson,
 )
 from atlas_ray.trajectory import Episode
+
+FACTS = {"model": "llm", "kind": "tuned", "selection": "llm", "seed": 0, "key": "k"}
 
 
 def card(name: str, metric: Metric = "success_rate", held_in: bool = True) -> EnvironmentCard:
@@ -278,21 +279,15 @@ def test_repeats_widen_the_interval_of_a_rate() -> None:
     assert width[1] > 0.9 * width[0]
 
 
-def test_latest_keeps_one_row_per_episode() -> None:
-    failed, done = episode(0, 0.0, error=True), episode(0, 1.0)
-    assert latest([failed, done]) == latest([done, failed]) == [done]
-    assert latest([done, episode(0, 0.5)])[0].score == 0.5
-    assert [e.task for e in latest([episode(2, 1), episode(1, 1)])] == [1, 2]
-
-
 def test_results_averages_over_environments() -> None:
     cards = {
         "maze": card("maze"),
         "babyai": card("babyai", "mean_reward"),
         "pddl": card("pddl", "progress_rate", False),
     }
-    found = results("llm", "abc", {"maze": played(1, 0), "babyai": played(0.5, 0.5), "pddl": []}, cards)
-    assert (found["model"], found["config_hash"]) == ("llm", "abc")
+    found = results(FACTS, "abc", {"maze": played(1, 0), "babyai": played(0.5, 0.5, env="babyai"), "pddl": []}, cards)
+    assert found.items() >= (FACTS | {"config_hash": "abc"}).items()
+    assert found["episode_keys"] == {"maze": ["maze00", "maze10"], "babyai": ["babyai00", "babyai10"], "pddl": []}
     assert found["held_in_average"] == pytest.approx(50.0)
     assert found["held_out_average"] is None
     assert list(found["environments"]) == ["maze", "babyai", "pddl"]
@@ -301,4 +296,4 @@ def test_results_averages_over_environments() -> None:
 
 def test_results_needs_a_card() -> None:
     with pytest.raises(DataError, match="'sheet' has no card"):
-        results("llm", "abc", {"sheet": []}, {"maze": card("maze")})
+        results(FACTS, "abc", {"sheet": []}, {"maze": card("maze")})

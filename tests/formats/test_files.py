@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_ray import agenttraj
-from atlas_ray.collect import collect
 from atlas_ray.config import CollectConfig, PipelineConfig
 from atlas_ray.errors import DataError
+from atlas_ray.formats import agenttraj
 from atlas_ray.formats.files import BadRow, fingerprint, read
+from atlas_ray.pipeline.collect import collect
 from atlas_ray.trajectory import Trajectory
 from tests.reference import reference
 

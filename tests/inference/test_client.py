@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_ray.config import LlmSelectorConfig
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference import transport
-from atlas_ray.inference.client import CallError, Client, Reply
+from atlas_ray.inference.client import Client
 from atlas_ray.inference.cost import price_of
-from atlas_ray.inference.resolve import endpoint_identity, resolve
+from atlas_ray.inference.resolve import SelectorEndpoint, endpoint_identity, resolve
 from atlas_ray.inference.transport import Endpoint
+from atlas_ray.inference.types import CallError, Reply
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, steps_answer
 
 KEY = "sk-secret-0123456789"
@@ -362,54 +362,54 @@ def test_odd_fields_do_no_harm(asker: Callable[[bytes], Reply], choice: dict[str
 
 class TestResolve:
     def test_nothing_configured_is_nobody(self) -> None:
-        assert resolve(LlmSelectorConfig(), {}) is None
-        assert endpoint_identity(LlmSelectorConfig(), "smol", {}) == "stand-in smol"
+        assert resolve(SelectorEndpoint(), {}) is None
+        assert endpoint_identity(SelectorEndpoint(), {}) is None
 
     def test_a_key_alone_means_openai_and_the_papers_model(self) -> None:
-        endpoint = resolve(LlmSelectorConfig(), {"OPENAI_API_KEY": f" {KEY}\n"})
+        endpoint = resolve(SelectorEndpoint(), {"OPENAI_API_KEY": f" {KEY}\n"})
         assert endpoint is not None
         assert (endpoint.base_url, endpoint.model) == ("https://api.openai.com/v1", "gpt-4o")
         assert endpoint.key.get_secret_value() == KEY
 
     def test_the_config_wins_over_the_environment(self) -> None:
-        config = LlmSelectorConfig(base_url="http://one/v1", model="m", api_key_env="MY_KEY")
+        config = SelectorEndpoint(base_url="http://one/v1", model="m", api_key_env="MY_KEY")
         environ = {"OPENAI_BASE_URL": "http://two/v1", "OPENAI_API_KEY": "a", "MY_KEY": "b"}
         endpoint = resolve(config, environ)
         assert endpoint is not None
         assert (endpoint.base_url, endpoint.model, endpoint.key.get_secret_value()) == ("http://one/v1", "m", "b")
-        assert endpoint_identity(config, "smol", environ) == "m at http://one/v1"
+        assert endpoint_identity(config, environ) == "m at http://one/v1"
 
     def test_the_only_model_is_taken(self) -> None:
         with EndpointServer(models=["one"]) as server:
-            endpoint = resolve(LlmSelectorConfig(), {"OPENAI_BASE_URL": server.url})
+            endpoint = resolve(SelectorEndpoint(), {"OPENAI_BASE_URL": server.url})
             assert endpoint is not None
             assert endpoint.model == "one"
 
     @pytest.mark.parametrize("models", [[], ["b", "a"]])
     def test_none_or_several_models_are_refused_by_name(self, models: list[str]) -> None:
         with EndpointServer(models=models) as server, pytest.raises(EndpointError) as failure:
-            resolve(LlmSelectorConfig(base_url=server.url), {})
+            resolve(SelectorEndpoint(base_url=server.url), {})
         assert all(name in str(failure.value) for name in models)
 
     def test_a_wrong_key_or_path_or_no_server_is_one_line(self) -> None:
         with EndpointServer(key="right") as server:
             for url in (server.url, server.url + "/wrong"):
                 with pytest.raises(EndpointError) as failure:
-                    resolve(LlmSelectorConfig(base_url=url, max_retries=0), {"OPENAI_API_KEY": KEY})
+                    resolve(SelectorEndpoint(base_url=url, max_retries=0), {"OPENAI_API_KEY": KEY})
                 assert KEY not in str(failure.value)
         with pytest.raises(EndpointError):
-            resolve(LlmSelectorConfig(base_url=server.url, max_retries=0), {})
+            resolve(SelectorEndpoint(base_url=server.url, max_retries=0), {})
 
     @pytest.mark.parametrize(
         ("config", "environ"),
         [
-            (LlmSelectorConfig(base_url="localhost:8000/v1"), {}),
-            (LlmSelectorConfig(base_url="http://"), {}),
-            (LlmSelectorConfig(base_url="https://api.openai.com/v1"), {}),
-            (LlmSelectorConfig(), {"OPENAI_API_KEY": "schlüssel"}),
+            (SelectorEndpoint(base_url="localhost:8000/v1"), {}),
+            (SelectorEndpoint(base_url="http://"), {}),
+            (SelectorEndpoint(base_url="https://api.openai.com/v1"), {}),
+            (SelectorEndpoint(), {"OPENAI_API_KEY": "schlüssel"}),
         ],
     )
-    def test_unusable_settings_are_refused(self, config: LlmSelectorConfig, environ: dict[str, str]) -> None:
+    def test_unusable_settings_are_refused(self, config: SelectorEndpoint, environ: dict[str, str]) -> None:
         with pytest.raises(EndpointError):
             resolve(config, environ)
 

@@ -9,8 +9,9 @@ import pytest
 
 from atlas_ray.config import PipelineConfig, load
 from atlas_ray.environments.contract import EnvironmentCard
+from atlas_ray.report.data import RunData, read
 from atlas_ray.store import Store
-from tests.report.synthetic import ENVIRONMENTS, RATES, TASKS, make_card, write_run
+from tests.report.synthetic import ENVIRONMENTS, RATES, TASKS, make_card, write_model, write_run
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def new_store(tmp_path: Path) -> Callable[[], Store]:
     """An empty run directory."""
     return lambda: Store(str(tmp_path / "empty"))
+
+
+@pytest.fixture(scope="session")
+def data(run: Store, config: PipelineConfig, cards: dict[str, EnvironmentCard]) -> RunData:
+    """The finished run."""
+    return read(config, run, cards)
+
+
+@pytest.fixture
+def outcome(tmp_path: Path, cards: dict[str, EnvironmentCard]) -> Callable[..., RunData]:
+    """A run of which only the evaluation matters: success rates by model, and options of the config.
+
+    A test that calls it again adds models to the same run.
+    """
+
+    def make(rates: dict[str, float], **options: object) -> RunData:
+        store = Store(str(tmp_path / "run"))
+        for model, rate in rates.items():
+            write_model(store, model, (rate, rate))
+        config = {
+            "evaluate.environments": list(ENVIRONMENTS), "evaluate.models": list(rates), "evaluate.tasks": TASKS,
+            "evaluate.endpoints": {"gpt": {"base_url": "http://127.0.0.1:1/v1", "model": "gpt"}},
+        }  # fmt: skip
+        warmup: dict[str, object] = {"train.warmup": {}} if "warmup" in rates else {}
+        dotted = {name.replace("__", "."): value for name, value in options.items()}
+        return read(load(None, config | warmup | dotted), store, cards)
+
+    return make

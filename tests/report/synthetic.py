@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.evaluation.metrics import results
@@ -13,6 +14,14 @@ HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 ENVIRONMENTS = ("babyai", "textcraft")
 RATES = {"random": (0.28, 0.02), "base": (0.0, 0.0), "warmup": (0.55, 0.45), "llm": (0.75, 0.8)}
 TASKS = 24
+KINDS = {
+    "random": "policy",
+    "expert": "policy",
+    "base": "base",
+    "warmup": "warmup",
+    "gpt": "endpoint",
+    "mine": "directory",
+}
 
 
 def make_card(name: str) -> EnvironmentCard:
@@ -121,6 +130,17 @@ def make_episodes(model: str, env: str, rate: float, *, tasks: int = TASKS, erro
     ]
 
 
+def facts_of(model: str) -> dict[str, Any]:
+    """What the roster says of a model: `llm`, `llm.s1` and `random_steps` are tuned, `gpt` is an endpoint."""
+    selection, _, seed = model.partition(".s")
+    tuned = model not in KINDS
+    return {
+        "model": model, "kind": KINDS.get(model, "tuned"),
+        "selection": selection.removesuffix("_steps") if tuned else None,
+        "seed": int(seed or 0) if tuned else None, "key": model,
+    }  # fmt: skip
+
+
 def write_model(store: Store, model: str, rates: tuple[float, float], *, errors: int = 0) -> None:
     """Episodes and results.json of one model."""
     episodes = {
@@ -129,7 +149,7 @@ def write_model(store: Store, model: str, rates: tuple[float, float], *, errors:
     for env, rows in episodes.items():
         store.append([row.model_dump(mode="json") for row in rows], "evaluation", model, f"{env}.jsonl")
     cards = {env: make_card(env) for env in ENVIRONMENTS}
-    store.write_json(results(model, "abc", episodes, cards), "evaluation", model, "results.json")
+    store.write_json(results(facts_of(model), "abc", episodes, cards), "evaluation", model, "results.json")
 
 
 def write_run(store: Store) -> None:
@@ -152,7 +172,7 @@ def write_run(store: Store) -> None:
             "metrics", "train.jsonl",
         )  # fmt: skip
     store.append(
-        [{"method": "llm", "share_of_tokens": 0.31, "calls": 22, "retries": 2, "seconds": 40.0}],
+        [{"selection": "llm", "method": "llm", "share_of_tokens": 0.31, "calls": 22, "retries": 2, "seconds": 40.0}],
         "metrics",
         "select.jsonl",
     )
@@ -163,3 +183,21 @@ def write_run(store: Store) -> None:
     store.finish("train", "llm", "k", seconds=171.0, command="python jobs/train.py --config my.yaml", trajectories=10)
     for model in RATES:
         store.finish("evaluate", model, "k", seconds=95.5)
+    store.write_json(make_verification("base", "llm"), "verification", "base", "llm.json")
+    store.finish("verification", "base llm", "k", seconds=30.0)
+
+
+def make_verification(model: str, selection: str) -> dict[str, Any]:
+    """What `evaluation/verify.py` writes: textcraft with all groups, babyai without a takeover after another step."""
+    known = {
+        "metric": "success_rate", "tasks": 12, "errors": 1, "critical_last_steps": 2,
+        "episodes": {"from_scratch": 12, "from_critical": 20, "from_other": 20},
+        "from_scratch": {"score": 25.0, "ci95": [8.9, 53.2], "n": 12},
+        "from_critical": {"score": 58.3, "ci95": [32.0, 80.7], "n": 12},
+        "from_other": {"score": 41.7, "ci95": [19.3, 68.0], "n": 12},
+        "critical_against_scratch": {"difference": 33.3, "ci95": [8.3, 58.3], "p_value": 0.03, "n": 12},
+        "critical_against_other": {"difference": 16.7, "ci95": [-8.3, 41.7], "p_value": 0.25, "n": 12},
+    }  # fmt: skip
+    alone = known | {"metric": "mean_reward", "from_other": None, "critical_against_other": None, "errors": 0}
+    environments = {"babyai": alone, "textcraft": known}
+    return facts_of(model) | {"tuned_on": None, "selection": selection, "environments": environments}

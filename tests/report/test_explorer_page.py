@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from atlas_ray.config import ValueConfig
+from atlas_ray.config import load
 from atlas_ray.report import write_report
-from atlas_ray.selection import value
+from atlas_ray.selection.methods.value import ValueSteps
 from atlas_ray.store import Store
+from atlas_ray.trajectory import Selection
 from tests.browser import browser, needs_browser
 from tests.report.synthetic import HOSTILE, make_selections, make_trajectories, write_run
 from tests.tokenizers import tokenizer
@@ -29,7 +30,17 @@ def write_values(store: Store) -> None:
     """The value method's judgement of the hostile trajectory: rollouts fare better after step 1."""
     [trajectory] = [t for t in make_trajectories() if t.trajectory_id == "textcraft_00"]
     samples = [[0.0, 0.0], [0.0, 1.0]] + [[1.0, 1.0]] * (trajectory.n_steps - 2)
-    store.write_selections("value", [value.select(trajectory, 0.5, 0, samples, 1.0, ValueConfig())])
+    discounted = ValueSteps(load(None, {"select.value.estimate": "discounted"}).selection("value"))
+    store.write_selections("value", [discounted.choose(trajectory, samples, 1.0)])
+
+
+def write_scores(store: Store) -> None:
+    """Scores on both sides of zero, and chosen steps of different weights, of the hostile trajectory."""
+    row = Selection(
+        trajectory_id="textcraft_00", method="value", ratio=1.0, steps=(0, 2), weights=(1.0, 0.4),
+        scores=(0.5, -0.323, 0.25),
+    )  # fmt: skip
+    store.write_selections("weighted", [row])
 
 
 def opened(chromium, store: Store) -> tuple[Page, list[str]]:
@@ -92,4 +103,31 @@ def test_ten_thousand_trajectories_stay_usable(chromium, tmp_path, config, cards
     expect(page.locator("#explore-trajectories").get_by_role("status")).to_contain_text("2000 of 2000 trajectories")
     print(f"loaded in {time.monotonic() - start:.1f} s")  # the goal of 3 s is measured, not asserted
     expect(page.get_by_text("2000 of 10000 trajectories are here")).to_be_visible()
+    assert not complaints
+
+
+def test_a_negative_score_hangs_below_the_line_and_a_light_step_is_faint(chromium, tmp_path, config, cards):
+    store = Store(str(tmp_path / "run"))
+    write_run(store)
+    write_scores(store)
+    write_report(config, store, cards)
+    page, complaints = opened(chromium, store)
+    page.locator("#explore-trajectories").get_by_label("judged by").select_option("weighted")
+    timeline = page.locator("#explore-trajectories .timeline")
+    bars = timeline.locator("tr", has_text="weighted score").locator(".bar")
+    boxes = [(bar.locator("i").bounding_box(), bar.locator("u").bounding_box()) for bar in bars.all()]
+    assert len(boxes) == 3
+    lines = [line["y"] for _, line in boxes]
+    assert max(lines) - min(lines) < 1  # one zero line for all steps
+    (up, zero), (down, _), (half, _) = boxes
+    assert abs(up["y"] + up["height"] - zero["y"]) < 1.5
+    assert abs(down["y"] - zero["y"]) < 1.5
+    assert up["height"] == pytest.approx(2 * half["height"], abs=1)
+    assert down["height"] == pytest.approx(up["height"] * 0.323 / 0.5, abs=1)
+    assert up["height"] + down["height"] == pytest.approx(bars.first.bounding_box()["height"], abs=1)
+    whole = timeline.get_by_role("img", name="weighted: step 0 picked", exact=True)
+    light = timeline.get_by_role("img", name="weighted: step 2 picked, weight 0.4", exact=True)
+    opacities = [float(mark.evaluate("e => getComputedStyle(e).opacity")) for mark in (whole, light)]
+    assert opacities == [1.0, pytest.approx(0.55)]
+    expect(page.locator("#explore-trajectories .shown")).to_contain_text("weighted (weight 0.4)")
     assert not complaints

@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from atlas_ray.config import RolloutConfig  # noqa: E402
 from atlas_ray.rollout.driver import Rollouts  # noqa: E402
-from atlas_ray.rollout.player import Player  # noqa: E402
+from atlas_ray.rollout.player import ModelSpec  # noqa: E402
 from tests.rollout.test_faults import content, specs, undisturbed  # noqa: E402
 
 NODE = {"num_cpus": 2, "object_store_memory": 100_000_000, "memory": 4 * 2**30}
@@ -49,7 +49,7 @@ def main() -> None:
     config = RolloutConfig(servers=4, slots=2, memory_gib=0.5)
     work = specs(160, step_s=0.1)
     episodes, again, nodes, joined, joiner = [], [], [alive()], 0, None
-    with Rollouts(Player(), config, on_retry=again.append) as rollouts:
+    with Rollouts(ModelSpec(), config, on_retry=again.append) as rollouts:
         rollouts.add(work)
         for episode in rollouts:
             episodes.append(episode)

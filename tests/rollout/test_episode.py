@@ -7,11 +7,13 @@ import time
 
 import pytest
 
+from atlas_ray.config import Playing
 from atlas_ray.environments import registry
 from atlas_ray.errors import EndpointError
 from atlas_ray.react import parse_reply
-from atlas_ray.rollout.episode import EpisodeSpec, Start, play
+from atlas_ray.rollout.episode import play
 from atlas_ray.rollout.policy import ExpertPolicy, RandomPolicy, Turn
+from atlas_ray.rollout.spec import EpisodeSpec, Start
 from atlas_ray.trajectory import Message
 
 SPEC = EpisodeSpec(model="m", model_key="k", env="textcraft", task=0, split="train", seed=0, options={"depths": [1]})
@@ -72,7 +74,7 @@ def test_replies_without_an_action_are_answered_and_count_as_rounds():
 
 
 def test_giving_up_needs_so_many_silent_replies_in_a_row():
-    spec = dataclasses.replace(SPEC, give_up_after=2)
+    spec = dataclasses.replace(SPEC, playing=Playing(give_up_after=2))
     assert run(Script("hm", "Action: inventory", "hm", "hm"), spec).rounds == 4
     assert run(Script("hm"), spec).stop == "no_action"
 
@@ -93,7 +95,7 @@ def test_deadlines_count_between_turns_too():
 
 
 def test_no_reply_begins_beyond_the_token_budget():
-    episode = run(Script("Action: inventory"), dataclasses.replace(SPEC, token_budget=5))
+    episode = run(Script("Action: inventory"), dataclasses.replace(SPEC, playing=Playing(token_budget=5)))
     assert (episode.stop, episode.rounds, episode.completion_tokens) == ("tokens", 3, 6)
     assert episode.error is None
 
@@ -135,11 +137,21 @@ def test_own_openings_replace_the_cards():
 
 
 @pytest.mark.parametrize(
-    "change", [{"task": 1}, {"seed": 1}, {"model_key": "j"}, {"options": {}}, {"temperature": 0.5}, {"token_budget": 9}]
+    "change",
+    [
+        {"task": 1},
+        {"seed": 1},
+        {"split": "test"},
+        {"model_key": "j"},
+        {"options": {}},
+        {"env_version": "2"},
+        {"playing": Playing(temperature=0.5)},
+        {"playing": Playing(token_budget=9)},
+    ],
 )
 def test_the_key_is_the_hash_of_what_determines_an_episode(change):
     assert dataclasses.replace(SPEC, **change).key != SPEC.key
-    assert dataclasses.replace(SPEC, deadline_s=1.0).key == SPEC.key
+    assert dataclasses.replace(SPEC, deadline_s=1.0, model="another name").key == SPEC.key
 
 
 def test_the_random_policy_depends_on_its_seed_alone():

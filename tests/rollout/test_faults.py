@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,12 +16,12 @@ import pytest
 from atlas_ray.config import RolloutConfig
 from atlas_ray.rollout import driver
 from atlas_ray.rollout.driver import run_episodes
-from atlas_ray.rollout.episode import EpisodeSpec, play
-from atlas_ray.rollout.player import Player
+from atlas_ray.rollout.episode import play
+from atlas_ray.rollout.player import ModelSpec
 from atlas_ray.rollout.policy import RandomPolicy
+from atlas_ray.rollout.spec import EpisodeSpec
 from tests.conftest import PYTHONPATH, ROOT
 from tests.plugin.faulty import FaultyEnv
-from tests.processes import environment_servers as servers
 
 TWO = RolloutConfig(servers=2, slots=4, memory_gib=0.5)
 ONE = TWO.model_copy(update={"servers": 1})
@@ -54,7 +55,7 @@ def undisturbed(work):
 def played(work, config=TWO, disturb=None, at=5, on_retry=lambda _: None):
     """All episodes; `disturb` is called once, after `at` of them."""
     episodes = []
-    for episode in run_episodes(work, Player(), config, on_retry=on_retry):
+    for episode in run_episodes(work, ModelSpec(), config, on_retry=on_retry):
         episodes.append(episode)
         if len(episodes) == at and disturb is not None:
             disturb()
@@ -62,31 +63,50 @@ def played(work, config=TWO, disturb=None, at=5, on_retry=lambda _: None):
     return content(episodes)
 
 
-def test_a_killed_server_loses_and_doubles_nothing(ray_cluster):
-    work, killed, again = specs(60, step_s=0.02), [], []
+def busy_server(folder):
+    """The process id of a server that is in the midst of task 2, which hangs until it is told otherwise."""
+    while not (traces := list(folder.glob("trace-2-1-*"))):
+        time.sleep(0.01)
+    return int(traces[0].name.rpartition("-")[2])
+
+
+def hanging(folder, **options):
+    """Sixty tasks, the episodes that they must become, and a task 2 that does not end."""
+    work = specs(60, folder=str(folder), **options)
+    well = undisturbed(work)
+    for trace in folder.iterdir():
+        trace.unlink()
+    (folder / "hang-2").touch()
+    return work, well
+
+
+def test_a_killed_server_loses_and_doubles_nothing(ray_cluster, tmp_path):
+    again = []
+    work, well = hanging(tmp_path, step_s=0.02)
 
     def kill():
-        killed.extend(servers())
-        os.kill(killed[0], signal.SIGKILL)
+        os.kill(busy_server(tmp_path), signal.SIGKILL)
+        (tmp_path / "hang-2").unlink()
 
-    assert played(work, disturb=kill, on_retry=again.append) == undisturbed(work)
-    assert len(killed) == 2
+    assert played(work, disturb=kill, on_retry=again.append) == well
     assert 1 <= len(again) <= TWO.slots
 
 
 @pytest.mark.parametrize("wakes", [True, False])
-def test_a_frozen_server_is_given_up_unless_it_wakes_in_time(ray_cluster, monkeypatch, wakes):
+def test_a_frozen_server_is_given_up_unless_it_wakes_in_time(ray_cluster, monkeypatch, tmp_path, wakes):
     monkeypatch.setattr(driver, "PROBE_AFTER_S", 0.3)
     monkeypatch.setattr(driver, "PROBE_TIMEOUT_S", 30.0 if wakes else 2.0)
-    work, frozen, again = specs(60, step_s=0.05), [], []
+    again = []
+    work, well = hanging(tmp_path, step_s=0.05)
 
     def freeze():
-        frozen.append(servers()[0])
-        os.kill(frozen[0], signal.SIGSTOP)
+        frozen = busy_server(tmp_path)
+        os.kill(frozen, signal.SIGSTOP)
+        (tmp_path / "hang-2").unlink()
         if wakes:
-            threading.Timer(1.5, os.kill, (frozen[0], signal.SIGCONT)).start()
+            threading.Timer(1.5, os.kill, (frozen, signal.SIGCONT)).start()
 
-    assert played(work, disturb=freeze, on_retry=again.append) == undisturbed(work)
+    assert played(work, disturb=freeze, on_retry=again.append) == well
     assert len(again) in ([0] if wakes else range(1, TWO.slots + 1))
 
 

@@ -10,11 +10,12 @@ import pytest
 
 from atlas_ray.environments import EnvironmentCard, Outcome, TextEnv, registry
 from atlas_ray.environments.process import EngineProcess
-from atlas_ray.rollout.episode import EpisodeSpec, Record
+from atlas_ray.rollout.episode import EpisodeRecorder
 from atlas_ray.rollout.isolated import Isolated
 from atlas_ray.rollout.policy import Turn
 from atlas_ray.rollout.server import _Slot
 from atlas_ray.rollout.sessions import Refusal, Sessions
+from atlas_ray.rollout.spec import EpisodeSpec
 
 CARD = EnvironmentCard(
     name="apart", held_in=True, metric="success_rate", max_rounds=9, instruction="Count.", n_train=99, n_test=0,
@@ -58,7 +59,7 @@ class Adder:
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setitem(registry._ENTRY_POINTS, "apart", f"{__name__}:ApartEnv")
+    monkeypatch.setitem(registry._CLASSES, "apart", f"{__name__}:ApartEnv")
 
 
 def spec(task, **options):
@@ -73,7 +74,7 @@ def test_eight_slots_share_the_three_processes_that_the_memory_holds():
     before = len(children())
     isolated = Isolated(1.0, own=lambda: 100 * 2**20)  # 924 MiB are left for processes of 300 MiB
     slots = [_Slot(isolated) for _ in range(8)]
-    futures = [slot.submit(spec(task), lambda env, it: Adder(), Record()) for task, slot in enumerate(slots)]
+    futures = [slot.submit(spec(task), lambda env, it: Adder(), EpisodeRecorder()) for task, slot in enumerate(slots)]
     most = 0
     while not all(future.done() for future in futures):
         most = max(most, len(children()) - before)
@@ -82,7 +83,7 @@ def test_eight_slots_share_the_three_processes_that_the_memory_holds():
     assert [episode.error for episode in episodes] == [None] * 8
     assert all(episode.success and episode.seconds < 30 for episode in episodes)
     assert len({episode.messages[-1].content for episode in episodes}) == most == 3
-    other = slots[0].submit(spec(0, first=5), lambda env, it: Adder(), Record()).result(timeout=30)
+    other = slots[0].submit(spec(0, first=5), lambda env, it: Adder(), EpisodeRecorder()).result(timeout=30)
     assert other.success
     assert len(children()) - before == 3  # an idle one made room
     for _, env in isolated._idle:
@@ -123,7 +124,7 @@ def test_sessions_beyond_the_memory_are_refused_until_one_is_closed_or_lost():
     again = table.step(opened()["id"], "add")
     assert again["rounds"][0]["observation"].startswith("Process ")  # the process of the first
     assert len(children()) - before == 2
-    table.lose(second["id"], "it hangs")
+    table.drop(second["id"], "it hangs")
     assert len(children()) - before == 1
     table.close(again["id"])
     table.forget_idle()

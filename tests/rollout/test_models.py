@@ -9,12 +9,12 @@ import psutil
 import pytest
 import ray
 
-from atlas_ray.config import EndpointConfig, EngineConfig, RolloutConfig
+from atlas_ray.config import EndpointConfig, EngineConfig, Playing, RolloutConfig
 from atlas_ray.errors import EndpointError
-from atlas_ray.inference.engine import Generation
+from atlas_ray.inference.types import Generation
 from atlas_ray.rollout.driver import Rollouts, run_episodes
-from atlas_ray.rollout.episode import EpisodeSpec
-from atlas_ray.rollout.player import Player, endpoint_player, engines
+from atlas_ray.rollout.player import ModelSpec, endpoint_model, engines
+from atlas_ray.rollout.spec import EpisodeSpec
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status
 
 ONE = RolloutConfig(slots=4)
@@ -22,20 +22,21 @@ ONE = RolloutConfig(slots=4)
 
 FIELDS = {
     "model": "tiny", "model_key": "k", "env": "textcraft", "split": "train", "seed": 0,
-    "options": {"depths": [1], "distractors": 2, "max_rounds": 3}, "max_new_tokens": 8, "deadline_s": 120.0,
+    "options": {"depths": [1], "distractors": 2, "max_rounds": 3}, "deadline_s": 120.0,
 }  # fmt: skip
 
 
-def specs(count, **changes):
-    return [EpisodeSpec(task=task, **(FIELDS | changes)) for task in range(count)]
+def specs(count, sample=0, **playing):
+    playing = Playing(**({"max_new_tokens": 8} | playing))
+    return [EpisodeSpec(task=task, sample=sample, playing=playing, **FIELDS) for task in range(count)]
 
 
-def played(work, player):
-    return taken(work, run_episodes(work, player, ONE, on_retry=lambda _: None))
+def played(work, model):
+    return taken(work, run_episodes(work, model, ONE, on_retry=lambda _: None))
 
 
 def taken(work, results):
-    """One episode of each work, by task."""
+    """One episode of each task, by its number."""
     episodes = list(results)
     assert {episode.key for episode in episodes} == {spec.key for spec in work}
     assert len(episodes) == len(work)
@@ -56,8 +57,8 @@ def engine_pids():
 def rollouts(ray_cluster, tiny_model):
     """An engine, and a server that plays with it."""
     with (
-        engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1), "tiny", tiny_model) as player,
-        Rollouts(player, ONE) as rollouts,
+        engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1), "tiny", tiny_model) as model,
+        Rollouts(model, ONE) as rollouts,
     ):
         yield rollouts
 
@@ -129,7 +130,7 @@ class GarbageEngine(DyingEngine):
 
 def test_an_engine_that_dies_for_ever_becomes_errors(ray_cluster, tiny_model):
     engine = ray.remote(DyingEngine).options(num_cpus=0, max_restarts=10).remote()
-    episodes = played(specs(8), Player(tiny_model, (engine,), 1024))
+    episodes = played(specs(8), ModelSpec(directory=tiny_model, engines=(engine,), max_len=1024))
     for episode in episodes.values():
         assert "every engine died 3 times" in episode.error
     ray.kill(engine)
@@ -138,7 +139,7 @@ def test_an_engine_that_dies_for_ever_becomes_errors(ray_cluster, tiny_model):
 def test_garbage_from_an_engine_is_an_error_of_its_episode(ray_cluster, tiny_model):
     garbage = [None, "Action: go", Generation([1, -5], "x", True, 1, 0), Generation("ids", "x", True, 1, 0)]
     engine = ray.remote(GarbageEngine).options(num_cpus=0).remote(garbage)
-    episodes = played(specs(len(garbage)), Player(tiny_model, (engine,), 1024))
+    episodes = played(specs(len(garbage)), ModelSpec(directory=tiny_model, engines=(engine,), max_len=1024))
     for episode in episodes.values():
         assert episode.error.startswith("EngineError: the engine answered with")
     assert len({episode.error for episode in episodes.values()}) == len(garbage)
@@ -153,8 +154,8 @@ def reply(body):
 def test_an_endpoint_with_faults_plays_as_one_without(ray_cluster):
     work = specs(8)
     with EndpointServer(default=reply) as server:
-        player = endpoint_player(EndpointConfig(base_url=server.url, model="m", timeout_s=2.0), "")
-        with Rollouts(player, ONE) as rollouts:
+        model = endpoint_model(EndpointConfig(base_url=server.url, model="m", timeout_s=2.0), "")
+        with Rollouts(model, ONE) as rollouts:
             undisturbed = texts(by_model(rollouts, work))
             assert not [error for *_, error in undisturbed.values() if error]
             slow = Answer("late", delay_s=30.0)
@@ -168,12 +169,12 @@ def test_an_endpoint_that_stays_ill_becomes_errors_and_one_that_refuses_ends_the
     work = specs(3)
     with EndpointServer(default=Status(500)) as server:
         config = EndpointConfig(base_url=server.url, model="m", max_retries=1)
-        episodes = played(work, endpoint_player(config, ""))
+        episodes = played(work, endpoint_model(config, ""))
         assert all(episode.error.startswith("CallError: server") for episode in episodes.values())
     with EndpointServer(default=Status(400, {"message": "too long", "code": "context_length_exceeded"})) as server:
         config = EndpointConfig(base_url=server.url, model="m", max_retries=1)
-        assert {e.stop for e in played(work, endpoint_player(config, "")).values()} == {"context"}
+        assert {e.stop for e in played(work, endpoint_model(config, "")).values()} == {"context"}
     with EndpointServer(default=reply, key="sk-right") as server:
         config = EndpointConfig(base_url=server.url, model="m", max_retries=1)
         with pytest.raises(EndpointError, match="key was refused"):
-            played(work, endpoint_player(config, "sk-wrong"))
+            played(work, endpoint_model(config, "sk-wrong"))

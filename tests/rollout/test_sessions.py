@@ -9,7 +9,7 @@ import pytest
 
 from atlas_ray.config import RolloutConfig
 from atlas_ray.environments import registry
-from atlas_ray.rollout.player import Player
+from atlas_ray.rollout.player import ModelSpec
 from atlas_ray.rollout.server import EnvironmentServer
 from atlas_ray.rollout.sessions import Refusal, Sessions
 from tests.plugin.faulty import FaultyEnv
@@ -133,8 +133,8 @@ def test_sessions_do_not_see_each_other(table):
 
 
 def test_an_environment_that_hangs_or_raises_ends_its_own_session_alone(tmp_path, monkeypatch):
-    monkeypatch.setitem(registry._ENTRY_POINTS, "faulty", "tests.plugin.faulty:FaultyEnv")
-    server = EnvironmentServer(Player(), RolloutConfig(call_deadline_s=2.0, memory_gib=1000), 3, 60.0)
+    monkeypatch.setitem(registry._CLASSES, "faulty", "tests.plugin.faulty:FaultyEnv")
+    server = EnvironmentServer(ModelSpec(), RolloutConfig(call_deadline_s=2.0, memory_gib=1000), 3, 60.0)
 
     async def opened(task):
         options = {"folder": str(tmp_path)}

@@ -8,27 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from atlas_ray import agenttraj
 from atlas_ray.errors import DataError, SelectionError
+from atlas_ray.formats import agenttraj
 from atlas_ray.formats.files import read
 from atlas_ray.formats.messages import AXOLOTL_DATASET
-from atlas_ray.selection import all as every
-from atlas_ray.selection import random
-from atlas_ray.selection.export import FORMATS, export
+from atlas_ray.selection.export import FORMATS, Exported, export
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection, Trajectory
-from tests.selection.data import trajectory
+from tests.selection.data import made, trajectory
 
 SUBJECTS = [trajectory(number, number % 5, observation="Überall {x}\n\u2028") for number in range(150)]
+
+WEIGHTS = (1.0, 0.25, 0.5, 1.0)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     found = Store(str(tmp_path_factory.mktemp("run")))
     found.write_trajectories(SUBJECTS)
-    found.write_selections("all", [every.select(subject, 0.3, 0) for subject in SUBJECTS])
+    found.write_selections("all", [made("all").choose(subject, {}) for subject in SUBJECTS])
     failed = Selection(trajectory_id=SUBJECTS[4].trajectory_id, method="random", ratio=0.3, error="timeout: late")
-    chosen = [random.select(subject, 0.3, 0) for subject in SUBJECTS]
+    chosen = [made("random").choose(subject, {}) for subject in SUBJECTS]
     found.write_selections("random", [failed, *chosen[:4], *chosen[5:]])
     return found
 
@@ -36,7 +36,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("form", FORMATS)
 def test_all_steps_go_out_and_come_in_again(store: Store, tmp_path: Path, form: str) -> None:
     path = str(tmp_path / "out.jsonl")
-    assert export(store, "all", form, path) == (120, Counter({"no step chosen": 30}))  # type: ignore[arg-type]
+    found = export(store, "all", form, path)  # type: ignore[arg-type]
+    assert found == Exported(120, Counter({"no step chosen": 30}), 0)
     again = list(read(path))
     assert [one.messages for one in again if isinstance(one, Trajectory)] == [s.messages for s in SUBJECTS if s.n_steps]
 
@@ -48,8 +49,8 @@ def test_the_chosen_steps_alone_are_flagged(store: Store, tmp_path: Path) -> Non
         for subject in SUBJECTS
         if subject.trajectory_id in chosen
     ]
-    written, left_out = export(store, "random", "messages", str(tmp_path / "m.jsonl"))
-    assert (written, left_out) == (len(chosen), {"no step chosen": 30, "error timeout": 1})
+    found = export(store, "random", "messages", str(tmp_path / "m.jsonl"))
+    assert found == Exported(len(chosen), Counter({"no step chosen": 30, "error timeout": 1}), 0)
     lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().split("\n") if line]
     assert [[turn.get("weight") == 1 for turn in line["messages"]] for line in lines] == expected
     assert all(("weight" in turn) == (turn["role"] == "assistant") for line in lines for turn in line["messages"])
@@ -60,6 +61,24 @@ def test_the_chosen_steps_alone_are_flagged(store: Store, tmp_path: Path) -> Non
     items = json.loads((tmp_path / "a.json").read_text())
     assert [[turn["loss"] is True for turn in item["conversations"]] for item in items] == expected
     assert len(agenttraj.read(str(tmp_path / "a.json"))) == len(chosen)
+
+
+def test_weights_go_out_where_the_format_holds_them_and_are_counted_elsewhere(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "run"))
+    subjects = [trajectory(number, 4) for number in range(3)]
+    store.write_trajectories(subjects)
+    rows = [made("all").choose(subject, {}).model_copy(update={"weights": WEIGHTS}) for subject in subjects]
+    store.write_selections("weighted", rows)
+    path = tmp_path / "m.jsonl"
+    assert export(store, "weighted", "messages", str(path)).weights_lost == 0
+    turns = json.loads(path.read_text().split("\n")[0])["messages"]
+    weights = [turn["weight"] for turn in turns if turn["role"] == "assistant"]
+    assert weights == [0, *WEIGHTS]
+    assert [type(weight) for weight in weights] == [int, int, float, float, int]  # OpenAI takes integers alone
+    assert all(isinstance(one, Trajectory) and one.n_steps == 4 for one in read(str(path)))
+    for form in ("axolotl", "agenttraj"):
+        found = export(store, "weighted", form, str(path))  # type: ignore[arg-type]
+        assert (found.rows, found.weights_lost) == (3, 6)
 
 
 def test_what_cannot_be_written_is_one_line_and_leaves_no_file(store: Store, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from atlas_ray.errors import StoreError
-from atlas_ray.inference.client import Reply
-from atlas_ray.selection.journal import Journal
+from atlas_ray.inference.types import Reply
+from atlas_ray.selection.journal import AnswerJournal
 from atlas_ray.store import Store
 
 
@@ -28,8 +28,8 @@ def files(store: Store) -> list[str]:
 
 
 def test_every_answer_is_found_again_by_who_wrote_it_and_by_others(store: Store) -> None:
-    async def keep() -> Journal:
-        writer, other = Journal(store), Journal(store)
+    async def keep() -> AnswerJournal:
+        writer, other = AnswerJournal(store), AnswerJournal(store)
         await asyncio.gather(*(writer.write(f"k{n}", reply(f'"key": "k{n}"\nü'), 0.5) for n in range(20)))
         assert (await writer.read("k3"), await other.read("k3")) == (reply('"key": "k3"\nü'), None)
         for journal in (writer, other):
@@ -47,7 +47,7 @@ def test_every_answer_is_found_again_by_who_wrote_it_and_by_others(store: Store)
 
 def test_a_line_that_a_kill_tore_is_owed_again_and_the_others_are_not(store: Store) -> None:
     async def keep(*keys: str) -> None:
-        journal = Journal(store)
+        journal = AnswerJournal(store)
         for key in keys:
             await journal.write(key, reply(key), 1.0)
 
@@ -56,7 +56,7 @@ def test_a_line_that_a_kill_tore_is_owed_again_and_the_others_are_not(store: Sto
     whole = store.fs.cat_file(file)
     with store.fs.open(file, "wb") as stream:
         stream.write(whole[:-20])
-    journal = Journal(store)
+    journal = AnswerJournal(store)
     assert (journal.has("a"), journal.has("b")) == (True, False)
     with store.fs.open(file, "wb") as stream:
         stream.write(whole)  # it was not a kill: the line was on its way
@@ -70,7 +70,7 @@ def test_who_waits_for_a_write_that_fails_is_told(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
 
     async def keep() -> None:
-        journal = Journal(store)
+        journal = AnswerJournal(store)
         os.symlink("/dev/full", folder / journal._file)
         found = await asyncio.gather(*(journal.write(key, reply(key), 1.0) for key in "abc"), return_exceptions=True)
         assert [type(each) for each in found] == [StoreError] * 3

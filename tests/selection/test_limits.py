@@ -23,8 +23,8 @@ def test_no_window_gets_more_than_its_rate_and_one_burst(sizes: list[int], per_m
     starts = [limits.pace(size) for size in sizes]
     assert starts == sorted(starts)
     # all that started before a moment fits into the rate so far, the burst, and the one that started last
-    for place, start in enumerate(starts):
-        assert sum(sizes[:place]) <= per_minute / 60 * (start + 1) + 1e-6 * sum(sizes) + 1
+    for index, start in enumerate(starts):
+        assert sum(sizes[:index]) <= per_minute / 60 * (start + 1) + 1e-6 * sum(sizes) + 1
 
 
 def test_the_slower_of_both_rates_decides() -> None:

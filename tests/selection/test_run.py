@@ -1,4 +1,4 @@
-"""Every method through the real Ray Data graph; the selector is a real HTTP server that plays faults."""
+"""Selections on a real Ray cluster; the selector is a real HTTP server that plays faults."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from atlas_ray.config import (
-    EngineConfig,
-    HybridConfig,
-    LlmSelectorConfig,
-    PerplexityConfig,
-    PipelineConfig,
-    SelectConfig,
-)
+from atlas_ray.config import PipelineConfig, load
 from atlas_ray.errors import BudgetError, DataError, EndpointError, SelectionError
-from atlas_ray.selection import hybrid, run
+from atlas_ray.selection.method import RuleMethod, make
+from atlas_ray.selection.methods import llm
+from atlas_ray.selection.run import run
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection, Trajectory
 from tests.conftest import PYTHONPATH
 from tests.endpoint_server import Answer, EndpointServer, Play, Raw, Reset, Status, first_step, steps_answer
-from tests.selection.data import trajectory
+from tests.selection.data import context, made, trajectory
 
 TRAJECTORIES = [trajectory(number, 1 + number % 9) for number in range(24)]
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -41,23 +37,23 @@ def _no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def configured(tiny_model: Path, url: str | None = None, *, ratio: float = 0.3, **llm: Any) -> PipelineConfig:
+def configured(tiny_model: Path, url: str | None = None, *, ratio: float = 0.3, **options: Any) -> PipelineConfig:
     defaults: dict[str, Any] = {"max_retries": 2, "model": "selector" if url else None}
-    selector = LlmSelectorConfig(base_url=url, **(defaults | llm))
-    return PipelineConfig(model=str(tiny_model), select=SelectConfig(llm=selector, ratio=ratio))
+    selector = {"base_url": url} | defaults | options
+    return load(None, {"model": str(tiny_model), "select": {"ratio": ratio, "llm": selector}})
 
 
-def select(config: PipelineConfig, store: Store, method: str, subjects: list[Trajectory]) -> list[Selection]:
-    """Store the trajectories, run the method, read what it wrote."""
+def select(config: PipelineConfig, store: Store, name: str, subjects: list[Trajectory]) -> list[Selection]:
+    """Store the trajectories, make the selection, read what it wrote."""
     store.write_trajectories(subjects)
-    facts = run.select(config, store, method)
-    rows = store.read_selections(method)
+    facts = run(context(config, store), make(config.selection(name)))
+    rows = store.read_selections(name)
     assert facts == {"trajectories": len(rows), "error_rows": sum(row.error is not None for row in rows)}
     return rows
 
 
-def parquet(store: Store, method: str = "llm") -> bytes:
-    return Path(store.path("selections", method, "part-0.parquet")).read_bytes()
+def parquet(store: Store, name: str = "llm") -> bytes:
+    return Path(store.path("selections", name, "part-0.parquet")).read_bytes()
 
 
 def metrics(store: Store) -> dict[str, Any]:
@@ -87,22 +83,69 @@ def test_methods_that_ask_nobody(tmp_path: Path, tiny_model: Path) -> None:
     assert metrics(store)["errors"] == {"complement": 1}
     assert 0 < metrics(store)["share_of_tokens"] < 0.6
     weights = {"random": 1.0, "llm": 2.0}
-    fusing = config.model_copy(update={"select": SelectConfig(hybrid=HybridConfig(weights=weights))})
+    fusing = load(None, {"model": str(tiny_model), "select.hybrid.weights": weights})
     fused = select(fusing, store, "hybrid", TRAJECTORIES)
     beside = zip(store.read_selections("random"), store.read_selections("llm"), strict=True)
+    rule = made("hybrid", weights=weights)
     assert fused == [
-        hybrid.select(subject, 0.3, 0, {"random": one, "llm": two}, weights)
+        rule.choose(subject, {"random": one, "llm": two})
         for subject, (one, two) in zip(TRAJECTORIES, beside, strict=True)
     ]
     assert fused[-1].provenance["left_out"] == {"llm": "timeout: late"}
-    run.select(config, store, "all", ["t0003", "t0007"])
+    run(context(config, store), make(config.selection("all")), ["t0003", "t0007"])
     assert [row.trajectory_id for row in store.read_selections("all")] == ["t0003", "t0007"]
+
+
+def test_selections_by_one_method_stand_beside_each_other_under_their_names(tmp_path: Path, tiny_model: Path) -> None:
+    named = {
+        "tenth": {"method": "random", "ratio": 0.1},
+        "half": {"method": "random", "ratio": 0.5},
+        "rest": {"method": "non_critical", "complement_of": "half"},
+    }
+    store, config = Store(str(tmp_path)), load(None, {"model": str(tiny_model), "select": {"selections": named}})
+    tenth, half, rest = (select(config, store, name, TRAJECTORIES) for name in named)
+    assert store.names("selections") == ["half", "rest", "tenth"]
+    for few, many, others in zip(tenth, half, rest, strict=True):
+        assert (few.method, few.ratio, many.ratio) == ("random", 0.1, 0.5)
+        assert set(few.steps) <= set(many.steps)
+        assert not set(others.steps) & set(many.steps)
+        assert others.provenance["complement_of"] == "half"
+    assert [(row["selection"], row["method"]) for row in store.journal("metrics", "select.jsonl")] == [
+        ("tenth", "random"), ("half", "random"), ("rest", "non_critical")
+    ]  # fmt: skip
+
+
+class Weighted(RuleMethod):
+    """A rule with weights: a step counts the more the later it is."""
+
+    def choose(self, trajectory: Trajectory, inputs: Mapping[str, Selection]) -> Selection:
+        n = trajectory.n_steps
+        return self.row(trajectory, steps=range(n), weights=[(step + 1) / n for step in range(n)])
+
+
+class Careless(RuleMethod):
+    """A rule that chooses a step which is not there."""
+
+    def choose(self, trajectory: Trajectory, inputs: Mapping[str, Selection]) -> Selection:
+        return self.row(trajectory, steps=(trajectory.n_steps,))
+
+
+def test_weights_are_stored_and_wrong_steps_are_one_line(tmp_path: Path, tiny_model: Path) -> None:
+    store, config = Store(str(tmp_path)), configured(tiny_model)
+    store.write_trajectories(TRAJECTORIES)
+    run(context(config, store), Weighted(config.selection("random")))
+    rows = store.read_selections("random")
+    assert [row.weight_of() for row in rows] == [
+        {step: (step + 1) / each.n_steps for step in range(each.n_steps)} for each in TRAJECTORIES
+    ]
+    with pytest.raises(SelectionError, match=r"'random': for trajectory 't0000' of 1 steps it chose \[1\]"):
+        run(context(config, store), Careless(config.selection("random")))
+    assert store.read_selections("random") == rows
 
 
 def test_what_cannot_run_is_said_at_once(tmp_path: Path, tiny_model: Path) -> None:
     store, config = Store(str(tmp_path)), configured(tiny_model)
-    with pytest.raises(SelectionError, match="unknown selection method"):
-        select(config, store, "best", TRAJECTORIES)
+    store.write_trajectories(TRAJECTORIES)
     with pytest.raises(SelectionError, match="'llm' has not been made"):
         select(config, store, "non_critical", TRAJECTORIES)
     store.write_selections("llm", [Selection(trajectory_id="t0001", method="llm", ratio=0.3, steps=(0,))])
@@ -181,7 +224,7 @@ def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(
         assert len(kept) == server.calls
         assert "\n" not in str(stopped.value)
         assert not many.exists("selections", "llm")
-        monkeypatch.setattr(run, "SLOTS_PER_ACTOR", 16)  # three processes, two of which get trajectories
+        monkeypatch.setattr(llm, "SLOTS_PER_ACTOR", 16)  # three processes, two of which get trajectories
         free = tight | {"budget_usd": None, "concurrency": 40, "prices": {}}
         select(configured(tiny_model, server.url, **free), many, "llm", list(reversed(twins)))
         assert server.calls == 24
@@ -276,7 +319,7 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
 
     from atlas_ray.chat import Encoded, encode
     from atlas_ray.models import load_tokenizer
-    from atlas_ray.selection.perplexity import windows
+    from atlas_ray.selection.methods.perplexity import windows
 
     tokenizer = load_tokenizer(str(tiny_model))
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -297,11 +340,9 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
         return torch.stack([-logprobs[start - 1 : end - 1].mean() for start, end in encoded.spans])
 
     subjects = [trajectory(number, n_steps) for number, n_steps in enumerate([1, 2, 3, 5, 8, 12, 30])]
-    config = PipelineConfig(
-        model=str(tiny_model),
-        engine=EngineConfig(max_model_len=512, max_num_seqs=4, cpu_kv_cache_gib=1),
-        select=SelectConfig(perplexity=PerplexityConfig(reference_model=str(tmp_path / "other"))),
-    )
+    engine = {"max_model_len": 512, "max_num_seqs": 4, "cpu_kv_cache_gib": 1}
+    reference = {"select.perplexity.reference_model": str(tmp_path / "other")}
+    config = load(None, {"model": str(tiny_model), "engine": engine} | reference)
     *rows, empty = select(config, Store(str(tmp_path)), "perplexity", [*subjects, trajectory(99, 0)])
     assert (empty.steps, empty.scores, empty.error) == ((), (), None)
     counts = []

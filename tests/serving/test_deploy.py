@@ -27,7 +27,7 @@ def test_serve_run_deploys_what_a_config_file_names(ray_cluster, tiny_model, tmp
         "serve.model": "checkpoints/llm", "serve.base": False,
     }  # fmt: skip
     application = {
-        "name": "atlas", "route_prefix": "/", "import_path": "atlas_ray.stages:service", "args": arguments,
+        "name": "atlas", "route_prefix": "/", "import_path": "atlas_ray.pipeline.serve:service", "args": arguments,
         "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT), "ATLAS_API_KEY": "sesame"}},
     }  # fmt: skip
     file = tmp_path / "serve.yaml"

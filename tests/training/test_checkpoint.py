@@ -34,11 +34,11 @@ def trained(steps: int) -> tuple[PreTrainedModel, torch.optim.AdamW]:
     return model, optimizer
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_state_goes_on_bit_by_bit_and_a_torn_one_is_ignored(store: Store, beside: bool) -> None:
+@pytest.mark.parametrize("in_background", [False, True])
+def test_state_goes_on_bit_by_bit_and_a_torn_one_is_ignored(store: Store, in_background: bool) -> None:
     model, optimizer = trained(2)
-    saver = checkpoint.Saver(store, "llm", model, optimizer, beside=beside)
-    assert [saver.save(2), saver.save(4), saver.finish()] == ([[], [2], [4]] if beside else [[2], [4], []])
+    saver = checkpoint.Saver(store, "llm", model, optimizer, in_background=in_background)
+    assert [saver.save(2), saver.save(4), saver.finish()] == ([[], [2], [4]] if in_background else [[2], [4], []])
     assert checkpoint.latest(store, "llm") == 4
     store.fs.rm(store.path(*checkpoint.folder("llm"), "step-000004", ".metadata"))
     assert checkpoint.latest(store, "llm") == 2
@@ -71,11 +71,11 @@ def test_export_replaces_an_older_one(store: Store, tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(local).chat_template
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_a_full_disk_leaves_the_state_before_valid(tmp_path: Path, beside: bool) -> None:
+@pytest.mark.parametrize("in_background", [False, True])
+def test_a_full_disk_leaves_the_state_before_valid(tmp_path: Path, in_background: bool) -> None:
     store = Store(str(tmp_path / "run"))
     model, optimizer = trained(1)
-    saver = checkpoint.Saver(store, "llm", model, optimizer, beside=beside)
+    saver = checkpoint.Saver(store, "llm", model, optimizer, in_background=in_background)
     saver.save(1)
     saver.finish()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

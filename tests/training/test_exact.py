@@ -13,7 +13,7 @@ from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
 from atlas_ray.training.exact import decide, meta_model, truncation
 from atlas_ray.training.flops import Counts, document, shape_of, skipped
-from atlas_ray.training.job import Skips
+from atlas_ray.training.job import ExactOptimizations
 from tests.training.tiny import ALL, tiny
 
 
@@ -23,7 +23,7 @@ def small(kind: str, **changes: object) -> PretrainedConfig:
     return AutoConfig.for_model(kind, **{**shape, **changes})
 
 
-NO_PACK = Skips(True, True, False, False, False)
+NO_PACK = ExactOptimizations(True, True, False, False, False)
 CASES = {
     "llama": (small("llama"), "sdpa", ALL, {}),
     "qwen3": (small("qwen3"), "sdpa", ALL, {}),
@@ -48,8 +48,8 @@ CASES = {
 def test_skips_are_on_where_they_are_exact(case: str) -> None:
     config, kernel, expected, why = CASES[case]
     model = meta_model(config)
-    skips, reasons = decide(model, TrainConfig(), kernel, longest=400)
-    assert skips == expected
+    optimizations, reasons = decide(model, TrainConfig(), kernel, longest=400)
+    assert optimizations == expected
     assert truncation(model, TrainConfig()) == expected.truncate
     assert set(reasons) == {name for name, on in dataclasses.asdict(expected).items() if not on}
     for switch, reason in why.items():
@@ -60,11 +60,11 @@ def test_skips_are_on_where_they_are_exact(case: str) -> None:
 
 def test_a_switch_that_is_off_takes_those_with_it_that_need_it() -> None:
     model = tiny("llama")
-    skips, reasons = decide(model, TrainConfig(exact={"head_at_labels": False}), "sdpa", longest=400)
-    assert skips == dataclasses.replace(ALL, head_at_labels=False, sparse_last_layer=False)
+    optimizations, reasons = decide(model, TrainConfig(exact={"head_at_labels": False}), "sdpa", longest=400)
+    assert optimizations == dataclasses.replace(ALL, head_at_labels=False, sparse_last_layer=False)
     assert set(reasons) == {"sparse_last_layer"}
-    skips, reasons = decide(model, TrainConfig(exact={"pack": False}), "sdpa", longest=400)
-    assert skips == dataclasses.replace(ALL, pack=False, prefix_tree=False)
+    optimizations, reasons = decide(model, TrainConfig(exact={"pack": False}), "sdpa", longest=400)
+    assert optimizations == dataclasses.replace(ALL, pack=False, prefix_tree=False)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])

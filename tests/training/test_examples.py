@@ -13,23 +13,42 @@ from atlas_ray.errors import DataError, TrainingError
 from atlas_ray.training.examples import choose, prepare
 from atlas_ray.trajectory import Selection
 from tests.tokenizers import tokenizer
-from tests.training.tiny import trajectory
+from tests.training.tiny import Labels, trajectory
 
 TOKENIZER = tokenizer("chatml")
 
 
-def selection(trajectory_id: str, steps: tuple[int, ...], error: str | None = None) -> Selection:
-    return Selection(trajectory_id=trajectory_id, method="llm", ratio=0.3, steps=steps, error=error)
+def selection(
+    trajectory_id: str, steps: tuple[int, ...], error: str | None = None, weights: tuple[float, ...] | None = None
+) -> Selection:
+    return Selection(trajectory_id=trajectory_id, method="llm", ratio=0.3, steps=steps, error=error, weights=weights)
 
 
-def test_errors_are_left_out_and_counted() -> None:
-    trajectories = [trajectory(number, 3) for number in range(3)]
+def test_trajectories_with_nothing_to_learn_are_left_out_and_counted() -> None:
+    trajectories = [trajectory(number, 3) for number in range(5)]
     chosen = choose(
-        trajectories, [selection("t000", (1,)), selection("t001", (), "parse: no list"), selection("t002", (0, 2))]
+        trajectories,
+        [
+            selection("t000", (1,)),
+            selection("t001", (), "parse: no list"),
+            selection("t002", (0, 2), weights=(0.5, 1.0)),
+            selection("t003", ()),
+            selection("t004", ()),
+        ],
     )
     assert [t.trajectory_id for t in chosen.trajectories] == ["t000", "t002"]
-    assert chosen.steps == {"t000": (1,), "t002": (0, 2)}
-    assert chosen.errors == 1
+    assert chosen.labels == {"t000": {1: 1.0}, "t002": {0: 0.5, 2: 1.0}}
+    assert (chosen.errors, chosen.without_steps) == (1, 2)
+    assert str(chosen) == (
+        "3 critical steps of 2 trajectories; left out: 1 trajectories with an error, 2 without a chosen step"
+    )
+
+
+def test_a_selection_that_leaves_nothing_is_refused() -> None:
+    trajectories = [trajectory(number, 3) for number in range(3)]
+    rows = [selection("t000", ()), selection("t001", (), "timeout: 60 s"), selection("t002", ())]
+    with pytest.raises(TrainingError, match="selection llm: .*of 3 trajectories 1 have an error and 2 no chosen step"):
+        choose(trajectories, rows)
 
 
 def test_missing_and_double_selections_are_named() -> None:
@@ -46,9 +65,15 @@ def test_missing_and_double_selections_are_named() -> None:
 
 def test_a_trajectory_without_labels_is_refused_by_name() -> None:
     with pytest.raises(TrainingError, match="t000"):
-        prepare([trajectory(0, 3)], {"t000": ()}, TOKENIZER, TrainConfig())
+        prepare([trajectory(0, 3)], {"t000": {}}, TOKENIZER, TrainConfig())
     with pytest.raises(DataError, match="step 3 is out of range"):
-        prepare([trajectory(0, 3)], {"t000": (3,)}, TOKENIZER, TrainConfig())
+        prepare([trajectory(0, 3)], {"t000": {3: 1}}, TOKENIZER, TrainConfig())
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.5, 1.5, float("nan"), 1e-60])
+def test_a_weight_that_is_no_share_is_refused(weight: float) -> None:
+    with pytest.raises(DataError, match=r"trajectory t000: the weight \S+ of step 1 is not in \(0, 1\]"):
+        prepare([trajectory(0, 3)], {"t000": {0: 1, 1: weight}}, TOKENIZER, TrainConfig())
 
 
 def test_steps_beyond_max_length_are_reported_and_refused_above_the_share() -> None:
@@ -56,25 +81,25 @@ def test_steps_beyond_max_length_are_reported_and_refused_above_the_share() -> N
     encoded = encode(one, TOKENIZER)
     limit = encoded.spans[1][1]
     examples, report = prepare(
-        [one], {"t000": (0, 1, 2)}, TOKENIZER, TrainConfig(max_length=limit, max_dropped_steps=0.5)
+        [one], {"t000": {0: 1, 1: 1, 2: 1}}, TOKENIZER, TrainConfig(max_length=limit, max_dropped_steps=0.5)
     )
     assert report.dropped_steps == 1
     assert report.critical_steps == 2
     assert examples[0].length == limit - 1  # the last label is only a target
     with pytest.raises(TrainingError, match=r"1 of 3 critical steps \(33.3%\) lie beyond train.max_length"):
-        prepare([one], {"t000": (0, 1, 2)}, TOKENIZER, TrainConfig(max_length=limit))
+        prepare([one], {"t000": {0: 1, 1: 1, 2: 1}}, TOKENIZER, TrainConfig(max_length=limit))
     with pytest.raises(TrainingError, match="no trajectory"):
-        prepare([one], {"t000": (2,)}, TOKENIZER, TrainConfig(max_length=limit, max_dropped_steps=1))
+        prepare([one], {"t000": {2: 1}}, TOKENIZER, TrainConfig(max_length=limit, max_dropped_steps=1))
 
 
 def test_report_counts_steps_and_tokens() -> None:
     two = [trajectory(0, 3), trajectory(1, 4)]
-    steps: dict[str, tuple[int, ...]] = {"t000": (2,), "t001": (1, 3)}
-    _, report = prepare(two, steps, TOKENIZER, TrainConfig())
+    labels: Labels = {"t000": {2: 1}, "t001": {1: 0.5, 3: 1}}
+    _, report = prepare(two, labels, TOKENIZER, TrainConfig())
     encoded = [encode(t, TOKENIZER) for t in two]
-    labels = sum(sum(loss_mask(e, steps[t.trajectory_id])) for e, t in zip(encoded, two, strict=True))
+    labelled = sum(sum(loss_mask(e, labels[t.trajectory_id])) for e, t in zip(encoded, two, strict=True))
     assert (report.trajectories, report.steps, report.critical_steps) == (2, 7, 3)
-    assert (report.labelled_tokens, report.tokens) == (labels, sum(len(e.ids) for e in encoded))
+    assert (report.labelled_tokens, report.tokens) == (labelled, sum(len(e.ids) for e in encoded))
     assert "3 of 7 steps (42.9%)" in str(report)
 
 
@@ -82,14 +107,15 @@ def test_report_counts_steps_and_tokens() -> None:
 @given(n_steps=st.integers(1, 6), data=st.data(), mean=st.sampled_from(["token_mean", "step_mean"]))
 def test_truncation_keeps_every_label_and_nothing_after_the_last(n_steps: int, data: st.DataObject, mean: str) -> None:
     one = trajectory(data.draw(st.integers(0, 50)), n_steps)
-    steps = tuple(sorted(data.draw(st.sets(st.integers(0, n_steps - 1), min_size=1))))
+    chosen = data.draw(st.dictionaries(st.integers(0, n_steps - 1), st.floats(1e-6, 1), min_size=1))
     encoded = encode(one, TOKENIZER)
-    mask = np.array(loss_mask(encoded, steps))
-    [example], _ = prepare([one], {one.trajectory_id: steps}, TOKENIZER, TrainConfig(loss=mean))
+    mask = np.array(loss_mask(encoded, chosen))
+    [example], _ = prepare([one], {one.trajectory_id: chosen}, TOKENIZER, TrainConfig(loss=mean))
     end = int(np.flatnonzero(mask)[-1]) + 1
     assert example.ids.tolist() == encoded.ids[:end]
     assert ((example.weights > 0) == mask[:end]).all()
     assert example.weights[-1] > 0
     assert example.full_length == len(encoded.ids)
-    total = example.weights.sum()
-    assert total == pytest.approx(mask.sum() if mean == "token_mean" else len(steps), rel=1e-5)
+    tokens = {step: encoded.spans[step][1] - encoded.spans[step][0] if mean == "token_mean" else 1 for step in chosen}
+    expected = sum(weight * tokens[step] for step, weight in chosen.items())
+    assert example.total_weight == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""What only a GPU runs: flex_attention's backward pass, bf16 under FSDP2, NCCL, states written beside the training."""
+"""What only a GPU runs: flex_attention's backward pass, bf16 under FSDP2, NCCL, states written in the background."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from atlas_ray.training.loop import backward, rows_of
 from atlas_ray.training.loss import token_losses
 from atlas_ray.training.model import Network, Recipe, load, load_sharded
 from atlas_ray.training.reference import padded_loss
-from tests.training.test_loss import Gradients, denominator, examples, gradients, worst
-from tests.training.test_run import TOTAL, journal, same
+from tests.training.test_loss import FRACTIONS, Gradients, denominator, examples, gradients, worst
+from tests.training.test_trainer import TOTAL, log_rows, same
 from tests.training.tiny import ALL, save, tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -39,7 +39,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def plain(path: str) -> tuple[float, Gradients]:
     """Loss and gradient of a padded batch, in fp32 on the GPU."""
-    of = examples(truncate=False)
+    of = examples(FRACTIONS, truncate=False)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
     loss = padded_loss(model.to(GPU).train(), of, denominator(of))
     loss.backward()
@@ -57,7 +57,7 @@ def group(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("capacity", [10_000, 250])
 @pytest.mark.parametrize("kernel", ["flex", "sdpa"])
 def test_gradient_equals_the_plain_one(path: str, plain: tuple[float, Gradients], kernel: str, capacity: int) -> None:
-    of, total = examples(), 0.0
+    of, total = examples(FRACTIONS), 0.0
     loaded: Network = load(Recipe(path, ALL, kernel, TrainConfig()))
     loaded.model.to(GPU)
     for row in rows_of(of, 0, 1, capacity, ALL, GPU):
@@ -72,7 +72,7 @@ def test_gradient_equals_the_plain_one(path: str, plain: tuple[float, Gradients]
 def test_bf16_under_fsdp_is_the_same_gradient_rounded(
     path: str, plain: tuple[float, Gradients], options: TrainConfig, group: None
 ) -> None:
-    of = examples()
+    of = examples(FRACTIONS)
     sharded = load_sharded(Recipe(path, ALL, "flex", options), GPU, 0, 1)
     assert {weight.dtype for weight in sharded.model.parameters()} == {torch.float32}
     result = backward(sharded, rows_of(of, 0, 1, 300, ALL, GPU), denominator(of), 1)
@@ -85,9 +85,9 @@ def test_bf16_under_fsdp_is_the_same_gradient_rounded(
 def start(run_dir: Path, base: str) -> subprocess.Popen[bytes]:
     """A driver with a cluster of its own: whatever it started dies with it."""
     code = (
-        "import sys, ray; from pathlib import Path; from tests.training import test_run; "
+        "import sys, ray; from pathlib import Path; from tests.training import test_trainer; "
         "ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False); "
-        "test_run.run(Path(sys.argv[1]), sys.argv[2], workers=1)"
+        "test_trainer.run(Path(sys.argv[1]), sys.argv[2], workers=1)"
     )
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen([sys.executable, "-c", code, str(run_dir), base], env=environment)
@@ -105,7 +105,9 @@ def test_a_killed_run_ends_with_the_weights_of_the_undisturbed_one(llama: str, t
     assert not (killed / "checkpoints" / "llm" / "config.json").exists()
     time.sleep(5)  # until the cluster has noticed
     assert start(killed, llama).wait() == 0
-    assert same(*(load_file(place / "checkpoints" / "llm" / "model.safetensors") for place in (undisturbed, killed)))
-    rows = journal(killed)
+    assert same(
+        *(load_file(run_dir / "checkpoints" / "llm" / "model.safetensors") for run_dir in (undisturbed, killed))
+    )
+    rows = log_rows(killed)
     assert [row["step"] for row in rows] == list(range(1, TOTAL + 1))
     assert rows[-1]["loss"] < rows[0]["loss"]

@@ -1,4 +1,4 @@
-"""The parts of the loop that need no Ray: the learning rate, the journal, a loss that is not finite."""
+"""The parts of the loop that need no Ray: the learning rate, the log, a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.distributed as dist
 from atlas_ray.config import TrainConfig
 from atlas_ray.store import Store
 from atlas_ray.training.examples import Example, prepare
-from atlas_ray.training.journal import FILE, Journal, Speed
+from atlas_ray.training.log import FILE, Speed, TrainingLog
 from atlas_ray.training.loop import backward, learning_rate, not_finite, rows_of
 from atlas_ray.training.model import Recipe, load
 from tests.tokenizers import tokenizer
@@ -31,14 +31,14 @@ def test_learning_rate(schedule: str) -> None:
     assert learning_rate(0, 1, TrainConfig(learning_rate=1.0)) == 1.0
 
 
-def test_journal_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
+def test_rows_of_steps_that_are_repeated_are_deleted(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.append([{"checkpoint": "warmup", "step": 9}, *({"checkpoint": "llm", "step": s} for s in (1, 2, 3))], *FILE)
-    journal = Journal(store, "llm")
-    journal.go_on_from(2)
+    log = TrainingLog(store, "llm")
+    log.drop_after(2)
     weights = np.array([0, 1, 1, 0, 1], np.float32)
     speed = Speed(seconds=2.0, flops=1e9, peak=1e9, memory_gib=0.5, skipped={"truncate": 0.5})
-    journal.log(3, 0, [Example("t", np.arange(5, dtype=np.int32), weights, 8)], 0.5, 1.5, 1e-4, speed)
+    log.log(3, 0, [Example("t", np.arange(5, dtype=np.int32), weights, 8)], 0.5, 1.5, 1e-4, speed)
     rows = list(store.journal(*FILE))
     assert [(row["checkpoint"], row["step"]) for row in rows] == [("warmup", 9), ("llm", 1), ("llm", 2), ("llm", 3)]
     assert rows[-1] == {
@@ -50,8 +50,8 @@ def test_journal_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_names_its_trajectories(tmp_path: Path) -> None:
     trajectories = [trajectory(number, 2) for number in range(5)]
-    steps: dict[str, tuple[int, ...]] = {one.trajectory_id: (1,) for one in trajectories}
-    examples, _ = prepare(trajectories, steps, tokenizer("chatml"), TrainConfig())
+    labels = {one.trajectory_id: {1: 1.0} for one in trajectories}
+    examples, _ = prepare(trajectories, labels, tokenizer("chatml"), TrainConfig())
     read = [set(one.ids[:-1].tolist()) for one in examples]
     token = min(set.union(*read) - set.intersection(*read))  # some examples read it
     broken = [one.trajectory_id for one, tokens in zip(examples, read, strict=True) if token in tokens]

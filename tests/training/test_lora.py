@@ -32,7 +32,7 @@ def test_adapter_is_trained_merged_and_written(family: str, tmp_path: Path) -> N
     assert all(".lora_" in name for name in tuned)
     assert flops.shape_of(model).frozen
     trajectories = [trajectory(number, 3) for number in range(3)]
-    examples, _ = prepare(trajectories, {t.trajectory_id: (1,) for t in trajectories}, tokenizer("chatml"), OPTIONS)
+    examples, _ = prepare(trajectories, {t.trajectory_id: {1: 1.0} for t in trajectories}, tokenizer("chatml"), OPTIONS)
     row = make_row(examples)
     optimizer = torch.optim.AdamW(tuned.values(), lr=1e-2)
     losses = []
@@ -45,7 +45,7 @@ def test_adapter_is_trained_merged_and_written(family: str, tmp_path: Path) -> N
     assert losses[-1] < losses[0]
 
     store = Store(str(tmp_path / "run"))
-    checkpoint.Saver(store, "llm", model, optimizer, beside=False).save(4)
+    checkpoint.Saver(store, "llm", model, optimizer, in_background=False).save(4)
     again = load(Recipe(base, ALL, "sdpa", OPTIONS, seed=9)).model
     moments = torch.optim.AdamW([weight for weight in again.parameters() if weight.requires_grad], lr=1e-2)
     checkpoint.load(store, "llm", 4, again, moments)

@@ -1,4 +1,4 @@
-"""Every variant's gradient is that of the plain padded batch, parameter by parameter; a moved label is noticed."""
+"""Every variant's gradient is that of the plain padded batch, parameter by parameter, whatever the steps' weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from atlas_ray.chat import encode
@@ -18,22 +20,27 @@ from atlas_ray.errors import ModelError
 from atlas_ray.training.attention import attend
 from atlas_ray.training.exact import decide
 from atlas_ray.training.examples import Example, prepare
-from atlas_ray.training.job import Skips
+from atlas_ray.training.job import ExactOptimizations
 from atlas_ray.training.loop import rows_of
 from atlas_ray.training.loss import empty_row, make_row, non_finite, token_losses
 from atlas_ray.training.model import Network, Recipe, load
 from atlas_ray.training.reference import padded_loss
 from tests.tokenizers import tokenizer
-from tests.training.tiny import ALL, SHAPE, save, tiny, trajectory
+from tests.training.tiny import ALL, SHAPE, Labels, save, tiny, trajectory
 
 TOKENIZER = tokenizer("chatml")
 # Two pairs begin alike: as rollouts that branch from one state, and with a critical step in what they share.
 TRAJECTORIES = [trajectory(number, 2 + number) for number in range(4)]
 TRAJECTORIES += [trajectory(number, 5, fork=4, name=f"f{number:03d}") for number in (2, 3)]
-STEPS: dict[str, tuple[int, ...]] = {
-    "t000": (0,), "t001": (0, 2), "t002": (1,), "t003": (0, 3), "f002": (1, 4), "f003": (4,)
+ONES: Labels = {
+    "t000": {0: 1}, "t001": {0: 1, 2: 1}, "t002": {1: 1}, "t003": {0: 1, 3: 1}, "f002": {1: 1, 4: 1}, "f003": {4: 1},
 }  # fmt: skip
-NONE = Skips(*[False] * 5)
+# Step 1 of the last two is in what they share: one label there has two weights.
+FRACTIONS: Labels = {
+    "t000": {0: 0.125}, "t001": {0: 1, 2: 0.3}, "t002": {1: 0.01}, "t003": {0: 0.7, 3: 0.9},
+    "f002": {1: 0.25, 4: 0.6}, "f003": {1: 0.45, 4: 1},
+}  # fmt: skip
+NONE = ExactOptimizations(*[False] * 5)
 Gradients = dict[str, torch.Tensor]
 
 
@@ -41,12 +48,12 @@ def gradients(model: PreTrainedModel) -> Gradients:
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def examples(loss: str = "token_mean", truncate: bool = True) -> list[Example]:
-    return prepare(TRAJECTORIES, STEPS, TOKENIZER, TrainConfig(loss=loss), truncate=truncate)[0]
+def examples(labels: Labels = ONES, loss: str = "token_mean", truncate: bool = True) -> list[Example]:
+    return prepare(TRAJECTORIES, labels, TOKENIZER, TrainConfig(loss=loss), truncate=truncate)[0]
 
 
 def denominator(of: list[Example]) -> float:
-    return sum(float(example.weights.sum()) for example in of)
+    return sum(example.total_weight for example in of)
 
 
 def reference(path: str, of: list[Example]) -> tuple[float, Gradients]:
@@ -56,14 +63,21 @@ def reference(path: str, of: list[Example]) -> tuple[float, Gradients]:
     return loss.item(), gradients(model)
 
 
-def network(path: str, skips: Skips, **options: object) -> Network:
-    return load(Recipe(path, skips, "sdpa", TrainConfig(**options)))
+def network(path: str, optimizations: ExactOptimizations, **options: object) -> Network:
+    return load(Recipe(path, optimizations, "sdpa", TrainConfig(**options)))
 
 
-def ours(path: str, skips: Skips, capacity: int = 10_000, **options: object) -> tuple[float, Gradients]:
-    of = examples(truncate=skips.truncate)
-    loaded, total = network(path, skips, **options), 0.0
-    for row in [*rows_of(of, 0, 1, capacity, skips, torch.device("cpu")), empty_row()]:
+def ours(
+    path: str, optimizations: ExactOptimizations, capacity: int = 10_000, labels: Labels = ONES, **options: object
+) -> tuple[float, Gradients]:
+    loaded = network(path, optimizations, **options)
+    return backward_of(loaded, examples(labels, truncate=optimizations.truncate), capacity)
+
+
+def backward_of(loaded: Network, of: list[Example], capacity: int) -> tuple[float, Gradients]:
+    optimizations, total = loaded.optimizations, 0.0
+    loaded.model.zero_grad()
+    for row in [*rows_of(of, 0, 1, capacity, optimizations, torch.device("cpu")), empty_row()]:
         loss = (token_losses(loaded, row) * row.weights).sum() / denominator(of)
         loss.backward()
         total += loss.item()
@@ -86,6 +100,17 @@ def plain(path: str) -> tuple[float, Gradients]:
     return reference(path, examples(truncate=False))
 
 
+@pytest.fixture(scope="module", params=[ONES, FRACTIONS], ids=["ones", "fractions"])
+def labels(request: pytest.FixtureRequest) -> Labels:
+    found: Labels = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def weighted(path: str, labels: Labels) -> tuple[float, Gradients]:
+    return reference(path, examples(labels, truncate=False))
+
+
 VARIANTS = {
     "none": NONE,
     "head": dataclasses.replace(NONE, head_at_labels=True),
@@ -99,11 +124,37 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_gradient_equals_the_plain_one(path: str, plain: tuple[float, Gradients], variant: str) -> None:
+def test_gradient_equals_the_plain_one(
+    path: str, labels: Labels, weighted: tuple[float, Gradients], variant: str
+) -> None:
     for capacity in (10_000, 250):  # in one row and in several
-        loss, gradient = ours(path, VARIANTS[variant], capacity)
-        assert loss == pytest.approx(plain[0], rel=1e-5)
-        assert worst(gradient, plain[1]) < 1e-5
+        loss, gradient = ours(path, VARIANTS[variant], capacity, labels)
+        assert loss == pytest.approx(weighted[0], rel=1e-5)
+        assert worst(gradient, weighted[1]) < 1e-5
+
+
+weights_ = st.floats(1e-3, 1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), variant=st.sampled_from(["pack", "all"]), loss=st.sampled_from(["token_mean", "step_mean"]))
+def test_any_weights_give_the_plain_gradient(llama: str, data: st.DataObject, variant: str, loss: str) -> None:
+    drawn: Labels = {
+        one.trajectory_id: data.draw(st.dictionaries(st.integers(0, one.n_steps - 1), weights_, min_size=1))
+        for one in TRAJECTORIES
+    }
+    optimizations = VARIANTS[variant]
+    expected = reference(llama, examples(drawn, loss, truncate=False))
+    found = backward_of(network(llama, optimizations), examples(drawn, loss, optimizations.truncate), 300)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert worst(found[1], expected[1]) < 1e-5
+
+
+def test_a_common_factor_of_all_weights_changes_nothing(path: str, plain: tuple[float, Gradients]) -> None:
+    halves: Labels = {name: dict.fromkeys(steps, 0.5) for name, steps in ONES.items()}
+    loss, gradient = ours(path, ALL, labels=halves)
+    assert loss == pytest.approx(plain[0], rel=1e-6)
+    assert worst(gradient, plain[1]) < 1e-5
 
 
 def test_activation_checkpointing_is_exact(path: str, plain: tuple[float, Gradients]) -> None:
@@ -122,25 +173,26 @@ def test_negative_control(path: str) -> None:
     weights[last], weights[first - 1] = 0, 1
     of[1] = dataclasses.replace(of[1], weights=weights)
     assert worst(ours(path, ALL)[1], reference(path, of)[1]) > 1e-3
+    assert worst(ours(path, ALL, labels=FRACTIONS)[1], ours(path, ALL)[1]) > 1e-3  # weights are not ignored
 
 
-def test_step_mean_weighs_every_critical_step_the_same(path: str) -> None:
-    of = examples("step_mean")
+def test_step_mean_averages_critical_steps_by_their_weights(path: str, labels: Labels) -> None:
+    of = examples(labels, "step_mean")
     row = make_row(of, share=True)
     with torch.no_grad():
         loss = float((token_losses(network(path, ALL), row) * row.weights).sum() / denominator(of))
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    means = []
+    means, weights = [], []
     for one in TRAJECTORIES:
         encoded = encode(one, TOKENIZER)
         tokens = torch.tensor(encoded.ids)
         with torch.no_grad():
             losses = torch.nn.functional.cross_entropy(model(tokens[None]).logits[0, :-1], tokens[1:], reduction="none")
-        means += [
-            losses[encoded.spans[step][0] - 1 : encoded.spans[step][1] - 1].mean().item()
-            for step in STEPS[one.trajectory_id]
-        ]
-    assert loss == pytest.approx(float(np.mean(means)), rel=1e-5)
+        for step, weight in labels[one.trajectory_id].items():
+            start, end = encoded.spans[step]
+            means.append(losses[start - 1 : end - 1].mean().item())
+            weights.append(weight)
+    assert loss == pytest.approx(float(np.average(means, weights=weights)), rel=1e-5)
 
 
 def test_documents_of_a_row_do_not_see_each_other(path: str) -> None:
@@ -164,8 +216,8 @@ def test_flex_attention_computes_the_same_losses(path: str) -> None:
 
 def test_a_narrow_window_is_not_packed_and_still_exact(tmp_path: Path) -> None:
     path = save(tiny("mistral", sliding_window=40), tmp_path)
-    skips = dataclasses.replace(NONE, head_at_labels=True, truncate=True)
-    assert worst(ours(path, skips)[1], reference(path, examples(truncate=False))[1]) < 1e-5
+    optimizations = dataclasses.replace(NONE, head_at_labels=True, truncate=True)
+    assert worst(ours(path, optimizations)[1], reference(path, examples(truncate=False))[1]) < 1e-5
 
 
 GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -181,8 +233,8 @@ def test_other_architectures_are_exact_in_what_is_decided_for_them(kind: str, tm
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**OTHERS[kind], "vocab_size": 640}))
     path = save(model, tmp_path)
-    skips, _ = decide(model, TrainConfig(), "sdpa", longest=400)
-    assert worst(ours(path, skips, 250)[1], reference(path, examples(truncate=False))[1]) < 1e-5
+    optimizations, _ = decide(model, TrainConfig(), "sdpa", longest=400)
+    assert worst(ours(path, optimizations, 250)[1], reference(path, examples(truncate=False))[1]) < 1e-5
 
 
 def test_a_layer_that_masks_by_itself_is_refused() -> None:
@@ -221,9 +273,10 @@ def test_models_that_cannot_be_trained_on_are_refused(tmp_path: Path, make: Call
 
 
 def test_shared_labels_are_computed_once() -> None:
-    of = examples()
+    of = examples(FRACTIONS)
     apart, shared = make_row(of), make_row(of, share=True)
     assert shared.ids.shape[1] < apart.ids.shape[1]
     assert len(shared.targets) < len(apart.targets)
-    assert shared.weights.sum() == apart.weights.sum() == denominator(of)
+    assert float(shared.weights.sum()) == pytest.approx(denominator(of), rel=1e-6)
+    assert float(apart.weights.sum()) == pytest.approx(denominator(of), rel=1e-6)
     assert all(first < second for first, second in itertools.pairwise(shared.predictors.tolist()))

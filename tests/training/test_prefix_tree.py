@@ -34,14 +34,14 @@ SLOW = settings(deadline=None)  # the machine may be busy
 def test_every_token_sees_the_past_of_its_document(documents: list[np.ndarray], share: bool) -> None:
     tree = lay_out(documents, share=share)
     until = tree.layout.visible_until
-    for document, places in zip(documents, tree.places, strict=True):
-        assert (tree.ids[places] == document).all()
-        assert (tree.position_ids[places] == np.arange(len(document))).all()
-        for depth, q in enumerate(places):
+    for document, positions in zip(documents, tree.positions, strict=True):
+        assert (tree.ids[positions] == document).all()
+        assert (tree.position_ids[positions] == np.arange(len(document))).all()
+        for depth, q in enumerate(positions):
             seen = [k for k in range(tree.layout.tokens) if k <= q < until[k]]
-            assert seen == places[: depth + 1].tolist()
+            assert seen == positions[: depth + 1].tolist()
     assert sum(end - start for start, end in tree.layout.trees) == tree.layout.tokens
-    assert set(np.concatenate(tree.places).tolist()) == set(range(tree.layout.tokens))
+    assert set(np.concatenate(tree.positions).tolist()) == set(range(tree.layout.tokens))
 
 
 def test_a_common_beginning_stands_once_and_a_short_one_is_not_shared() -> None:

@@ -23,8 +23,8 @@ CPU = torch.device("cpu")
 
 def examples() -> list[Example]:
     trajectories = [trajectory(number, 3) for number in range(5)]
-    steps: dict[str, tuple[int, ...]] = {one.trajectory_id: (1,) for one in trajectories}
-    return prepare(trajectories, steps, tokenizer("chatml"), TrainConfig())[0]
+    labels = {one.trajectory_id: {1: 1 / (1 + number)} for number, one in enumerate(trajectories)}
+    return prepare(trajectories, labels, tokenizer("chatml"), TrainConfig())[0]
 
 
 def no_space() -> None:
@@ -35,7 +35,7 @@ def rank_of_two(rank: int, store: str, path: str, broken: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     batch = examples()
-    denominator = sum(float(example.weights.sum()) for example in batch)
+    denominator = sum(example.total_weight for example in batch)
     for options in RECIPES:
         recipe = Recipe(path, ALL, "sdpa", options)
         sharded = load_sharded(recipe, CPU, rank, 2)

@@ -15,7 +15,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from atlas_ray.training.job import Skips
+from atlas_ray.training.job import ExactOptimizations
 from atlas_ray.trajectory import Message, Trajectory
 from tests.tokenizers import tokenizer
 
@@ -26,7 +26,9 @@ SHAPE = {
 }  # fmt: skip
 
 
-ALL = Skips(*[True] * 5)
+ALL = ExactOptimizations(*[True] * 5)
+Labels = dict[str, dict[int, float]]
+"""Weight of each chosen step, by trajectory id."""
 
 
 def tiny(family: str, **changes: object) -> PreTrainedModel:

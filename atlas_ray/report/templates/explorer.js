@@ -13,6 +13,9 @@ function make(tag, attributes = {}, ...children) {
   element.append(...children.filter((child) => child !== null));
   return element;
 }
+// A chosen step's weight in the loss; a step of weight 0.01 can still be seen.
+const FAINTEST = 0.25;
+const weightOf = (pick, step) => pick.weights?.[pick.steps.indexOf(step)] ?? 1;
 const percent = (value) => `${Math.round(100 * value)} %`;
 
 function select(label, options, changed) {
@@ -59,7 +62,7 @@ const badge = (solved) => solved === null ? null : make("span", { class: solved 
 const unique = (values) => [...new Set(values)].sort();
 
 function steps(item, marks) {
-  return item.rounds.map(([thought, action, observation], step) => {
+  return item.exchanges.map(([thought, action, observation], step) => {
     const who = marks ? marks(step) : [];
     const part = (kind, text) => text ? make("div", { class: `part ${kind}` }, make("span", { text: kind }), make("pre", { text })) : null;
     return make("div", { class: who.length ? "step on" : "step", id: marks ? `x${step}` : null },
@@ -70,22 +73,27 @@ function steps(item, marks) {
 
 function timeline(item) {
   const rows = Object.entries(item.picks).flatMap(([method, pick]) => {
-    const colour = `m${DATA.methods.indexOf(method) % 5}`;
-    const top = pick.scores ? Math.max(...pick.scores.map(Math.abs), 1e-9) : 0;
+    const colour = DATA.selections[method];
+    const top = Math.max(0, ...(pick.scores ?? [])), bottom = Math.min(0, ...(pick.scores ?? []));
+    const height = (score) => 100 * Math.abs(score) / (top - bottom || 1), zero = height(top);
     const cell = (step) => {
-      const on = pick.steps.includes(step);
-      const text = `${method}: step ${step}${on ? " picked" : " not picked"}`;
-      return make("td", { title: text }, make("span", { class: on ? "mark on" : "mark", role: "img", "aria-label": text }));
+      const at = pick.steps.indexOf(step), weight = weightOf(pick, step);
+      const text = `${method}: step ${step}${at < 0 ? " not picked" : ` picked${weight === 1 ? "" : `, weight ${weight}`}`}`;
+      const mark = make("span", { class: at < 0 ? "mark" : "mark on", role: "img", "aria-label": text });
+      if (at >= 0) mark.style.opacity = FAINTEST + (1 - FAINTEST) * weight;
+      return make("td", { title: text }, mark);
     };
-    const bar = (score) => {
-      const fill = make("i");
-      fill.style.height = `${Math.max(0, 100 * Math.abs(score) / top)}%`;
-      return make("td", {}, make("span", { class: "bar" }, fill), make("span", { class: "score", text: score.toPrecision(3) }));
+    const bar = (score) => { // up from the zero line, or down from it
+      const fill = make("i", { class: score < 0 ? "below" : null }), line = make("u");
+      fill.style.height = `${height(score)}%`;
+      fill.style.top = `${score < 0 ? zero : zero - height(score)}%`;
+      line.style.top = `${zero}%`;
+      return make("td", {}, make("span", { class: "bar" }, fill, line), make("span", { class: "score", text: score.toPrecision(3) }));
     };
-    const line = make("tr", { class: colour }, make("th", {}, make("span", { class: "key" }), method), ...item.rounds.map((_, step) => cell(step)));
+    const line = make("tr", { class: colour }, make("th", {}, make("span", { class: "key" }), method), ...item.exchanges.map((_, step) => cell(step)));
     return pick.scores ? [line, make("tr", { class: colour }, make("th", { class: "soft small", text: `${method} score` }), ...pick.scores.map(bar))] : [line];
   });
-  const head = make("tr", {}, make("th", { class: "soft", text: "step" }), ...item.rounds.map((_, step) => make("th", {}, make("a", { href: `#x${step}`, text: step }))));
+  const head = make("tr", {}, make("th", { class: "soft", text: "step" }), ...item.exchanges.map((_, step) => make("th", {}, make("a", { href: `#x${step}`, text: step }))));
   return make("div", { class: "scroll" }, make("table", { class: "timeline" }, head, ...rows));
 }
 
@@ -114,15 +122,15 @@ function lineChart(values, picked, tell) {
 }
 
 // What the value method found: how the rollouts from before each step fared, and the values that follow from it.
-function curves(method, { values, returns, samples, estimate }, picked) {
+function curves(method, { values, returns, samples }, picked) {
   const last = samples.length;
   const reward = (step) => step === last ? `the end: the expert's own reward ${returns[step].toFixed(2)}`
     : `before step ${step}: mean reward ${returns[step].toFixed(2)} of ${samples[step]} rollouts`;
   const value = (step) => `${step === last ? "the end" : `before step ${step}`}: value ${values[step].toFixed(2)}`;
   const caption = (text) => make("figcaption", { class: "small", text: `${method}: ${text}` });
   const drawn = [caption("mean reward of the rollouts from before each step (picked steps are shaded)"), lineChart(returns, picked, reward)];
-  if (estimate === "discounted") drawn.push(caption("value, the discounted sum of those from there on"), lineChart(values, picked, value));
-  return make("figure", { class: `m${DATA.methods.indexOf(method) % 5}` }, ...drawn);
+  if (values) drawn.push(caption("value, the discounted sum of those from there on"), lineChart(values, picked, value));
+  return make("figure", { class: DATA.selections[method] }, ...drawn);
 }
 
 function mask(item) {
@@ -147,7 +155,8 @@ function drawTrajectory(item) {
     return text ? [make("p", { class: "small" }, make("b", { text: method }), ` ${pick.error ? "failed" : "says"}:`), make("pre", { class: "small", text })] : [];
   });
   const marks = (step) => Object.entries(item.picks).filter(([, pick]) => pick.steps.includes(step))
-    .map(([method, pick]) => pick.categories ? `${method}: ${pick.categories[pick.steps.indexOf(step)]}` : method);
+    .map(([method, pick]) => [method, pick.categories ? `: ${pick.categories[pick.steps.indexOf(step)]}` : "",
+      weightOf(pick, step) === 1 ? "" : ` (weight ${weightOf(pick, step)})`].join(""));
   const drawn = Object.entries(item.picks).filter(([, pick]) => pick.curve).map(([method, pick]) => curves(method, pick.curve, pick.steps));
   return [make("h3", {}, `${item.id} `, badge(item.solved)), timeline(item), ...drawn, ...notes,
     make("details", {}, make("summary", { class: "small soft", text: "Instruction and first observation" }), make("div", { class: "inside" }, make("pre", { text: item.opening }))),
@@ -159,7 +168,7 @@ function drawPair(item) {
     make("details", {}, make("summary", { class: "small soft", text: "Instruction and first observation" }), make("div", { class: "inside" }, make("pre", { text: item.sides[1].opening }))),
     make("div", { class: "sides" }, ...item.sides.map((side) => make("div", {},
       make("h3", {}, side.model, badge(side.error ? null : side.solved)),
-      make("p", { class: "small soft", text: `score ${side.score.toFixed(2)}, ${side.rounds.length} rounds, ended by ${side.stop}${side.error ? `: ${side.error}` : ""}` }),
+      make("p", { class: "small soft", text: `score ${side.score.toFixed(2)}, ${side.exchanges.length} steps, ended by ${side.stop}${side.error ? `: ${side.error}` : ""}` }),
       ...steps(side))))];
 }
 
@@ -169,7 +178,7 @@ if (trajectories && DATA.trajectories.length) {
     items: DATA.trajectories, noun: "trajectories", draw: drawTrajectory,
     filters: [
       ["environment", [["", "all"], ...unique(DATA.trajectories.map((item) => item.env)).map((env) => [env, env])]],
-      ["judged by", [["", "any method or none"], ...DATA.methods.map((method) => [method, method])]],
+      ["judged by", [["", "any selection or none"], ...Object.keys(DATA.selections).map((name) => [name, name])]],
       ["order", [["", "as collected"], ["disagreement", "most disagreement first"], ["length", "longest first"]]],
     ],
     matches: (item, [env, method]) => (!env || item.env === env) && (!method || method in item.picks),

@@ -56,31 +56,31 @@ class Google:
         self.files[match[1]] = sheets
         return Reply(reply)
 
-    def _in_spreadsheet(self, request: Request, sheets: dict[int, Sheet], verb: str, place: str | None) -> Any:
+    def _in_spreadsheet(self, request: Request, sheets: dict[int, Sheet], verb: str, address: str | None) -> Any:
         if verb == ":batchUpdate":
             for change in request.body["requests"]:
                 ((kind, body),) = change.items()
                 getattr(self, f"_{kind}")(sheets, body)
             return {"spreadsheetId": "x", "replies": [{} for _ in request.body["requests"]]}
-        if place is not None:
-            return self._values(request, sheets, place)
+        if address is not None:
+            return self._values(request, sheets, address)
         if "rowData" in request.query.get("fields", ""):
-            sheet_id, box = _place(sheets, request.query["ranges"])
+            sheet_id, box = _located(sheets, request.query["ranges"])
             note = sheets[sheet_id].cell(box.top, box.left).note
             row = {"rowData": [{"values": [{"note": note}]}]} if note else {}
             return {"sheets": [{"data": [row]}]}
         listed = [_described(sheet_id, index, sheet) for index, (sheet_id, sheet) in enumerate(sheets.items())]
         return {"spreadsheetId": "x", "properties": {"title": "atlas-ray episode"}, "sheets": listed}
 
-    def _values(self, request: Request, sheets: dict[int, Sheet], place: str) -> Any:
-        sheet_id, box = _place(sheets, place)
+    def _values(self, request: Request, sheets: dict[int, Sheet], address: str) -> Any:
+        sheet_id, box = _located(sheets, address)
         if request.method == "GET":
             rows = [list(row) for row in sheets[sheet_id].plain]
             for row in rows:
                 while row and not row[-1]:
                     row.pop()
             values = {"values": rows} if any(rows) else {}
-            return {"range": place, "majorDimension": "ROWS", **values}
+            return {"range": address, "majorDimension": "ROWS", **values}
         for r, row in enumerate(request.body["values"], box.top):
             for c, value in enumerate(row, box.left):
                 if value is not None:
@@ -88,7 +88,7 @@ class Google:
                     content, number_format = as_entered(value) if typed and isinstance(value, str) else (value, "")
                     sheet = sheets[sheet_id].put(r, c, content=None if content == "" else _number(content))
                     sheets[sheet_id] = sheet.put(r, c, format=number_format) if number_format else sheet
-        answer = {"spreadsheetId": "x", "updatedRange": place}
+        answer = {"spreadsheetId": "x", "updatedRange": address}
         if request.query.get("includeValuesInResponse", "").lower() == "true":
             book = Workbook(tuple(sheets.values()))
             text = request.body["values"][0][0]
@@ -176,13 +176,13 @@ def _described(sheet_id: int, index: int, sheet: Sheet) -> dict[str, Any]:
     return {"properties": properties, **({"merges": merges} if merges else {})}
 
 
-def _place(sheets: dict[int, Sheet], place: str) -> tuple[int, Box]:
-    match = re.fullmatch(r"'((?:[^']|'')*)'(?:!(\w+)(?::(\w+))?)?", place)
-    assert match is not None, place
+def _located(sheets: dict[int, Sheet], address: str) -> tuple[int, Box]:
+    match = re.fullmatch(r"'((?:[^']|'')*)'(?:!(\w+)(?::(\w+))?)?", address)
+    assert match is not None, address
     name = match[1].replace("''", "'")
     found = [sheet_id for sheet_id, sheet in sheets.items() if sheet.name == name]
     if not found:
-        raise Refused(f"Unable to parse range: {place}")
+        raise Refused(f"Unable to parse range: {address}")
     top, left = parse_address(match[2] or "A1")
     return found[0], Box(top, left, *parse_address(match[3] or match[2] or "A1"))
 

@@ -86,8 +86,8 @@ def test_live_failures_are_observations_and_counted_faults(account: Google) -> N
     # A change that was made, and then the sheet cannot be read.
     account.failures = []
     values = account._values
-    account._values = lambda request, sheets, place: (  # type: ignore[method-assign]
-        {"values": 3} if request.method == "GET" else values(request, sheets, place)
+    account._values = lambda request, sheets, address: (  # type: ignore[method-assign]
+        {"values": 3} if request.method == "GET" else values(request, sheets, address)
     )
     observation, *_, info = env.step(format_call("update_cell", {"position": "A1", "value": "y"}))
     assert ("Changes up to here were made" in observation, info["faults"]) == (True, 5)

@@ -1,0 +1,177 @@
+"""Run a command as a Ray job: on the cluster of `RAY_ADDRESS`, or on a Ray head started for it on this machine.
+
+`python -m atlas_ray.cli.launch -- python jobs/pipeline.py --config FILE` is `ray job submit` with a head that is there
+for as long as the job runs: own ports, own temp dir, dashboard on 127.0.0.1. The job's output streams to the terminal;
+its exit code is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from atlas_ray.cluster import LEAN_SERVE, check_address
+from atlas_ray.errors import AtlasError, ClusterError
+
+_START_TIMEOUT_S = 120.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command after `--`; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if not command or command[0] in ("-h", "--help"):
+        print(f"{__doc__}\nusage: python -m atlas_ray.cli.launch -- COMMAND ...")
+        return 0 if command else 2
+    try:
+        if address := os.environ.get("RAY_ADDRESS"):
+            check_address(address)
+            return submit(None, command)
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        with local_head() as dashboard:
+            print(f"Ray dashboard  {dashboard}  (sign in with the token of `ray get-auth-token`)", flush=True)
+            return submit(dashboard, command)
+    except AtlasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def submit(dashboard: str | None, command: Sequence[str]) -> int:
+    """`ray job submit` and wait; the job is stopped when we are interrupted."""
+    address = ["--address", dashboard] if dashboard else []
+    name = f"atlas-{uuid.uuid4().hex[:12]}"
+    submission = [_tool("ray"), "job", "submit", *address, "--log-style=record", "--submission-id", name]
+    job = subprocess.Popen(
+        [*submission, "--", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert job.stdout is not None
+    try:
+        for line in job.stdout:
+            if not _is_noise(line):
+                print(line, end="", flush=True)
+        return job.wait()
+    finally:
+        if job.poll() is None:
+            _run_quietly("job", "stop", *address, "--no-wait", name)
+            job.kill()
+
+
+_OWN_LINE = re.compile(
+    r"^\d{4}-\d\d-\d\d [\d:,]+\s+(INFO|SUCC)\s+(cli|sdk|job_manager|streaming_executor)\.py:"
+    r"|^.* -- Progress bars disabled"  # of Ray Data: our own lines are enough
+    r"|^Running entrypoint for job "
+    r"|^\[.* core_worker\.cc:\d+: Actor with class name: 'MapWorker"  # Ray on Ray Data's own actors
+)
+
+
+def _is_noise(line: str) -> bool:
+    """Lines of `ray job submit` itself that say nothing about the job; its warnings and errors are shown."""
+    return _OWN_LINE.match(line) is not None
+
+
+@contextmanager
+def local_head() -> Iterator[str]:
+    """A Ray head on this machine for as long as the block lasts; yields its dashboard's URL.
+
+    Other users of the machine are kept out by Ray's token (`~/.ray/auth_token`, made if it is missing).
+
+    Raises:
+        ClusterError: it did not start; the text has the end of its log.
+    """
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="atlas-ray-", dir=_short_temp()))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        _run_quietly("get-auth-token", "--generate")
+        gcs, dashboard, agent_http, agent_grpc, runtime_env, metrics, client = _free_ports(7)
+        command = [
+            _tool("ray"), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+            f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
+            f"--dashboard-agent-listen-port={agent_http}", f"--dashboard-agent-grpc-port={agent_grpc}",
+            f"--runtime-env-agent-port={runtime_env}", f"--metrics-export-port={metrics}",
+            f"--ray-client-server-port={client}", f"--temp-dir={folder}",
+            f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={_object_store_bytes()}",
+        ]  # fmt: skip
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        environment = LEAN_SERVE | os.environ | {"PATH": path}
+        log = folder / "head.log"
+        with log.open("wb") as output:
+            head = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+        stack.callback(_stop, head)
+        url = f"http://127.0.0.1:{dashboard}"
+        _wait(head, url, log)
+        yield url
+
+
+def _run_quietly(*arguments: str) -> None:
+    done = subprocess.run([_tool("ray"), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"ray {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-300:]}")
+
+
+def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if head.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/api/version", timeout=5).status_code in (200, 401, 403):
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)  # not listening yet
+    tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
+    raise ClusterError(f"Ray did not start on this machine: {tail or 'no output'}")
+
+
+def _stop(head: subprocess.Popen[bytes]) -> None:
+    """End `ray start --block`, which ends what it started; signalled too, those would make it wait for its time-out."""
+    head.terminate()
+    with suppress(subprocess.TimeoutExpired):  # what is left of its group then ends below
+        head.wait(timeout=30)
+    with suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [int(free.getsockname()[1]) for free in sockets]
+
+
+def _short_temp() -> str:
+    """Ray's Unix sockets live in its temp dir and may have no more than 107 characters."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= 30 else "/tmp"  # noqa: S108 - mkdtemp below makes a private folder there
+
+
+def _object_store_bytes() -> int:
+    """A tenth of the memory, 200 MB to 2 GB: rows are small, and engines need the rest."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(max(memory // 10, 200_000_000), 2_000_000_000)
+
+
+def _tool(name: str) -> str:
+    """A program of this Python's own environment."""
+    return str(Path(sys.executable).parent / name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Collect trajectories: experts play training tasks on Ray, or files are imported (`formats/files.py`).
+
+Expert episodes run on the same servers and through the same loop as evaluation. Unsuccessful episodes and episodes with
+an error are dropped; the manifest says how many and why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from atlas_ray.config import PipelineConfig
+from atlas_ray.environments import registry
+from atlas_ray.errors import ConfigError, DataError
+from atlas_ray.formats import files
+from atlas_ray.hashing import content_hash
+from atlas_ray.progress import Progress, say
+from atlas_ray.rollout.driver import run_episodes
+from atlas_ray.rollout.player import playing
+from atlas_ray.rollout.spec import EpisodeSpec
+from atlas_ray.roster import RosterEntry
+from atlas_ray.trajectory import Episode, Trajectory
+
+_EXPERT = RosterEntry("expert", "policy", "expert")
+_SHOWN = 10
+"""Malformed rows of an import that are named; all are counted."""
+
+
+def collect(config: PipelineConfig) -> tuple[list[Trajectory], dict[str, Any]]:
+    """The trajectories that the config asks for, and what was dropped.
+
+    Raises:
+        ConfigError: an unknown environment, or more tasks than it has.
+        DataError: an import cannot be read, or nothing is left.
+    """
+    trajectories, dropped = _from_experts(config) if config.collect.source == "expert" else _from_files(config)
+    if not trajectories:
+        raise DataError(f"collect: no trajectory is left ({dict(dropped)}); see collect.source and collect.min_score")
+    return trajectories, {"trajectories": len(trajectories), "dropped": dict(sorted(dropped.items()))}
+
+
+def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str]]:
+    if not config.collect.trajectories:
+        raise ConfigError("collect.trajectories: name environments and numbers of tasks, as in {textcraft: 100}")
+    specs = []
+    for name, count in sorted(config.collect.trajectories.items()):
+        options = config.environments.get(name, {})
+        card = registry.card(name, **options)
+        if count > card.n_train:
+            raise ConfigError(
+                f"collect.trajectories.{name}: {count} tasks asked for, it has {card.n_train} training tasks with "
+                f"options {options}"
+            )
+        key, version = _EXPERT.player_key(config.engine), registry.version(name, options)
+        specs += [
+            EpisodeSpec(model=_EXPERT.name, model_key=key, env=name, task=task, split="train", seed=config.seed,
+                        options=options, env_version=version, deadline_s=config.rollout.deadline_s)
+            for task in range(count)
+        ]  # fmt: skip
+    progress = Progress("collect", len(specs), "expert episodes")
+    trajectories, dropped = [], Counter[str]()
+    with playing(_EXPERT, config.engine) as expert:
+        for episode in run_episodes(specs, expert, config.rollout):
+            progress.add()
+            if episode.error is not None:
+                dropped[f"{episode.env}: {episode.error}"] += 1
+            elif config.collect.min_score is None and not episode.success:
+                dropped[f"{episode.env}: not successful"] += 1
+            elif episode.score < (config.collect.min_score or 0.0):
+                dropped[f"{episode.env}: score below {config.collect.min_score}"] += 1
+            else:
+                trajectories.append(trajectory_of(episode))
+    return trajectories, dropped
+
+
+def trajectory_of(episode: Episode) -> Trajectory:
+    """An expert's episode as a trajectory; its id depends on what was said, so equal episodes have equal ids."""
+    steps = [message.step for message in episode.messages if message.step is not None]
+    item_id = f"{episode.env}_{episode.task}"
+    return Trajectory(
+        trajectory_id=f"{item_id}_{content_hash([message.model_dump() for message in episode.messages])[:8]}",
+        env=episode.env, item_id=item_id, split=episode.split, source="expert", messages=episode.messages,
+        n_steps=len(steps), reward=episode.score, success=episode.success,
+        metadata={"task": episode.task, "seed": episode.seed, "stop": episode.stop},
+    )  # fmt: skip
+
+
+def _from_files(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str]]:
+    limits = config.collect.trajectories
+    kept: Counter[str] = Counter()
+    trajectories, dropped = [], Counter[str]()
+    for trajectory in files.read(config.collect.source):
+        if isinstance(trajectory, files.BadRow):
+            dropped["malformed row"] += 1
+            if dropped["malformed row"] <= _SHOWN:
+                say(f"  collect: {trajectory}")
+        elif limits and trajectory.env not in limits:
+            dropped[f"{trajectory.env}: not in collect.trajectories"] += 1
+        elif limits and kept[trajectory.env] >= limits[trajectory.env]:
+            dropped[f"{trajectory.env}: more than {limits[trajectory.env]}"] += 1
+        else:
+            kept[trajectory.env] += 1
+            trajectories.append(trajectory)
+    return trajectories, dropped

@@ -1,0 +1,132 @@
+"""The key of every unit of work: a hash of the fingerprints of the sections that it reads and of its inputs' keys.
+
+A unit whose key stands in its stage's manifest is current. Nothing but the keys decides that, so whatever determines a
+result must be in here: fields of the configuration through their sections' fingerprints, files and models by their
+identity, environments and methods by their version.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from atlas_ray.config import PipelineConfig
+from atlas_ray.environments import registry
+from atlas_ray.evaluation.evaluate import evaluated_environments
+from atlas_ray.formats import files
+from atlas_ray.hashing import content_hash
+from atlas_ray.pipeline.run import Run
+from atlas_ray.roster import WARMUP, Roster, RosterEntry, checkpoint_name
+from atlas_ray.selection import method
+from atlas_ray.selection.method import SelectionContext
+
+
+class Keys:
+    """Keys of one run.
+
+    Args:
+        run: configuration and run directory.
+        planned: inputs have the keys that the configuration would give them; otherwise those that the manifests
+            record, which must be there.
+    """
+
+    def __init__(self, run: Run, *, planned: bool = False) -> None:
+        self._run, self._config, self._planned = run, run.config, planned
+        self.roster = Roster(run.config, self._checkpoint, lambda name: run.store.path("checkpoints", name))
+
+    @cached_property
+    def context(self) -> SelectionContext:
+        """What selection methods may use of the run."""
+        return SelectionContext(self._config, self._run.store, self.roster, self._environment_versions())
+
+    def collect(self) -> str:
+        """Of `trajectories`: the experts' episodes, or the imported files."""
+        config = self._config
+        if config.collect.source == "expert":
+            inputs: Any = versions(config, config.collect.trajectories)
+        else:
+            inputs = files.fingerprint(config.collect.source)
+        return content_hash(["collect", config.seed, config.collect.determinants(), inputs])
+
+    def select(self, name: str) -> str:
+        """Of `selections/<name>`.
+
+        Raises:
+            ConfigError: there is no such selection.
+            StoreError: an input has not been made.
+        """
+        found = method.make(self._config.selection(name))
+        spec, warmup = found.spec, self._config.train.warmup
+        return content_hash(
+            [
+                "select", spec.method, found.version, spec.ratio, spec.seed, spec.options.determinants(),
+                found.depends_on(self.context), [self.select(part) for part in found.inputs()],
+                self._input("collect", "trajectories"), None if warmup is None else warmup.fraction,
+            ]
+        )  # fmt: skip
+
+    def warmup(self) -> str:
+        """Of `checkpoints/warmup`."""
+        config = self._config
+        options = config.train.for_warmup().determinants()
+        fraction = None if config.train.warmup is None else config.train.warmup.fraction
+        base = self.roster.base().key
+        return content_hash(["warmup", config.seed, options, fraction, self._input("collect", "trajectories"), base])
+
+    def train(self, selection: str, seed: int) -> str:
+        """Of the checkpoint of a selection and a seed."""
+        options = self._config.train.for_tuning().determinants()
+        return content_hash(["train", seed, options, self._input("select", selection), self.roster.start().key])
+
+    def evaluate(self, entry: RosterEntry) -> str:
+        """Of `evaluation/<model>`."""
+        config = self._config
+        instructions = config.evaluate.instructions
+        return content_hash(
+            [
+                "evaluate", config.seed, config.evaluate.determinants(),
+                None if instructions is None else files.fingerprint(instructions),
+                versions(config, evaluated_environments(config)), entry.player_key(config.engine),
+            ]
+        )  # fmt: skip
+
+    def verify(self, entry: RosterEntry, selection: str) -> str:
+        """Of `verification/<model>/<selection>`."""
+        config = self._config
+        return content_hash(
+            [
+                "verify", config.seed, config.verify.determinants(), config.evaluate.playing.determinants(),
+                self._environment_versions(), entry.player_key(config.engine), self._input("select", selection),
+            ]
+        )  # fmt: skip
+
+    def _input(self, stage: str, unit: str) -> str:
+        """The key of a unit that another one reads."""
+        if not self._planned:
+            return self._run.required(stage, unit)
+        return self.collect() if stage == "collect" else self.select(unit)
+
+    def _checkpoint(self, name: str) -> str:
+        if not self._planned:
+            return self._run.required("train", name)
+        if name == WARMUP:
+            return self.warmup()
+        seeds = self._config.training_seeds
+        made = {
+            checkpoint_name(selection, seed, seeds): (selection, seed)
+            for selection in self._config.select.selection_names()
+            for seed in seeds
+        }
+        return self.train(*made[name])
+
+    def _environment_versions(self) -> dict[str, str]:
+        """Of the environments that trajectories are of: the stored ones, or those that are to be collected."""
+        names = set(self._config.collect.trajectories)
+        if not self._planned:
+            names = {env for env, _ in self._run.store.trajectory_ids()} & set(registry.names())
+        return versions(self._config, names)
+
+
+def versions(config: PipelineConfig, names: Any) -> dict[str, str]:
+    """The version of each environment with the options that it has in the configuration."""
+    return {name: registry.version(name, config.environments.get(name, {})) for name in sorted(names)}

@@ -1,0 +1,77 @@
+"""Serving as a stage: which models of the run are served, and under which names (`serving/` does it)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from atlas_ray import models
+from atlas_ray.config import load
+from atlas_ray.errors import ConfigError
+from atlas_ray.pipeline.keys import Keys
+from atlas_ray.pipeline.run import Run
+from atlas_ray.progress import say
+from atlas_ray.roster import BASE
+from atlas_ray.store import Store
+
+
+@contextmanager
+def serve(run: Run) -> Iterator[str]:
+    """The tuned model, and the base beside it, on Ray Serve for as long as the block lasts or until Ctrl-C or SIGTERM;
+    yields the URL.
+
+    Raises:
+        ConfigError: the model is unknown, or the address cannot be used.
+        StoreError: the model has not been trained.
+        EngineError: a model could not be served.
+    """
+    from atlas_ray.serving import app
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, in whatever state the start is
+    try:
+        yield app.start(run.config, served_models(run))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        say("stopping: requests under way may finish")
+        app.stop()
+
+
+def service(arguments: dict[str, Any]) -> Any:
+    """What `serve` deploys, for a Ray Serve whose config file names this function: `serve run`, KubeRay's RayService.
+
+    Where that Serve listens is not ours to know, so a key in the environment (`serve.api_key_env`) is demanded.
+
+    Args:
+        arguments: `config`, a YAML file on the nodes, and dotted options that go over it, as on a command line.
+
+    Raises:
+        ConfigError: an option is wrong, the model is unknown, or there is no key.
+        StoreError: the model has not been trained.
+    """
+    from atlas_ray.serving import app
+
+    options = dict(arguments)
+    config = load(options.pop("config", None), options)
+    key = app.key_of(config.serve, needed=True)
+    return app.build(config, served_models(Run(config, Store(config.run_dir))), key)
+
+
+def served_models(run: Run) -> dict[str, str]:
+    """Model directories by the names they are served under, the tuned one first."""
+    config, chosen, roster = run.config, run.config.serve.model, Keys(run).roster
+    if chosen is not None and chosen.startswith("checkpoints/"):
+        chosen = chosen.removeprefix("checkpoints/").rstrip("/")
+        if not run.store.exists("checkpoints", chosen, "config.json"):
+            there = ", ".join(run.store.names("checkpoints")) or "none"
+            raise ConfigError(f"serve.model: {run.store.url} has no checkpoint {chosen!r}; there are: {there}")
+        served = {chosen: run.store.path("checkpoints", chosen)}
+    elif chosen is not None:
+        served = {Path(chosen.rstrip("/")).name: models.resolve(chosen)}
+    else:
+        entry = roster.tuned(config.train.selections[0], config.training_seeds[0])
+        served = {entry.name: str(entry.directory)}
+    return served | ({BASE: models.resolve(config.model)} if config.serve.base else {})

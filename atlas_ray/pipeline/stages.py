@@ -1,0 +1,229 @@
+"""The stages of a run: what each one reads, does and writes.
+
+Every stage reads what the stages before it wrote, writes its own directory and records a key (`keys.py`) in its
+manifest when it is done; a unit of work whose key is recorded is skipped. The work itself is done by the packages
+called here. They are imported where they are called: torch and vLLM take seconds, and `--help`, a wrong option and a
+run with nothing to do need neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from atlas_ray.config import PipelineConfig
+from atlas_ray.evaluation.evaluate import cards, evaluate, evaluated_environments
+from atlas_ray.hashing import content_hash
+from atlas_ray.pipeline.keys import Keys
+from atlas_ray.pipeline.run import Run
+from atlas_ray.roster import WARMUP, checkpoint_name, tuned_selections
+from atlas_ray.selection import method
+from atlas_ray.trajectory import Trajectory
+
+
+class Unit(NamedTuple):
+    """One piece of work of a stage, with an entry of its own in the stage's manifest."""
+
+    stage: str
+    name: str
+    key: str
+
+
+def plan(run: Run) -> list[Unit]:
+    """Every unit of the pipeline and of the verification, in order, with the key that the configuration gives it.
+
+    Nothing is done and nothing is read but the configuration and the files that it names.
+    """
+    config, keys = run.config, Keys(run, planned=True)
+    units = [Unit("collect", "trajectories", keys.collect())]
+    if config.train.warmup is not None:
+        units.append(Unit("train", WARMUP, keys.warmup()))
+    units += [
+        Unit("select", found.spec.name, keys.select(found.spec.name))
+        for found in method.in_order(config, wanted_selections(config))
+    ]
+    for selection in tuned_selections(config):
+        units += [Unit("train", name, keys.train(selection, seed)) for name, seed in _checkpoints(config, selection)]
+    units += [Unit("evaluate", entry.name, keys.evaluate(entry)) for entry in keys.roster.evaluated()]
+    verifier = keys.roster.entry(config.verify.model)
+    units.append(_verification(config, verifier.name, keys.verify(verifier, config.verify.selection)))
+    return units
+
+
+# --- collect ---------------------------------------------------------------------------------------------------------
+def collect(run: Run) -> list[Trajectory]:
+    """`trajectories/`: expert trajectories of training tasks, or an import."""
+
+    def work() -> dict[str, Any]:
+        from atlas_ray.pipeline.collect import collect as collect_trajectories
+
+        trajectories, facts = collect_trajectories(run.config)
+        run.store.write_trajectories(trajectories)
+        return facts
+
+    run.once("collect", "trajectories", Keys(run).collect(), work)
+    return run.store.read_trajectories()
+
+
+def warmup_split(
+    config: PipelineConfig, trajectories: Sequence[Trajectory]
+) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Trajectories for the warm-up and for tuning: disjoint by id, drawn per environment by the seed."""
+    chosen = _warmup_ids(config, [(trajectory.env, trajectory.trajectory_id) for trajectory in trajectories])
+    warm = [trajectory for trajectory in trajectories if trajectory.trajectory_id in chosen]
+    return warm, [trajectory for trajectory in trajectories if trajectory.trajectory_id not in chosen]
+
+
+def _warmup_ids(config: PipelineConfig, trajectories: Sequence[tuple[str, str]]) -> set[str]:
+    """The ids for the warm-up among pairs of environment and id."""
+    if config.train.warmup is None:
+        return set()
+    chosen: set[str] = set()
+    for name in sorted({env for env, _ in trajectories}):
+        ids = [identity for env, identity in trajectories if env == name]
+        ids.sort(key=lambda identity: content_hash([config.seed, "warmup", identity]))
+        chosen.update(ids[: round(config.train.warmup.fraction * len(ids))])
+    return chosen
+
+
+def tuning_ids(run: Run) -> list[str]:
+    """Ids of the stored trajectories that are not the warm-up's; reads no texts."""
+    found = run.store.trajectory_ids()
+    warm = _warmup_ids(run.config, found)
+    return [identity for _, identity in found if identity not in warm]
+
+
+# --- select ----------------------------------------------------------------------------------------------------------
+def wanted_selections(config: PipelineConfig, *, alone: bool = False) -> list[str]:
+    """The selections to make: those that are named or asked for, and those that models are tuned on.
+
+    Args:
+        config: of the run.
+        alone: where some are named or asked for, make no others: what `jobs/select.py` does.
+    """
+    named = [*config.select.methods, *config.select.selections]
+    return list(dict.fromkeys(named if alone and named else [*named, *tuned_selections(config)]))
+
+
+def select(run: Run, names: Iterable[str]) -> None:
+    """`selections/<name>/`: the critical steps of the tuning set, of these selections and of those they are made from.
+
+    Raises:
+        ConfigError: a selection is unknown, or made from itself.
+    """
+    keys, ids = Keys(run), tuning_ids(run)
+    for found in method.in_order(run.config, list(names)):
+
+        def work(found: method.Method = found) -> dict[str, Any]:
+            from atlas_ray.selection.run import run as run_method
+
+            return run_method(keys.context, found, ids)
+
+        run.once("select", found.spec.name, keys.select(found.spec.name), work)
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+def warm_up(run: Run) -> None:
+    """`checkpoints/warmup`: the base model after all steps of the warm-up trajectories, if the config asks for one."""
+    config, keys = run.config, Keys(run)
+    if config.train.warmup is None:
+        return
+
+    def work() -> dict[str, Any]:
+        from atlas_ray.training.trainer import train as train_model
+
+        warm, _ = warmup_split(config, run.store.read_trajectories())
+        labels = {each.trajectory_id: dict.fromkeys(range(each.n_steps), 1.0) for each in warm}
+        train_model(
+            config, run.store, name=WARMUP, start=keys.roster.base(), trajectories=warm, labels=labels,
+            options=config.train.for_warmup(), seed=config.seed,
+        )  # fmt: skip
+        return {"trajectories": len(warm)}
+
+    run.once("train", WARMUP, keys.warmup(), work)
+
+
+def train(run: Run, selections: Iterable[str]) -> None:
+    """`checkpoints/<selection>`: the model tuned on the steps of each selection, once with each of `train.seeds`."""
+    config, keys = run.config, Keys(run)
+    _, tuning = warmup_split(config, run.store.read_trajectories())
+    for selection in selections:
+        for checkpoint, seed in _checkpoints(config, selection):
+
+            def work(selection: str = selection, checkpoint: str = checkpoint, seed: int = seed) -> dict[str, Any]:
+                from atlas_ray.training.examples import choose
+                from atlas_ray.training.trainer import train as train_model
+
+                chosen = choose(tuning, run.store.read_selections(selection))
+                train_model(
+                    config, run.store, name=checkpoint, start=keys.roster.start(), trajectories=chosen.trajectories,
+                    labels=chosen.labels, options=config.train.for_tuning(), seed=seed,
+                )  # fmt: skip
+                return {
+                    "selection": selection, "seed": seed, "trajectories": len(chosen.trajectories),
+                    "selection_errors": chosen.errors, "without_critical_steps": chosen.without_steps,
+                }  # fmt: skip
+
+            run.once("train", checkpoint, keys.train(selection, seed), work)
+
+
+def _checkpoints(config: PipelineConfig, selection: str) -> list[tuple[str, int]]:
+    """Names and seeds of the checkpoints of a selection."""
+    seeds = config.training_seeds
+    return [(checkpoint_name(selection, seed, seeds), seed) for seed in seeds]
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+def evaluate_models(run: Run) -> list[dict[str, Any]]:
+    """`evaluation/<model>/`: episodes and `results.json` of every model, in the config's order."""
+    keys, tables = Keys(run), []
+    for entry in keys.roster.evaluated():
+
+        def work(entry: Any = entry) -> dict[str, Any]:
+            return _outcome(evaluate(run.config, run.store, entry))
+
+        run.once("evaluate", entry.name, keys.evaluate(entry), work)
+        tables.append(run.store.read_json("evaluation", entry.name, "results.json"))
+    return tables
+
+
+def _outcome(results: dict[str, Any]) -> dict[str, Any]:
+    scores = {name: entry["score"] for name, entry in results["environments"].items()}
+    errors = sum(entry["errors"] for entry in results["environments"].values())
+    return {"scores": scores, "errors": errors}
+
+
+def result_cards(run: Run) -> dict[str, Any]:
+    """The cards of the evaluated environments, for the tables."""
+    return cards(run.config, evaluated_environments(run.config))
+
+
+# --- verify ----------------------------------------------------------------------------------------------------------
+def verify(run: Run) -> dict[str, Any]:
+    """`verification/<model>/<selection>.json`: the model from scratch against from after each critical step."""
+    config, keys = run.config, Keys(run)
+    entry, selection = keys.roster.entry(config.verify.model), config.verify.selection
+
+    def work() -> dict[str, Any]:
+        from atlas_ray.evaluation.verify import verify as verify_steps
+
+        _, tuning = warmup_split(config, run.store.read_trajectories())
+        known = cards(config, sorted({trajectory.env for trajectory in tuning}))
+        result = verify_steps(config, run.store, entry, tuning, run.store.read_selections(selection), known)
+        return {"errors": sum(found["errors"] for found in result["environments"].values())}
+
+    run.once(*_verification(config, entry.name, keys.verify(entry, selection)), work)
+    result: dict[str, Any] = run.store.read_json("verification", entry.name, f"{selection}.json")
+    return result
+
+
+def _verification(config: PipelineConfig, model: str, key: str) -> Unit:
+    return Unit("verification", f"{model} {config.verify.selection}", key)
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+def report(run: Run) -> tuple[str, str]:
+    """`report.md`, `report.html` and, once something was evaluated, `report.png`: made anew each time, it is cheap."""
+    from atlas_ray.report import write_report
+
+    return write_report(run.config, run.store, result_cards(run))

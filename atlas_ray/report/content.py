@@ -1,0 +1,142 @@
+"""What the report says, prepared once for both of its forms: sections of sentences and tables.
+
+`markdown.py` and `html.py` only write it down; the page adds drawings and the explorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from atlas_ray.report import comparisons, selections
+from atlas_ray.report.data import RunData
+from atlas_ray.report.results import layout, with_groups
+from atlas_ray.report.setting import Setting, time_table
+from atlas_ray.report.tables import Table
+from atlas_ray.report.training import training_runs, training_table
+from atlas_ray.report.verification import EXPLANATION, verification_table
+from atlas_ray.selection.compare import Figures
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table with what a reader must know of it."""
+
+    table: Table
+    title: str | None = None
+    explanation: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: sentences, then tables."""
+
+    anchor: str
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that both forms of the report say."""
+
+    title: str
+    headline: list[str]
+    notes: list[str]
+    missing: list[str]
+    sections: list[Section]
+    setting: Setting
+    rows: list[Mapping[str, Any]]
+    """Of the table of results and its drawings: a `results.json` each, and the means over training seeds."""
+    figures: Figures
+    """Of all selections."""
+
+
+def content(data: RunData, setting: Setting) -> Content:
+    """Prepare the report of a run."""
+    results, figures = [model.results for model in data.models.values()], data.figures()
+    rows = with_groups(results, data.cards, lambda name: data.models[name].episodes)
+    parts = [_results(data, rows), _verification(data), _training(data), _selections(data, figures), _time(data)]
+    return Content(
+        title=setting.title,
+        headline=comparisons.headline(data),
+        notes=comparisons.notes(data),
+        missing=data.missing,
+        sections=[part for part in parts if part is not None],
+        setting=setting,
+        rows=rows,
+        figures=figures,
+    )
+
+
+def _results(data: RunData, rows: Sequence[Mapping[str, Any]]) -> Section:
+    if not data.models:
+        return Section("results", "Results", ["No model was evaluated."])
+    blocks = [
+        Block(
+            layout(rows, data.cards),
+            explanation="Percent, 95 % interval in brackets: Wilson for rates, bootstrap over tasks for means, and "
+            "over seeds and tasks for the mean of several trainings. n counts finished test episodes; episodes lost to "
+            "errors are left out and named.",
+        )
+    ]
+    if found := comparisons.contrasts(data):
+        explanation = (
+            "The same tasks and seeds played by both models. Success by McNemar's exact test, means by a sign-flip "
+            f"test; p values are for each test alone, {len(found)} are shown. Established: p below 0.05 and an "
+            "interval without 0. Of several training seeds, only the first is compared in each environment."
+        )
+        blocks.append(Block(comparisons.contrast_table(found), "Paired comparisons", explanation))
+    return Section("results", "Results", blocks=blocks)
+
+
+def _verification(data: RunData) -> Section | None:
+    if not data.verifications:
+        return None
+    blocks = [Block(verification_table(*data.verifications), explanation=EXPLANATION)]
+    return Section("verification", "Verification of critical steps", blocks=blocks)
+
+
+def _training(data: RunData) -> Section:
+    runs = training_runs(data)
+    if not runs:
+        return Section("training", "Training", ["Nothing was trained, or it left no log."])
+    explanation = (
+        "Loss is in nats per labelled token. Every checkpoint learns from other labels, so losses of different "
+        "checkpoints do not compare."
+    )
+    return Section("training", "Training", blocks=[Block(training_table(runs), explanation=explanation)])
+
+
+def _selections(data: RunData, found: Figures) -> Section:
+    if not data.selections:
+        return Section("selections", "Selections", ["No selection was made."])
+    tables = [
+        (
+            selections.summary_table(data, found), None,
+            "Shares are means over trajectories, of their steps and of the tokens of those steps.",
+        ),
+        (
+            selections.step_table(found), "Where in a trajectory",
+            "The share of the trajectories with a step of this number in which the selection chose it.",
+        ),
+        (
+            selections.category_table(found), "What kind of steps",
+            "The share of each category among the chosen steps that the selector gave one.",
+        ),
+        (
+            selections.overlap_table(found.overlaps), "Do the selections agree?",
+            "Jaccard overlap of two selections' steps, mean over trajectories, beside what random picks of the same "
+            "counts would give: their mean, and where 95 % of such means lie. Beyond chance: 1 is identity, 0 chance.",
+        ),
+    ]  # fmt: skip
+    blocks = [Block(table, title, explanation) for table, title, explanation in tables if table is not None]
+    return Section("selections", "Selections", [selections.worth(data, found)], blocks)
+
+
+def _time(data: RunData) -> Section:
+    if not data.units:
+        return Section("cost", "Time and cost", ["No stage has finished."])
+    return Section("cost", "Time and cost", blocks=[Block(time_table(data))])

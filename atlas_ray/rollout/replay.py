@@ -1,0 +1,119 @@
+"""Replay: plays a trajectory's actions again and keeps the environment's state before its steps.
+
+Episodes can then begin at those steps. Environment servers do replays as they play episodes. What the episodes are for
+(value estimates, verification) is decided in `evaluation/forked.py` and by its callers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from atlas_ray.environments.contract import TextEnv
+from atlas_ray.errors import DataError
+from atlas_ray.react import parse_reply
+from atlas_ray.rollout.episode import EpisodeRecorder, one_line
+from atlas_ray.rollout.spec import Start
+from atlas_ray.trajectory import Split, Trajectory
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The result of replaying a trajectory."""
+
+    trajectory_id: str
+    task: int = 0
+    split: Split = "train"
+    seed: int = 0
+    starts: dict[int, Start] = field(default_factory=dict)
+    """By the step that an episode from this start plays first."""
+    outcome: float = 0.0
+    """The environment's metric after the last step."""
+    environment_steps: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ReplaySpec:
+    """A trajectory to replay.
+
+    Args:
+        trajectory: with `task` and `seed` in its metadata, or an `item_id` that its environment can locate.
+        steps: the steps before which a start is kept; None: all steps.
+        seed: of a trajectory whose metadata have none.
+        options: the environment's.
+        deadline_s: seconds that it may take.
+    """
+
+    trajectory: Trajectory
+    steps: frozenset[int] | None = None
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    deadline_s: float = 900.0
+
+    @property
+    def env(self) -> str:
+        """Name of the environment."""
+        return self.trajectory.env
+
+    @property
+    def label(self) -> str:
+        """Names it in messages."""
+        return f"replay of {self.trajectory.trajectory_id}"
+
+
+def replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay:
+    """Play a trajectory's actions again; an action that is answered otherwise than in the trajectory is an error."""
+    try:
+        return _replay(env, spec, recorder)
+    except Exception as problem:  # this trajectory's result, as an episode's failure is its own
+        return failed(spec, one_line(problem), recorder=recorder)
+
+
+def failed(spec: ReplaySpec, error: str, *, recorder: EpisodeRecorder | None = None) -> Replay:
+    """The replay that could not be finished."""
+    steps = recorder.environment_steps if recorder is not None else 0
+    return Replay(spec.trajectory.trajectory_id, environment_steps=steps, error=error)
+
+
+def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay:
+    trajectory = spec.trajectory
+    split, task, seed = task_of(trajectory, env, spec.seed)
+    observation, _ = recorder.call(env.reset, seed=seed, options={"task": task, "split": split})
+    starts: dict[int, Start] = {}
+    score = 0.0
+    for turn, message in enumerate(trajectory.messages):
+        if message.step is None:
+            continue
+        before = trajectory.messages[:turn]
+        if trajectory.source == "expert" and before[-1].content != observation:
+            raise DataError(
+                f"step {message.step}: the environment says {observation[:60]!r}, the trajectory "
+                f"{before[-1].content[:60]!r}; it was collected with other options or another version"
+            )
+        if not env.running:
+            raise DataError(f"step {message.step}: the episode is over before it")
+        if spec.steps is None or message.step in spec.steps:
+            starts[message.step] = Start(trajectory.trajectory_id, message.step, before, recorder.call(env.snapshot))
+        reply = parse_reply(message.content, env.card.action_rule)
+        if reply.action is None:
+            observation = str(reply.problem)
+            continue
+        recorder.environment_steps += 1
+        observation, *_, info = recorder.call(env.step, reply.action)
+        score = float(info["score"])
+    if trajectory.reward is not None and score < trajectory.reward - 1e-6:
+        raise DataError(f"its actions end with score {score:g}, the trajectory's reward is {trajectory.reward:g}")
+    return Replay(trajectory.trajectory_id, task, split, seed, starts, score, recorder.environment_steps)
+
+
+def task_of(trajectory: Trajectory, env: TextEnv, seed: int) -> tuple[Split, int, int]:
+    """Split, task and seed of a trajectory.
+
+    Raises:
+        EnvironmentError: an imported item that the environment cannot locate.
+    """
+    if "task" in trajectory.metadata:
+        return trajectory.split, int(trajectory.metadata["task"]), int(trajectory.metadata.get("seed", seed))
+    split, task = env.locate(trajectory.item_id)
+    return split, task, seed

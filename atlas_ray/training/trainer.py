@@ -1,0 +1,201 @@
+"""Train one checkpoint on Ray; a run of the same content that was killed goes on from its last training state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import ray
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from atlas_ray import models
+from atlas_ray.config import PipelineConfig, TrainConfig
+from atlas_ray.errors import ClusterError, TrainingError
+from atlas_ray.gpus import usable_gpus
+from atlas_ray.hashing import content_hash
+from atlas_ray.progress import say
+from atlas_ray.roster import RosterEntry
+from atlas_ray.store import Store
+from atlas_ray.training import checkpoint, packing
+from atlas_ray.training.exact import decide, meta_model, truncation
+from atlas_ray.training.examples import Example, prepare
+from atlas_ray.training.job import Job
+from atlas_ray.training.log import follow
+from atlas_ray.training.loop import run_worker
+from atlas_ray.training.model import config_of
+from atlas_ray.training.track import tracker
+from atlas_ray.trajectory import Trajectory
+
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""Ray Train's own list of the checkpoints of a run, which has no public name."""
+
+
+def train(
+    config: PipelineConfig,
+    store: Store,
+    *,
+    name: str,
+    start: RosterEntry,
+    trajectories: Sequence[Trajectory],
+    labels: Mapping[str, Mapping[int, float]],
+    options: TrainConfig,
+    seed: int,
+) -> str:
+    """Fine-tune a model on the given steps and write `checkpoints/<name>/`.
+
+    A run is known by its content: the start model, the examples, the options that count and the seed. A killed run of
+    the same content is continued; the state of any other run under this name is deleted. Whether training is due at
+    all is the caller's to decide.
+
+    Args:
+        config: of the pipeline; `model`, `track` and `trust_remote_code` count here.
+        store: the run directory, on storage that every node sees.
+        name: of the checkpoint.
+        start: the model to start from, with weights of its own.
+        trajectories: what to train on.
+        labels: weight in (0, 1] of each step to learn, by trajectory id (`examples.choose` makes them from selections).
+        options: of this training: `TrainConfig.for_tuning` or `for_warmup`.
+        seed: of the order of the data, of new adapters, and of dropout.
+
+    Returns:
+        The model directory: a path, or a URL when the run directory is one.
+
+    Raises:
+        TrainingError: the data cannot be trained on, the loss is not finite, or workers died too often.
+        DataError: a trajectory has no labels, or a step that it does not have.
+        ModelError: the start model cannot be used.
+        ClusterError: the cluster lacks the CPUs or GPUs.
+    """
+    if start.directory is None:
+        raise TrainingError(f"checkpoint {name}: {start.name!r} has no weights to start from; start from a model")
+    path = models.resolve(start.directory, trust_remote_code=config.trust_remote_code)
+    tokenizer = models.load_tokenizer(path)
+    scaling, threads = _scaling(options)
+    kernel = options.attention if options.attention != "auto" else "flex" if scaling.use_gpu else "sdpa"
+    if kernel != "sdpa" and not scaling.use_gpu:
+        raise TrainingError(f"train.attention={kernel} has no backward pass on CPUs; leave it out or add GPUs")
+    empty = meta_model(
+        config_of(path, trust_remote_code=config.trust_remote_code), trust_remote_code=config.trust_remote_code
+    )
+    examples, report = prepare(trajectories, labels, tokenizer, options, truncate=truncation(empty, options))
+    say(f"  train {name}: {report}")
+    optimizations, reasons = decide(empty, options, kernel, max(example.length for example in examples))
+    for switch, reason in reasons.items():
+        say(f"  train {name}: train.exact.{switch} is off: {reason}")
+    key = _key(start, examples, options, seed)
+    target = f"{store.url}/checkpoints/{name}"
+    if _prepare_state(store, name, key):
+        return target
+    track = tracker(config, name, key, {**options.determinants(), "model": config.model, "seed": seed})
+    job = Job(
+        name=name,
+        run_dir=store.url,
+        base=_worker_base(config, start, path),
+        options=options,
+        optimizations=optimizations,
+        kernel=kernel,
+        threads=threads,
+        seed=seed,
+        trust_remote_code=config.trust_remote_code,
+    )
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config={"job": job, "examples": ray.put(examples)},
+        scaling_config=scaling,
+        # On GPUs states are written while training goes on, by a process group on the CPU.
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if scaling.use_gpu else "gloo"),
+        run_config=RunConfig(
+            name=checkpoint.STATE,
+            failure_config=FailureConfig(max_failures=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
+            # Ray Train's patched print would show each line of a worker twice.
+            worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}},
+            **_storage(store, name),
+        ),
+    )
+    total = packing.steps_per_epoch(len(examples), options.batch_size) * options.epochs
+    try:
+        with follow(store, name, start=checkpoint.latest(store, name), total=total, track=track):
+            result = trainer.fit()
+    except TrainingFailedError as error:
+        raise TrainingError(
+            f"checkpoint {name}: {_last_line(error)}; run again to go on from the last training state"
+        ) from error
+    outcome = result.return_value or {"error": "a worker ended early"}
+    if outcome["error"]:
+        raise TrainingError(f"checkpoint {name}: {outcome['error']}")
+    store.write_json({"key": key, "finished": True}, *checkpoint.folder(name), "run.json")
+    checkpoint.clean(store, name, keep=-1)
+    return target
+
+
+def _prepare_state(store: Store, name: str, key: str) -> bool:
+    """Delete the state of any other run, and torn states of this one; returns whether this run is finished already."""
+    folder = checkpoint.folder(name)
+    if store.exists(*folder, "run.json"):
+        state = store.read_json(*folder, "run.json")
+        if state["key"] == key and state["finished"] and store.exists("checkpoints", name, "config.json"):
+            return True
+        if state["key"] != key:
+            store.fs.rm(store.path(*folder), recursive=True)
+    elif store.exists(*folder):
+        store.fs.rm(store.path(*folder), recursive=True)
+    store.write_json({"key": key, "finished": False}, *folder, "run.json")
+    checkpoint.clean(store, name, keep=checkpoint.latest(store, name))
+    # Ray Train's list of checkpoints may be torn or stale after a kill; the workers report the state to it anew.
+    if store.exists(*folder, _SNAPSHOT):
+        store.fs.rm(store.path(*folder, _SNAPSHOT))
+    return False
+
+
+def _key(start: RosterEntry, examples: Sequence[Example], options: TrainConfig, seed: int) -> str:
+    """Hash of everything that determines the weights."""
+    return content_hash(
+        {
+            "start": start.key,
+            "examples": [[e.trajectory_id, e.ids.tolist(), e.weights.tolist()] for e in examples],
+            "options": options.fingerprint(),
+            "seed": seed,
+        }
+    )
+
+
+def _worker_base(config: PipelineConfig, start: RosterEntry, path: str) -> str:
+    """The start model as workers resolve it: a base model's name on each node anew, a directory as it is."""
+    is_named = start.kind == "base" and not Path(config.model).expanduser().is_dir()
+    return config.model if is_named else path
+
+
+def _scaling(options: TrainConfig) -> tuple[ScalingConfig, int]:
+    """What Ray Train reserves, and CPU threads per worker."""
+    cpus, gpus, workers = int(ray.cluster_resources().get("CPU", 0)), usable_gpus(), options.workers
+    if 0 < gpus < workers:
+        raise ClusterError(f"train.workers={workers}, but the cluster has {gpus} GPUs; lower it or add nodes")
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    threads = options.threads or (1 if gpus else max(1, min(largest, cpus // workers)))
+    if workers * threads > cpus or threads > largest:
+        raise ClusterError(
+            f"train.workers={workers} with {threads} threads need {workers * threads} CPUs, the cluster has {cpus} "
+            f"({largest} on its largest node); lower train.workers or train.threads"
+        )
+    resources: dict[str, float] = {"CPU": threads, **({"GPU": 1} if gpus else {})}
+    return ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources), threads
+
+
+def _storage(store: Store, name: str) -> dict[str, Any]:
+    """Where Ray Train keeps its checkpoints: in the run directory."""
+    path = store.path("checkpoints", name)
+    if store.is_local:
+        return {"storage_path": path}
+    handler = pyarrow.fs.FSSpecHandler(store.fs)
+    return {"storage_path": path, "storage_filesystem": pyarrow.fs.PyFileSystem(handler)}
+
+
+def _last_line(error: TrainingFailedError) -> str:
+    failures = getattr(error, "worker_failures", {})
+    cause: BaseException = next(iter(failures.values()), error)
+    return next((line.strip() for line in reversed(str(cause).splitlines()) if line.strip()), type(cause).__name__)

@@ -1,0 +1,43 @@
+"""The pictures: their size, and a line for every model and group of training seeds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from PIL import Image
+
+from atlas_ray.report.data import RunData
+from atlas_ray.report.drawings import WIDTH, picture
+from atlas_ray.report.results import with_groups
+
+TUNED = (0x0B, 0x66, 0xC3)
+
+
+def drawn(data: RunData) -> Image.Image:
+    results = [model.results for model in data.models.values()]
+    rows = with_groups(results, data.cards, lambda name: data.models[name].episodes)
+    return Image.open(io.BytesIO(picture(rows, data.cards))).convert("RGB")
+
+
+def lines(image: Image.Image, color: tuple[int, int, int]) -> int:
+    """In how many separate bands of pixel rows a colour stands."""
+    pixels = image.load()
+    assert pixels is not None
+    rows = [any(pixels[x, y] == color for x in range(image.width)) for y in range(image.height)]
+    return sum(here and not before for before, here in zip([False, *rows], rows, strict=False))
+
+
+def test_the_picture_of_the_result_is_opaque_and_as_wide_as_a_page(data: RunData) -> None:
+    image = drawn(data)
+    assert image.width == WIDTH
+    assert 200 < image.height < 1200
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_every_tuned_model_and_the_mean_of_its_seeds_has_a_line_in_colour(outcome: Callable[..., RunData]) -> None:
+    assert lines(drawn(outcome({"base": 0.5})), TUNED) == 0
+    one = lines(drawn(outcome({"base": 0.5, "llm": 0.5})), TUNED)
+    assert one > 0
+    both = outcome({"base": 0.5, "llm": 0.5, "llm.s1": 0.5}, train__seeds=[0, 1])
+    assert lines(drawn(both), TUNED) == 3 * one

@@ -1,0 +1,46 @@
+"""The data of the explorer: complete or sampled, and safe inside a page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas_ray.report import explorer
+from atlas_ray.report.data import RunData
+from tests.report.synthetic import ENVIRONMENTS, TASKS
+
+
+def test_the_explorer_has_every_trajectory_and_every_pair_failures_first(data: RunData) -> None:
+    known = explorer.payload(data, data.figures())
+    assert len(known["trajectories"]) == len(data.trajectories)
+    assert known["said"] == ""
+    first = known["trajectories"][0]
+    assert set(first["picks"]) == {"llm", "perplexity", "random"}
+    assert first["picks"]["llm"]["steps"] == (0,)
+    assert len(first["picks"]["perplexity"]["scores"]) == first["n"] == len(first["exchanges"])
+    assert 0 <= first["disagreement"] <= 1
+    outcomes = [pair["sides"][1]["solved"] for pair in known["episodes"]]
+    assert outcomes == sorted(outcomes)
+    assert {False, True} == set(outcomes)
+    assert all([side["model"] for side in pair["sides"]] == ["base", "llm"] for pair in known["episodes"])
+    assert len(known["episodes"]) == TASKS * len(ENVIRONMENTS)
+
+
+def test_a_large_run_is_sampled_and_says_so(data: RunData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "MOST_ROWS", 7)
+    known = explorer.payload(data, data.figures())
+    assert len(known["trajectories"]) == len(known["episodes"]) == 7
+    assert f"7 of {len(data.trajectories)} trajectories are here" in known["said"]
+    assert {row["env"] for row in known["trajectories"]} == set(ENVIRONMENTS)
+    monkeypatch.setattr(explorer, "MOST_BYTES", 3000)
+    assert 0 < len(explorer.payload(data, data.figures())["trajectories"]) < 7
+
+
+@given(st.text(max_size=200))
+def test_embedded_text_cannot_end_its_element(text: str) -> None:
+    embedded = explorer.embed({"text": text})
+    assert not set("<>&\u2028\u2029") & set(embedded)
+    assert json.loads(embedded) == {"text": text}

@@ -1,0 +1,98 @@
+"""Selections in tables, sentences and colours; the figures are those of `selection/compare.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from atlas_ray.report import selections
+from atlas_ray.report.data import RunData
+from atlas_ray.report.drawings import selections_plot
+from atlas_ray.report.tables import Table
+from atlas_ray.selection.compare import PROFILE_STEPS, shapes_of
+from atlas_ray.selection.compare import figures as figures_of
+from atlas_ray.selection.method import color_of
+from atlas_ray.trajectory import Selection
+from tests.report.synthetic import make_trajectories
+
+
+def selected(data: RunData, methods: dict[str, str], **steps: Callable[[int], tuple[int, ...]]) -> RunData:
+    """The run with other selections: a function of the number of steps by name; methods where not the name itself."""
+    rows = {
+        name: [
+            Selection(trajectory_id=t.trajectory_id, method=methods.get(name, name), ratio=0.3, steps=rule(t.n_steps))
+            for t in make_trajectories()
+        ]
+        for name, rule in steps.items()
+    }
+    return RunData(**{**vars(data), "selections": rows})
+
+
+def first_column(shown: Table | None) -> list[str]:
+    assert shown is not None
+    return [row[0].text for row in shown.rows]
+
+
+def test_summary(data: RunData) -> None:
+    shown = selections.summary_table(data, data.figures())
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
+    assert list(rows) == ["llm", "perplexity", "random"]
+    assert rows["llm"][:2] == ["llm (stand-in)", "18"]
+    assert rows["llm"][4:] == ["31.0 %", "22 (+2 retries)", "8,400", "$0.0200", "2 × invalid"]
+    assert rows["random"][4:] == ["–", "–", "–", "–", "none"]
+    assert [row[0].key for row in shown.rows] == ["s0", "s1", "s2"]
+
+
+def test_step_numbers_end_with_the_longest_trajectory(data: RunData) -> None:
+    found = data.figures()
+    assert found.selections[0].profile_by_step[PROFILE_STEPS] is None
+    shown = selections.step_table(found)
+    assert shown is not None
+    assert shown.header == ("step", *map(str, range(9)))
+    assert (shown.rows[0][1].text, shown.rows[0][1].shade) == ("100 %", 1.0)
+    assert selections.step_table(selected(data, {}).figures()) is None
+
+
+def test_what_cannot_differ_is_not_compared(data: RunData) -> None:
+    found = selected(data, {}, llm=lambda n: (0,), all=lambda n: tuple(range(n)), non_critical=lambda n: (1,)).figures()
+    assert selections.overlap_table(found.overlaps) is None
+    assert selections.category_table(found) is None
+
+
+def test_two_selections_by_one_method_are_two_selections(data: RunData) -> None:
+    names = {"random_10": "random", "random_30": "random"}
+    other = selected(data, names, random_10=lambda n: (0,), random_30=lambda n: (0, 1), llm=lambda n: (0,))
+    found = other.figures()
+    assert first_column(selections.overlap_table(found.overlaps)) == [
+        "random_10 and random_30", "random_10 and llm", "random_30 and llm"
+    ]  # fmt: skip
+    colors = selections.colors(found)
+    assert colors["random_10"] == (*color_of("random"), 100)
+    assert colors["random_30"] == (*color_of("random"), 75)
+    assert colors["llm"] == (*color_of("llm"), 100)
+    assert selections.worth(other, found).startswith("The selection llm: overlap with random_10 1.00, where chance")
+
+
+def test_worth_is_one_sentence_that_says_what_is_not_known(data: RunData) -> None:
+    sentence = selections.worth(data, data.figures())
+    assert sentence.startswith("The model on board as selector (llm): overlap with perplexity 0.17, where chance gives")
+    assert "so no more than chance" in sentence
+    assert "its most frequent choice is step 0, in 100% of the trajectories" in sentence
+    assert sentence.endswith("not to be trusted as critical steps.")
+    nothing, alone = selected(data, {}), selected(data, {}, llm=lambda n: (0,))
+    assert selections.worth(nothing, nothing.figures()) == "No selector answered, so there is nothing to judge."
+    assert "no other selection to compare it with" in selections.worth(alone, alone.figures())
+
+
+def test_the_page_of_comparison_and_its_plot(data: RunData) -> None:
+    def count(batch: list[str]) -> list[int]:
+        return [len(text.split()) for text in batch]
+
+    found = figures_of(data.selections, shapes_of(data.trajectories.values(), count))
+    text = selections.comparison(found)
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## babyai (10 trajectories)", "## textcraft (10 trajectories)", "## all environments (20 trajectories)"
+    ]  # fmt: skip
+    assert text.count("| chosen of the steps in each tenth | 0-10 % |") == 3
+    assert text.count("| llm and perplexity |") == 3
+    assert "| llm | llm | 18 |" in text
+    assert selections_plot(found)[:8] == b"\x89PNG\r\n\x1a\n"
