@@ -87,7 +87,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the nearest known one, and all of them."""
     listed = sorted(known)
     close = get_close_matches(name, listed, 1)
-    return (f"; did you mean {close[0]!r}?" if close else "; choose") + f" one of {', '.join(listed)}"
+    return (f"; did you mean {close[0]!r}? Known are " if close else "; choose one of ") + ", ".join(listed)
 
 
 def _reach_own_environments() -> None:

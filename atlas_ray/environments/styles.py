@@ -54,6 +54,10 @@ _RECOVERING = (
     "What I did there was wrong, so I put it right.",
     "That did not help and I have to correct it.",
 )
+_RECOVERING_LATER = (
+    "I am still making up for my mistake.",
+    "This is needed because of the mistake that I made.",
+)
 _WANDERING = (
     "There is no hurry, so I try something else first.",
     "Before I get to it, I see what this does.",
@@ -173,7 +177,10 @@ class StyledExpert:
         self._may_stray = kind == "productive"
         if kind == "productive":
             return thought, action, kind
-        return f"{self._random.choice(_RECOVERING if kind == 'recovery' else _RETURNING)} {thought}", action, kind
+        opening: tuple[str, ...] = _RETURNING
+        if kind == "recovery":
+            opening = _RECOVERING if self.last_kind == "slip" else _RECOVERING_LATER
+        return f"{self._random.choice(opening)} {thought}", action, kind
 
     def _plan_from(self, here: State, action: str) -> list[_Planned]:
         """All steps that the expert takes from here, of which it has just named the first; empty if it fails."""
@@ -239,12 +246,12 @@ class StyledExpert:
         return expert, proposed
 
     def _finish(self, expert: Expert, event: tuple[str, float, bool, bool, dict[str, Any]]) -> list[str] | None:
-        """The actions by which the expert ends the episode after an event; None if it does not succeed."""
+        """The actions by which the expert ends the episode after an event; None if it does not end it with success."""
         played = []
         while self._env.running:
             played.append(expert.next_action(event[0])[1])
             event = self._env.step(played[-1])
-        return played if event[-1]["success"] else None
+        return played if event[2] and event[4]["success"] else None
 
     def _copy(self) -> Expert:
         """The expert as it is, for the same environment."""

@@ -135,7 +135,9 @@ class ForkedRollouts:
             if not forked.under_way:
                 self._idle.append(forked)
             while self._idle:
-                yield self._idle.popleft()
+                forked = self._idle.popleft()
+                if not forked.under_way:  # else it was asked for more meanwhile
+                    yield forked
 
     def _take(self, forked: Forked, fork: Fork, episode: Episode) -> None:
         forked.episodes[fork] = episode

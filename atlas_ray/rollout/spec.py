@@ -43,7 +43,7 @@ class EpisodeSpec:
     playing: Playing = field(default_factory=Playing)
     """How the model plays."""
     options: dict[str, Any] = field(default_factory=dict)
-    """The environment's options."""
+    """The environment's options; `env_version` stands for them in the key."""
     env_version: str = ""
     """Hash of the environment's rules, options and data (`registry.version`)."""
     opening: tuple[Message, ...] = ()
@@ -58,7 +58,7 @@ class EpisodeSpec:
     @cached_property
     def key(self) -> str:
         """Content hash of the episode's determinants; the model's name is none, its content is."""
-        names = ("model_key", "env", "task", "split", "seed", "options", "env_version", "sample")
+        names = ("model_key", "env", "task", "split", "seed", "env_version", "sample")
         values = {name: getattr(self, name) for name in names}
         values["playing"] = self.playing.fingerprint()
         values["opening"] = [message.model_dump() for message in self.opening]

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlas_ray import plugins
 from atlas_ray.config import PipelineConfig, SelectionSpec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from atlas_ray.selection.chunks import Plan
     from atlas_ray.store import Store
 
-_PALETTE = (("#0f766e", "#4fd1c0"), ("#b8860b", "#e8b04a"), ("#a03050", "#ff8fab"), ("#6b7680", "#9aa5af"))
+_PALETTE = (("#6d5bd0", "#b3a6ff"), ("#2f7d32", "#8bd48f"), ("#00838f", "#67d3df"), ("#795548", "#c9a492"))
 
 
 class NoOptions(Section):
@@ -146,7 +146,7 @@ def method_class(name: str) -> type[Method]:
     if not (isinstance(found, type) and issubclass(found, Method)):
         value = plugins.value_of(plugins.SELECTION_METHODS, name)
         raise ConfigError(f"selection method {name!r}: {value} is no class derived from atlas_ray.selection.Method")
-    return cast("type[Method]", found)
+    return found
 
 
 def make(spec: SelectionSpec) -> Method:

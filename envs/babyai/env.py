@@ -38,8 +38,12 @@ def _no_image() -> dict[str, Any]:
     return {}
 
 
-def _make_level(number: int, seed: int) -> Any:
-    """A level at its start, without the images that minigrid would draw and with nothing printed."""
+def _make_level(number: int, seed: int) -> tuple[Any, int | None]:
+    """A level at its start, without the images that minigrid would draw and with nothing printed.
+
+    The second value is the position of an object that the agent holds already, but sees on the floor: minigrid makes
+    the first view before it puts the object into the agent's hands.
+    """
     spec = gymnasium.spec(minigrid_id(number))
     assert spec.entry_point is not None
     level: Any = cast(Any, load_env_creator(cast(str, spec.entry_point)))(**spec.kwargs)
@@ -56,11 +60,21 @@ def _make_level(number: int, seed: int) -> Any:
             break
         level.surface = level.mission = level.instrs.surface(level)
 
-    level.gen_obs = _no_image
+    first: list[World] = []
+
+    def view() -> dict[str, Any]:
+        first.append(World.of(level))
+        return {}
+
+    level.gen_obs = view
     level._gen_grid = generate
     level.reset(seed=seed)
-    del level._gen_grid  # a local function would keep the level from being pickled
-    return level
+    level.gen_obs = _no_image
+    del level._gen_grid  # local functions would keep the level from being pickled
+    if level.carrying is None:
+        return level, None
+    before, now = first[0].cells, World.of(level).cells
+    return level, next((at for at, cell in enumerate(before) if cell != now[at]), None)
 
 
 class BabyAIEnv(TextEnv):
@@ -70,14 +84,17 @@ class BabyAIEnv(TextEnv):
         levels: Only these levels, by AgentGym's number (1 to 40) or name; tasks then take turns among them.
         max_rounds: Rounds before truncation, the paper's 20 unless given.
 
-    The episode ends when minigrid calls the mission done. `valid_actions` are the
-    available actions of the text. Nothing in a task is random, so `seed` changes nothing.
+    As in AgentGym, the episode ends when the last move of a macro action does the mission for a reward of more than
+    0.5; a mission that was done by an earlier move of it is not noticed. For a smaller reward the episode goes on, and
+    the score is the largest reward so far. `valid_actions` are the available actions of the text. Nothing in a task is
+    random, so `seed` changes nothing.
     """
 
     def __init__(self, *, levels: Sequence[int | str] | None = None, max_rounds: int | None = None) -> None:
         self._levels = check_levels(levels)
         card = EnvironmentCard(
             name="babyai",
+            version=2,
             held_in=True,
             metric="mean_reward",
             max_rounds=20,
@@ -90,6 +107,7 @@ class BabyAIEnv(TextEnv):
         super().__init__(card, max_rounds=max_rounds)
         self._level: Any = None
         self._number = 0
+        self._shown: int | None = None
         self._world: World
         self._reading: Reading
 
@@ -131,45 +149,54 @@ class BabyAIEnv(TextEnv):
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         self._number, level_seed = level_and_seed(task, split, self._levels)
-        self._level = _make_level(self._number, level_seed)
+        self._level, self._shown = _make_level(self._number, level_seed)
         self._world = World.of(self._level)
-        self._reading = read(self._world, look(self._world))
+        self._read()
         return f"Your goal: {self.goal}\n{self._observe(self._reading.description)}"
+
+    def _read(self) -> None:
+        """Describe what the agent sees; until its first move that includes the object that it began by picking up."""
+        world = self._world
+        if self._shown is not None:
+            world = world.copy()
+            world.cells[self._shown] = world.carrying
+        self._reading = read(world, look(world))
 
     def _observe(self, text: str) -> str:
         actions = ", ".join(f'"{action}"' for action in self._reading.actions)
         return f"{text}\nAvailable actions: [{actions}]"
 
+    def _outcome(self, text: str, *, done: bool = False) -> Outcome:
+        return Outcome(self._observe(text), self._score, success=self._score > 0, done=done)
+
     def _act(self, action: str) -> Outcome:
         text = " ".join(_NOT_ALLOWED.sub("", action).split()).lower()
-        if text.startswith("pick up "):
-            text = "pickup " + text.removeprefix("pick up ")
         if "check" in text:
             listed = ", ".join(self._reading.actions)
-            return Outcome(self._observe(f"You can take the following actions: {listed}"), 0.0)
-        moves = self._reading.actions.get(text)
+            return self._outcome(f"You can take the following actions: {listed}")
+        moves = self._reading.actions.get(text, self._reading.unlisted.get(text))
         if moves is None:
-            return Outcome(self._observe(self._reading.refusals.get(text, _UNKNOWN)), 0.0)
-        if not moves:
-            return Outcome(self._observe("No change in state."), 0.0)
-        return self._play(moves)
+            return self._outcome(self._reading.refusals.get(text, _UNKNOWN) if text else _NO_CHANGE)
+        return self._play(moves) if moves else self._outcome(_NO_CHANGE)
 
     def _play(self, moves: tuple[int, ...]) -> Outcome:
-        """Carry out primitive moves until the mission ends or one changes nothing that the agent sees."""
+        """Carry out primitive moves until one changes nothing that the agent sees; the last one's result counts."""
         reward, done = 0.0, False
         view = look(self._world)
         for move in moves:
             _, reward, done, _, _ = self._level.step(move)
-            done = done and reward != 0.0  # a strict level's "failure" does not end an episode, as in AgentGym
             self._follow()
             before, view = view, look(self._world)
-            if done or view == before:
+            if view == before:
                 break
-        self._reading = read(self._world, view)
+        self._shown = None
+        self._read()
         text = self._reading.description
         if not done:
-            return Outcome(self._observe(text), 0.0)
-        return Outcome(self._observe(f"{text}\n The task is completed."), max(0.0, reward), success=True, done=True)
+            return self._outcome(text)
+        score = max(self._score, reward)
+        text = self._observe(f"{text}\n The task is completed.")  # also of a strict level's failure, as upstream
+        return Outcome(text, score, success=score > 0, done=reward > _ENOUGH)
 
     def _follow(self) -> None:
         """Bring the world up to date after one primitive move: the agent, and the cell in front of it."""
@@ -181,7 +208,7 @@ class BabyAIEnv(TextEnv):
         world.cells[world.ahead] = encode(level.grid.get(ahead_x, ahead_y))
 
     def _explain_format(self) -> str:
-        return self._observe(_UNKNOWN)
+        return self._observe(_NO_CHANGE)
 
     def valid_actions(self) -> list[str]:
         return sorted(self._reading.actions) if self.running else []
@@ -193,14 +220,17 @@ class BabyAIEnv(TextEnv):
     def expert(self) -> BabyAIExpert:
         return BabyAIExpert(self)
 
-    def _save(self) -> tuple[int, bytes]:
-        return self._number, pickle.dumps(self._level, pickle.HIGHEST_PROTOCOL)
+    def _save(self) -> tuple[int, bytes, int | None]:
+        return self._number, pickle.dumps(self._level, pickle.HIGHEST_PROTOCOL), self._shown
 
-    def _load(self, inner: tuple[int, bytes]) -> None:
-        self._number, level = inner
+    def _load(self, inner: tuple[int, bytes, int | None]) -> None:
+        self._number, level, self._shown = inner
         self._level = pickle.loads(level)  # noqa: S301  (what `_save` made)
         self._world = World.of(self._level)
-        self._reading = read(self._world, look(self._world))
+        self._read()
 
 
 _UNKNOWN = "The action is not recognized. Please check valid actions."
+_NO_CHANGE = "No change in state."
+_ENOUGH = 0.5
+"""A mission that is done for a smaller reward does not end the episode."""

@@ -86,7 +86,8 @@ class BabyAIExpert:
             position for position, cell in zip(view_positions(world), view, strict=True) if cell != UNSEEN
         )
         on_plan = self._expected == (world.position, world.direction) and bool(self._left)
-        if not on_plan or self._left[0].step.action not in self._env.reading.actions:
+        reading = self._env.reading
+        if not on_plan or self._left[0].step.action not in reading.actions.keys() | reading.unlisted.keys():
             self._left = [] if self._hopeless == world.cells else self._plan_mission()
         if not self._left:
             self._expected, self._hopeless = None, world.cells.copy()

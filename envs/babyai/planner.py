@@ -76,7 +76,7 @@ def search(world: World, aim: Aim, closed: frozenset[int] = frozenset()) -> tupl
             continue
         visited.add((here.position, here.direction))
         reading = read(here, look(here))
-        for action, primitives in reading.actions.items():
+        for action, primitives in (reading.actions | reading.unlisted).items():
             sight = reading.targets.get(action)
             if not _useful(action, sight, aim, closed):
                 continue

@@ -60,9 +60,12 @@ N_TEST_SEEDS = 100
 
 
 def minigrid_id(level: int) -> str:
-    """The Gymnasium id of a level by number; minigrid 3 has one of them as version 1 only."""
+    """The Gymnasium id of a level by number.
+
+    AgentGym's `GoToObjS6` is a room of size 4: minigrid 2 had that size under this name, minigrid 3 calls it S4.
+    """
     name = LEVELS[level - 1]
-    return f"BabyAI-{name}-v{1 if name == 'GoToObjS6' else 0}"
+    return f"BabyAI-{'GoToObjS4' if name == 'GoToObjS6' else name}-v0"
 
 
 def check_levels(levels: Sequence[int | str] | None) -> tuple[int, ...]:

@@ -71,6 +71,8 @@ class Reading:
     targets: dict[str, Sight] = field(default_factory=dict)
     """The object that each action on an object is about."""
     refusals: dict[str, str] = field(default_factory=dict)
+    unlisted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Actions that can be done but are not in upstream's list."""
 
     @property
     def description(self) -> str:
@@ -130,9 +132,11 @@ def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
         world, [(sight.position, sight.cell) for sight in reading.sights], blocked
     )
 
-    def offer(action: str, sight: Sight, path: tuple[int, ...] | None, then: tuple[int, ...] = ()) -> None:
+    def offer(
+        action: str, sight: Sight, path: tuple[int, ...] | None, then: tuple[int, ...] = (), named: str = ""
+    ) -> None:
         if path is None:
-            refusals[action] = f"You cannot {action}, as there is no path leading to it."
+            refusals[action] = f"You cannot {named or action}, as there is no path leading to it."
         else:
             actions[action] = path + then
             targets[action] = sight
@@ -159,12 +163,14 @@ def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
         refusals["drop"] = "You cannot drop the object, as there is already an object in front of you."
     else:
         actions["drop"] = (DROP,)
+    doors: dict[str, int] = {}
     for sight in reading.sights:
         if hidden_key(sight.cell) and facing_paths.get(sight.position) == ():
-            actions["toggle"] = (TOGGLE,)
+            reading.unlisted["toggle"] = (TOGGLE,)
             targets["toggle"] = sight
         if kind(sight.cell) != "door":
             continue
+        doors[name(sight.cell)] = sight.number
         state, through = door_state(sight.cell), f"toggle and go through {sight.label}"
         if state == OPEN:
             offer(f"go through {sight.label}", sight, entering_paths.get(sight.position))
@@ -182,7 +188,8 @@ def _add_actions(reading: Reading, world: World, blocked: set[int]) -> None:
             )
             continue
         path = facing_paths.get(sight.position)
-        offer(through, sight, path, (TOGGLE, FORWARD))
+        # Where no path leads to a shut door, upstream prints its dictionary of the doors so far for the number.
+        offer(through, sight, path, (TOGGLE, FORWARD), named=f"toggle and go through {name(sight.cell)} {doors}")
         if path == ():
             actions["toggle"] = (TOGGLE,)
             targets["toggle"] = sight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,9 +32,13 @@ CONFIG = {
 
 
 def job(name: str, *options: str, address: str) -> subprocess.CompletedProcess[str]:
+    """A job as `ray job submit --runtime-env-json` starts it: Ray's workers find the other package too."""
+    workers = {"runtime_env": {"env_vars": {"PYTHONPATH": PYTHONPATH}}}
     return subprocess.run(
         [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *options],
-        env=os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": PYTHONPATH},
+        env=os.environ | {
+            "RAY_ADDRESS": address, "PYTHONPATH": PYTHONPATH, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(workers)
+        },
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
 
@@ -62,7 +67,7 @@ def test_a_method_and_an_environment_from_outside_go_through_the_pipeline(ray_cl
     assert "odd" in report
     assert "every_other" in report
     plan = job("pipeline", "--config", str(file), "--plan", address=ray_cluster)
-    units = [line.split() for line in plan.stdout.splitlines()]
+    units = [(line[:14].strip(), line[14:46].strip(), line[46:]) for line in plan.stdout.splitlines()]
     assert {(stage, unit): state for stage, unit, state in units if stage != "verification"} == dict.fromkeys(
         [("collect", "trajectories"), ("select", "odd"), ("select", "even"), ("select", "rest"), ("train", "odd"),
          ("train", "odd.s1"), ("evaluate", "random"), ("evaluate", "odd"), ("evaluate", "odd.s1")],

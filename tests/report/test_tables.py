@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from atlas_ray.environments.contract import EnvironmentCard
-from atlas_ray.evaluation.metrics import grouped, results
+from atlas_ray.evaluation.grouped import grouped
+from atlas_ray.evaluation.metrics import results
 from atlas_ray.report.results import cell_text, layout, result_table
 from atlas_ray.report.tables import NONE, Table, escape, table, to_markdown, to_terminal
 from atlas_ray.report.verification import verification_table
