@@ -38,19 +38,25 @@ def parse_reply(text: str, rule: ActionRule) -> ThoughtAction:
 
     Args:
         text: the assistant turn.
-        rule: `one`: exactly one `Action:` (TextCraft, BabyAI); `first`: after the first `Action:`, or the whole text
-            if there is none (Maze, Wordle); `last`: after the last `Action:` (WebShop, ALFWorld, ScienceWorld, tools).
+        rule: `one`: the line after exactly one `Action:` (TextCraft, BabyAI); `first`: from the first `Action:` to the
+            second, or the whole text if there is none (Maze, Wordle, Jericho, PDDL); `last`: after the last `Action:`,
+            or the whole text if there is none but a `search[` or `click[` (WebShop, ALFWorld, ScienceWorld, tools).
+            An end-of-sequence mark `</s>` at the end of the reply is dropped.
     """
+    text = text.strip().removesuffix("</s>")
     labels = list(_ACTION.finditer(text))
     if not labels:
         thought = _THOUGHT.sub("", text).strip()
         if rule == "first" and thought == text.strip() and thought:
             return ThoughtAction("", thought, None)
+        if rule == "last" and any(call in text for call in ("search[", "click[")):
+            return ThoughtAction("", text.strip(), None)
         return ThoughtAction(thought, None, NO_ACTION)
     label = labels[-1] if rule == "last" else labels[0]
     thought = _THOUGHT.sub("", text[: label.start()]).strip()
     if rule == "one" and len(labels) > 1:
         return ThoughtAction(thought, None, ONE_ACTION)
-    body = text[label.end() :].strip()
+    end = labels[1].start() if rule == "first" and len(labels) > 1 else None
+    body = text[label.end() : end].strip()
     action = body.split("\n", 1)[0].strip() if rule == "one" else body
     return ThoughtAction(thought, action, None) if action else ThoughtAction(thought, None, NO_ACTION)

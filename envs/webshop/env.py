@@ -28,7 +28,8 @@ Action: search[keywords] or click[value], where value is a button, a product's n
 
 PAGE_SIZE = 10
 _SEPARATOR = " [SEP] "
-_ACTION = re.compile(r"(.+)\[(.+)\]", re.DOTALL)
+_ACTION = re.compile(r"(search|click)\[(.+)\]")
+"""As upstream: what follows the last closing bracket of the first line does not count."""
 _HELP = "Invalid Action. An action is search[keywords], or click[value] with a value of this page."
 
 
@@ -61,6 +62,7 @@ class WebShopEnv(TextEnv):
             n_train = n_test = len(self._official[1])
         card = EnvironmentCard(
             name="webshop",
+            version=2,
             held_in=True,
             metric="success_rate",
             max_rounds=10,
@@ -69,7 +71,7 @@ class WebShopEnv(TextEnv):
             n_train=n_train,
             n_test=n_test,
             source="princeton-nlp/WebShop (MIT) as in AgentGym; the products are generated unless data is given",
-            action_rule="first",
+            action_rule="last",
         )
         super().__init__(card, max_rounds=max_rounds)
         self._shop: Shop
@@ -182,9 +184,9 @@ class WebShopEnv(TextEnv):
     # -- actions --------------------------------------------------------------------------------------------------
 
     def _act(self, action: str) -> Outcome:
-        match = _ACTION.fullmatch(action.strip())
-        verb, value = (match[1].strip().lower(), match[2].strip().lower()) if match else ("", "")
-        if verb == "search" and value:
+        match = _ACTION.match(action.strip())
+        verb, value = (match[1], match[2].lower()) if match else ("", "")
+        if verb == "search":
             self._page, self._hits, self._page_number = "results", self._shop.search(value), 1
             self._asin, self._chosen = "", {}
         elif verb == "click" and value in self._clickable():

@@ -74,9 +74,14 @@ def has_attribute(product: Product, attribute: str) -> bool:
 
 
 def fits(value: str, option: tuple[str, str]) -> bool:
-    """Whether a chosen value is what an option of the goal asks for; shades of a colour are that colour."""
+    """Whether a chosen value is what an option of the goal asks for; shades of a colour are that colour.
+
+    Upstream's named options are pairs, in which it looks for a colour as a whole member and not as a part of a text.
+    """
     name, wanted = option
-    return _similar(_colour(value), f"{name} {wanted}" if name else _colour(wanted))
+    if not name:
+        return _similar(_colour(value), _colour(wanted))
+    return _similar(_colour(value), next((colour for colour in _COLOURS if colour in option), f"{name} {wanted}"))
 
 
 @cache
@@ -86,17 +91,21 @@ def _similar(first: str, second: str) -> bool:
 
 _COLOURS = tuple(
     """
-    aqua azure beige black blue bronze brown burgundy camel caramel champagne charcoal chestnut chocolate coffee copper
-    coral cream denim espresso fuchsia gold gray green grey honey indigo ivory khaki lavender lilac lime magenta maroon
-    mint mocha mustard natural navy nude olive orange peach pink plum purple rainbow red rose rust sand silver slate tan
-    taupe teal turquoise violet walnut white wine yellow
+    alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
+    caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream
+    crystal dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather
+    indigo ivory ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha
+    multicolor mushroom mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal
+    rust sand sapphire seashell silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise
+    violet walnut wheat white wine yellow
     """.split()
 )
+"""The words that upstream takes for colours, patterns and shades among them, in its order: the first one counts."""
 
 
 @cache
 def _colour(value: str) -> str:
-    """The first colour word, alphabetically, that a value contains; the value itself if there is none."""
+    """The first colour word that a value contains; the value itself if there is none."""
     return next((colour for colour in _COLOURS if colour in value), value)
 
 

@@ -99,8 +99,7 @@ def test_a_mistake_in_a_domain_is_named_with_its_line(old: str, new: str, messag
     ("old", "new", "message"),
     [
         ("(:domain switches)", "(:domain gripper)", "line 2: the problem is of domain 'gripper', not 'switches'"),
-        ("(dark)", "(lit attic)", "line 4: 'attic' is a room; 'lit' takes a lamp there"),
-        ("a b - lamp", "a a - lamp", "line 3: 'a' is declared twice"),
+        ("a b - lamp", "a b - lamp a - room", "line 3: 'a' is declared twice, as a lamp and as a room"),
         ("(lit a)", "(lit c)", "line 5: 'c' is not declared here"),
         ("(:goal (and", "(:metric (and", "line 5: section ':metric' is not supported"),
     ],

@@ -158,7 +158,7 @@ def test_a_changed_stage_alone_runs_again(run):
         (["--train.lr", "1"], "unknown option '--train.lr'"),
         (["--config", "none.yaml"], "none.yaml: No such file"),
         (["--seed", "7"], "another experiment (seed was 0, is 7)"),
-        (["--select.methods", "magic"], "select.methods.0"),
+        (["--select.methods", "magic"], "selection 'magic': no such method"),
         (["--evaluate.environments", "chess"], "no environment 'chess'"),
         (["--run_dir", "/proc/no"], "cannot write"),
     ],
