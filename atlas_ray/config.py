@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -90,6 +90,21 @@ class CollectConfig(Section):
     """Number of training tasks per environment; with an import, at most so many (none named: all)."""
     min_score: float | None = Field(None, ge=0, le=1)
     """Expert episodes below this score are dropped, and counted in the manifest; None keeps the successful ones."""
+    style: Literal["plain", "checks", "slips", "wanders"] = "plain"
+    """How experts play: as they are, looking after every action, with mistakes, or the long way round."""
+    rate: float = Field(1.0, ge=0, le=1)
+    """Probability of a look after an action, or of a mistake or detour before one."""
+    warmup_style: Literal["plain", "checks", "slips", "wanders"] | None = None
+    """How experts play the trajectories of the warm-up; None: as the others, at the same rate."""
+    warmup_rate: float = Field(1.0, ge=0, le=1)
+    """Of `warmup_style`."""
+    max_rounds: dict[str, int] = Field(default_factory=dict)
+    """Round cap per environment while trajectories are collected, played again and forked; evaluation keeps the
+    environment's own."""
+
+
+FilterName = Literal["looks"]
+"""Of what removes chosen steps from a selection; see `atlas_ray/selection/filters.py`."""
 
 
 class SelectionConfig(Section):
@@ -101,6 +116,8 @@ class SelectionConfig(Section):
     """The selection method; None: the method that the selection is named after."""
     ratio: float | None = Field(None, gt=0, le=1)
     """None: `select.ratio`."""
+    filters: tuple[FilterName, ...] | None = None
+    """Filters behind the method, in this order; None: `select.filters`."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -119,6 +136,8 @@ class SelectionSpec:
     options: Section
     """Of the method's own class."""
     seed: int
+    filters: tuple[FilterName, ...] = ()
+    """What removes chosen steps, in this order."""
 
 
 class SelectConfig(Section):
@@ -136,6 +155,9 @@ class SelectConfig(Section):
     """Selections by name, as in `{random_10: {method: random, ratio: 0.1}}`; all of them are made."""
     ratio: float = Field(0.3, gt=0, le=1)
     """At most this share of a trajectory's steps, at least one (paper section 4.2)."""
+    filters: tuple[FilterName, ...] = ()
+    """What removes steps after the method has chosen, in every selection that does not say otherwise: `looks` removes
+    steps that change nothing."""
 
     @classmethod
     def open_sections(cls) -> Mapping[str, type[Section]]:
@@ -198,7 +220,8 @@ class SelectConfig(Section):
             found = options.model_validate(given | own.options)
         except ValidationError as error:
             raise ConfigError(f"select.selections.{name}.{_explain(error)}; see --help") from error
-        return SelectionSpec(name, method, own.ratio or self.ratio, found, seed)
+        filters = self.filters if own.filters is None else own.filters
+        return SelectionSpec(name, method, own.ratio or self.ratio, found, seed, filters)
 
     def selection_names(self) -> list[str]:
         """Every name that means a selection here: those in `selections`, and the methods'."""
@@ -266,6 +289,10 @@ class TrainConfig(Section):
     is called like the selection, the others' `<selection>.s<seed>`."""
     epochs: int = Field(3, gt=0)
     """Paper Appendix B.1."""
+    labelled_tokens: Annotated[int, Field(gt=0)] | Literal["all"] | None = None
+    """Train for so many labelled tokens instead of `epochs`: up to the first optimizer step that reaches them. `all`:
+    as many as all steps of the tuning set have in `epochs` epochs, so that selections compare at equal labels. None:
+    `epochs` counts."""
     learning_rate: float = Field(2e-5, gt=0)
     """Peak, paper Appendix B.1."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -313,7 +340,8 @@ class TrainConfig(Section):
         own = self.warmup
         return self.model_copy(
             update={
-                "epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size, "warmup": None
+                "epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size, "warmup": None,
+                "labelled_tokens": None,
             }
         )  # fmt: skip
 
@@ -435,6 +463,13 @@ class PipelineConfig(Section):
     def training_seeds(self) -> tuple[int, ...]:
         """The seeds that each selection is trained with, the first one's checkpoint being called like the selection."""
         return self.train.seeds or (self.seed,)
+
+    def collect_options(self, env: str) -> dict[str, Any]:
+        """The options of an environment while trajectories are collected, played again and forked."""
+        options = dict(self.environments.get(env, {}))
+        if env in self.collect.max_rounds:
+            options["max_rounds"] = self.collect.max_rounds[env]
+        return options
 
     def selection(self, name: str) -> SelectionSpec:
         """A selection by its name; see `SelectConfig.spec` for the errors."""

@@ -136,7 +136,7 @@ class Roster:
 
     def _model(self, name: str, kind: Kind, model: str) -> RosterEntry:
         code = self._config.trust_remote_code
-        key = content_hash([models.identity(model, trust_remote_code=code), code])
+        key = content_hash([models.identity(model, trust_remote_code=code), code, models.TEMPLATE_DATE.isoformat()])
         return RosterEntry(name, kind, key, directory=models.resolve(model, trust_remote_code=code))
 
 

@@ -215,6 +215,17 @@ class Store:
         pairs = zip(table["env"].to_pylist(), table["trajectory_id"].to_pylist(), strict=True)
         return sorted(pairs, key=lambda pair: pair[1])
 
+    def trajectory_parts(self) -> list[tuple[str, str, str | None]]:
+        """Environment, id and part (`warmup`, `tuning`; None for an import) of every trajectory, sorted by id.
+
+        Raises:
+            StoreError: there are none.
+        """
+        fields = [TRAJECTORY_SCHEMA.field(name) for name in ("env", "trajectory_id", "metadata")]
+        columns = self.read_table(pa.schema(fields), "trajectories").to_pydict()
+        parts = [json.loads(text or "{}").get("part") for text in columns["metadata"]]
+        return sorted(zip(columns["env"], columns["trajectory_id"], parts, strict=True), key=lambda row: row[1])
+
     def write_selections(self, name: str, selections: Sequence[Selection]) -> str:
         """Replace the selection of that name, `selections/<name>/`; all rows in one file, sorted by trajectory id."""
         rows = sorted(selections, key=lambda selection: selection.trajectory_id)

@@ -148,6 +148,8 @@ class Episode(Row):
     faults: int = 0
     """Times that a live service behind the environment failed; to the agent each was an observation."""
     seconds: float = 0.0
+    kinds: tuple[str, ...] | None = None
+    """What every step is (`environments.styles.Kind`), where an expert played."""
 
 
 _USAGE = pa.struct([("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()), ("cost_usd", pa.float64())])

@@ -8,14 +8,14 @@ python -m envs play textcraft --expert --option depths=[2]
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from typing import Any
 
 from rich.console import Console
 
 from atlas_ray.environments import TextEnv, card, make, names, option_names
-from atlas_ray.errors import AtlasError, ConfigError
+from atlas_ray.environments.registry import read_option
+from atlas_ray.errors import AtlasError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         if options.command == "play":
-            env = make(options.name, **dict(_option(text) for text in options.option))
+            env = make(options.name, **dict(read_option(text) for text in options.option))
             observation, _ = env.reset(seed=options.seed, options={"task": options.task, "split": options.split})
             _play(console, env, observation, options.expert)
         else:
@@ -42,17 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
         return 2
     return 0
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """`depths=[2]` as a name and a value; a value that is no Python literal is a text."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ConfigError(f"--option {text!r} is not of the form NAME=VALUE")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
 
 
 def _list(console: Console) -> None:

@@ -128,6 +128,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     observation_space = gymnasium.spaces.Text(max_length=100_000, min_length=0, charset=string.printable)
     action_space = gymnasium.spaces.Text(max_length=MAX_ACTION_CHARS, min_length=1, charset=string.printable)
     max_action_chars: ClassVar[int] = MAX_ACTION_CHARS
+    rules: ClassVar[str] = ""
+    """The text before the task in every first observation, where AgentGym's client tells it and its server does not;
+    `{words}` stands for the valid words and `{max_rounds}` for the round cap."""
 
     def __init__(self, card: EnvironmentCard, *, max_rounds: int | None = None) -> None:
         if max_rounds is not None:

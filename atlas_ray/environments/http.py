@@ -1,7 +1,7 @@
 """A server with AgentGym's HTTP API for one of our environments: `python -m atlas_ray.environments.http --env babyai`.
 
 AgentGym's clients and agents can play our environments through it: `/create`, `/reset`, `/step`, `/observation` and
-`/close` have the bodies and responses of AgentGym's server for that environment. Items are numbered as in AgentTraj-L
+`/close` have the bodies and responses of AgentGym's server for that environment, without what its client adds. Items are numbered as in AgentTraj-L
 if the environment can locate them, otherwise training tasks first, then test tasks. There is no authentication, so the
 server listens on 127.0.0.1 only.
 """
@@ -13,7 +13,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +24,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from atlas_ray.environments import registry
-from atlas_ray.environments.agentgym import Dialect, dialect
+from atlas_ray.environments.agentgym import ACTIONS, Dialect, dialect
 from atlas_ray.environments.contract import EnvironmentCard, Split, TextEnv
-from atlas_ray.errors import AtlasError, EnvironmentError
+from atlas_ray.errors import AtlasError, ConfigError, EnvironmentError
 from atlas_ray.react import parse_reply
 
 MAX_SESSIONS = 1024
+MAX_DIGITS = 18
+"""Of a session's number in a query; Python refuses to read thousands of digits."""
+NO_CAP = 10**9
+"""Rounds that nobody plays: AgentGym's servers have no cap, its evaluation has."""
 IDLE_S = 1800.0
 """Seconds without a call after which a session is closed, because many clients do not close theirs."""
 
@@ -37,7 +41,12 @@ IDLE_S = 1800.0
 @dataclass
 class _Session:
     env: TextEnv
+    item: int = 0
     observation: str = ""
+    """The last one as AgentGym's server sends it."""
+    done: bool = False
+    reward: float = 0.0
+    info: dict[str, Any] = field(default_factory=lambda: {"score": 0.0})
     used: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,6 +63,7 @@ class Gateway:
     def __init__(self, name: str, options: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         self.name, self._options, self._clock = name, options, clock
         self.card = registry.card(name, **options)
+        self._speech = dialect(name)
         self._sessions: dict[int, _Session] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -75,33 +85,46 @@ class Gateway:
             self._sessions[number] = _Session(registry.make(self.name, **self._options), used=now)
         return number
 
-    def reset(self, number: int, item: int) -> _Session:
-        """Begin the episode of an item."""
-        session = self._find(number)
+    def reset(self, number: int, item: int | None) -> _Session:
+        """Begin the episode of an item; None is the item of the session's last episode, at first item 0."""
+        session = self.find(number)
         with session.lock:
+            item = session.item if item is None else item
             split, task = locate(session.env, item)
-            session.observation, _ = session.env.reset(options={"task": task, "split": split})
+            text, _ = session.env.reset(options={"task": task, "split": split})
+            session.item, session.done, session.reward, session.info = item, False, 0.0, {"score": 0.0}
+            session.observation = _opening(self._speech, session.env, text)
         return session
 
-    def step(self, number: int, text: str) -> tuple[_Session, float, bool, dict[str, Any]]:
-        """Play a bare action or a whole reply; returns the session, reward, done and info."""
-        session = self._find(number)
+    def step(self, number: int, text: str) -> _Session:
+        """Play a bare action or a whole reply."""
+        session = self.find(number)
         with session.lock:
             reply = parse_reply(text, self.card.action_rule) if "Action:" in text else None
             if reply is not None and reply.action is None:
-                session.observation = str(reply.problem)
-                return session, 0.0, False, {"score": session.env.snapshot().score}
+                session.env.snapshot()  # refuses where there is no episode
+                session.observation, session.reward = str(reply.problem), 0.0
+                return session
             action = text if reply is None else str(reply.action)
-            session.observation, reward, ended, truncated, info = session.env.step(action)
-            return session, reward, ended or truncated, info
+            session.observation, session.reward, ended, truncated, session.info = session.env.step(action)
+            session.done = ended or truncated
+        return session
 
-    def observation(self, number: int) -> str:
-        """The last observation."""
-        return self._find(number).observation
+    def find(self, number: int) -> _Session:
+        """A session by its number.
+
+        Raises:
+            HTTPException: 404, there is none.
+        """
+        session = self._sessions.get(number)
+        if session is None:
+            raise HTTPException(404, f"there is no session {str(number)[:20]}; call /create")
+        session.used = self._clock()
+        return session
 
     def close(self, number: int) -> None:
         """Close a session."""
-        self._find(number)
+        self.find(number)
         with self._lock:
             session = self._sessions.pop(number, None)
         if session is not None:
@@ -111,13 +134,6 @@ class Gateway:
     def numbers(self) -> list[int]:
         """The numbers of all sessions."""
         return sorted(self._sessions)
-
-    def _find(self, number: int) -> _Session:
-        session = self._sessions.get(number)
-        if session is None:
-            raise HTTPException(404, f"there is no session {number}; call /create")
-        session.used = self._clock()
-        return session
 
 
 def most_sessions(card: EnvironmentCard) -> int:
@@ -137,10 +153,27 @@ def locate(env: TextEnv, item: int) -> tuple[Split, int]:
         return ("train", item) if item < n_train else ("test", item - n_train)
 
 
+def _opening(speech: Dialect, env: TextEnv, text: str) -> str:
+    """The first observation without what AgentGym's client adds to it."""
+    if speech.opening is not None:
+        return speech.opening
+    if speech.lists_actions:
+        return text.partition(ACTIONS)[0]
+    return text.removeprefix(f"{env.rules}\n").removeprefix(f"{_description(env)}\n")
+
+
+def _description(env: TextEnv) -> str:
+    """The task in words, where the environment has it apart from the first observation (ScienceWorld)."""
+    return str(getattr(env, "description", ""))
+
+
 class _Body(BaseModel):
     """A body with any fields; the dialect's fields are looked up by name."""
 
     model_config = ConfigDict(extra="allow")
+
+    def task(self, name: str) -> int | None:
+        return None if (self.model_extra or {}).get(name) is None else self.number(name)
 
     def number(self, name: str) -> int:
         value = (self.model_extra or {}).get(name)
@@ -182,29 +215,39 @@ def make_app(name: str, **options: Any) -> FastAPI:
         return gateway.numbers()
 
     @app.post(f"{path}/create", response_model=None)
-    def create(body: _Body | None = None) -> int | dict[str, int]:
+    def create(body: _Body | None = None) -> int | dict[str, Any]:
         number = gateway.create()
+        if speech.create == "episode":
+            session = gateway.reset(number, number % max(1, gateway.card.n_train + gateway.card.n_test))
+            return {"id": number, "observation": session.observation, "reward": 0.0, "done": False}
         if speech.create_takes_task and body is not None:
-            gateway.reset(number, body.number("id"))
+            gateway.reset(number, body.task("id"))
         return number if speech.create == "number" else {"id": number}
 
     @app.post(f"{path}/reset", response_model=None)
     def reset(body: _Body) -> Any:
-        session = gateway.reset(body.number(speech.session), body.number(speech.task))
-        return _reset_reply(speech, session)
+        number = body.number(speech.session)
+        return _reset_reply(speech, number, gateway.reset(number, body.task(speech.task)))
 
     @app.post(f"{path}/step")
     def step(body: _Body) -> dict[str, Any]:
-        session, reward, done, info = gateway.step(body.number(speech.session), body.text("action"))
-        return _step_reply(speech, session, reward, done, info)
+        return _step_reply(speech, gateway.step(body.number(speech.session), body.text("action")))
 
-    @app.get(f"{path}/observation")
-    def observation(request: Request) -> str:
-        return gateway.observation(_query(request, speech))
+    @app.get(f"{path}/observation", response_model=None)
+    def observation(request: Request) -> str | dict[str, Any]:
+        session = gateway.find(_query(request, speech))
+        return session.observation if speech.observes == "text" else _step_reply(speech, session)
+
+    if speech.vocabulary:
+
+        @app.get(f"{path}/filtered_vocab")
+        def filtered_vocab(request: Request) -> list[str]:
+            env: Any = gateway.find(_query(request, speech)).env
+            return list(env.words)
 
     @app.get(f"{path}/available_actions")
     def available_actions(request: Request) -> list[str]:
-        return gateway._find(_query(request, speech)).env.valid_actions()
+        return gateway.find(_query(request, speech)).env.valid_actions()
 
     @app.post(f"{path}/close")
     def close(body: _Body) -> bool:
@@ -216,30 +259,33 @@ def make_app(name: str, **options: Any) -> FastAPI:
 
 def _query(request: Request, speech: Dialect) -> int:
     value = request.query_params.get(speech.session, "")
-    if not value.isdecimal():
-        raise HTTPException(422, f"the query needs {speech.session}=NUMBER")
+    if not (value.isdecimal() and len(value) <= MAX_DIGITS):
+        raise HTTPException(422, f"the query needs {speech.session}=NUMBER, of at most {MAX_DIGITS} digits")
     return int(value)
 
 
-def _reset_reply(speech: Dialect, session: _Session) -> Any:
+def _reset_reply(speech: Dialect, number: int, session: _Session) -> Any:
     if speech.reset == "text":
         return session.observation
     if speech.reset == "pair":
         return [session.observation, None]
-    reply: dict[str, Any] = {"observation": session.observation, "reward": 0.0, "done": False}
+    reply: dict[str, Any] = {"id": number, "observation": session.observation, "reward": 0.0, "done": False}
     if speech.score_scale is not None:
-        reply |= {"score": 0.0}
-    if speech.score_scale == 100.0:
-        reply |= {"task_description": ""}  # ours is part of the observation; clients put the two together
+        reply |= {"score": 0.0, "deleted": False}
+    if _description(session.env):
+        reply |= {"task_description": _description(session.env)}
     return reply | _actions(speech, session)
 
 
-def _step_reply(speech: Dialect, session: _Session, reward: float, done: bool, info: dict[str, Any]) -> dict[str, Any]:
-    reply: dict[str, Any] = {speech.observation: session.observation, "done": done}
+def _step_reply(speech: Dialect, session: _Session) -> dict[str, Any]:
+    reply: dict[str, Any] = {speech.observation: session.observation, "done": session.done}
+    score = float(session.info["score"])
     if speech.score_scale is None:
-        reply["reward"] = float(info["score"])  # clients take the last step's reward for the episode's
+        reply["reward"] = score  # clients take the last step's reward for the episode's
     else:
-        reply |= {"reward": reward * speech.score_scale, "score": info["score"] * speech.score_scale}
+        reply |= {"reward": session.reward * speech.score_scale, "score": score * speech.score_scale}
+    if speech.reset == "pair":
+        reply["info"] = None
     return reply | _actions(speech, session)
 
 
@@ -252,14 +298,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m atlas_ray.environments.http", description=__doc__)
     parser.add_argument("--env", required=True, help="name of the environment")
     parser.add_argument("--port", type=int, default=36001, help="[36001]")
+    parser.add_argument("--data", help="official or own data: the environment's option of that name")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option, repeatable")
+    parser.add_argument(
+        "--max-rounds", default="card", help="a number, 'card' (the environment's own) or 'none' [card]"
+    )
     arguments = parser.parse_args()
     import uvicorn
 
     try:
-        app = make_app(arguments.env)
+        app = make_app(arguments.env, **options(arguments.data, arguments.option, arguments.max_rounds))
     except AtlasError as error:
         sys.exit(f"error: {error}")
     uvicorn.run(app, host="127.0.0.1", port=arguments.port, log_level="warning")
+
+
+def options(data: str | None, given: Sequence[str], max_rounds: str) -> dict[str, Any]:
+    """An environment's options as the command line has them.
+
+    Raises:
+        ConfigError: an option is not of the form NAME=VALUE, or the rounds are no number.
+    """
+    chosen = dict(registry.read_option(text) for text in given)
+    if data is not None:
+        chosen["data"] = data
+    if max_rounds != "card":
+        if max_rounds != "none" and not (max_rounds.isascii() and max_rounds.isdigit() and len(max_rounds) < 10):
+            raise ConfigError(f"--max-rounds {max_rounds!r}: give a number, 'card' or 'none'")
+        chosen["max_rounds"] = NO_CAP if max_rounds == "none" else int(max_rounds)
+    return chosen
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ A program without a package calls `register`. Every environment is registered wi
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import os.path
@@ -84,7 +85,8 @@ def make(name: str, **options: Any) -> TextEnv:
         if option not in allowed:
             raise ConfigError(f"environment {name!r} has no option {option!r}; it takes {_listed(allowed)}")
     if issubclass(cls, RemoteEnv):
-        return cls(card(name.removeprefix(REMOTE)), **options)
+        local = name.removeprefix(REMOTE)
+        return cls(card(local), _load_class(local).rules, **options)
     return cls(**options)
 
 
@@ -115,6 +117,23 @@ def option_names(name: str) -> list[str]:
     """
     parameters = inspect.signature(_load_class(name).__init__).parameters.values()
     return sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def read_option(text: str) -> tuple[str, Any]:
+    """An option of an environment from a command line: `depths=[2]` as a name and a value.
+
+    A value that is no Python literal is a text.
+
+    Raises:
+        ConfigError: the text is not of the form NAME=VALUE.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--option {text!r} is not of the form NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return name, value
 
 
 def _load_class(name: str) -> type[TextEnv]:

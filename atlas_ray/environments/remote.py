@@ -1,6 +1,7 @@
 """An environment behind an AgentGym server: `remote:babyai` with the option `url`.
 
 It is a client of AgentGym's HTTP API (dialects in `agentgym.py`), so environments that run there can be evaluated here.
+As AgentGym's own clients do, it tells the agent what a server leaves to them: rules, valid words, available actions.
 Items number the training tasks first, then the test tasks. A server's responses are untrusted: texts are only shown,
 numbers are checked. A snapshot is the list of actions, restored by replay.
 """
@@ -8,16 +9,18 @@ numbers are checked. A snapshot is the list of actions, restored by replay.
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from atlas_ray.environments.agentgym import dialect
+from atlas_ray.environments.agentgym import ACTIONS, dialect
 from atlas_ray.environments.contract import EnvironmentCard, Expert, Outcome, Split, TextEnv
 from atlas_ray.errors import ConfigError, EnvironmentError
 
 PREFIX = "remote:"
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9, ]+")
 
 
 class RemoteEnv(TextEnv):
@@ -25,6 +28,7 @@ class RemoteEnv(TextEnv):
 
     Args:
         card: the card of our environment of the same name; the name becomes `remote:<name>`.
+        told: the `TextEnv.rules` of our environment.
         url: the server's address, as in `http://127.0.0.1:36001`; required.
         first_test: the item of test task 0; None: the item after the last training task.
         timeout_s: seconds per call.
@@ -35,10 +39,10 @@ class RemoteEnv(TextEnv):
     """
 
     def __init__(
-        self, card: EnvironmentCard, *, url: str = "", first_test: int | None = None, timeout_s: float = 60.0,
-        max_rounds: int | None = None,
+        self, card: EnvironmentCard, told: str = "", *, url: str = "", first_test: int | None = None,
+        timeout_s: float = 60.0, max_rounds: int | None = None,
     ) -> None:  # fmt: skip
-        self._dialect = dialect(card.name)
+        self._dialect, self._told = dialect(card.name), told
         name = PREFIX + card.name
         here = card.model_copy(update={"name": name, "snapshot": "replay", "process_mib": 0})
         super().__init__(here, max_rounds=max_rounds)
@@ -72,7 +76,19 @@ class RemoteEnv(TextEnv):
             answer = f"{described}\n{text}" if isinstance(described, str) and described else text
         if not isinstance(answer, str):
             raise self._nonsense("reset", answer)
-        return answer
+        return self._tell(answer)
+
+    def _tell(self, text: str) -> str:
+        """The first observation as the server's own client words it, in our words."""
+        if self._dialect.lists_actions:
+            return f"{text}{ACTIONS}{','.join(self._listed)}"
+        if not self._told:
+            return text
+        words = ""
+        if self._dialect.vocabulary:
+            words = " ".join(self._texts(self._ask("filtered_vocab", method="GET"), in_order=True))
+        rules = self._told.format(words=words, max_rounds=self.card.max_rounds)
+        return rules if self._dialect.opening is not None else f"{rules}\n{text}"
 
     def _act(self, action: str) -> Outcome:
         answer = self._ask("step", {self._dialect.session: self._session, "action": self._sent(action)})
@@ -89,6 +105,8 @@ class RemoteEnv(TextEnv):
 
     def _sent(self, action: str) -> str:
         """The action in the form that this server takes; the tool servers parse a whole reply."""
+        if self._dialect.plain_actions:
+            return " ".join(_NOT_PLAIN.sub("", action).split())
         return f"Action: {action}" if self._dialect.create_takes_task else action
 
     def _save(self) -> Any:
@@ -127,15 +145,21 @@ class RemoteEnv(TextEnv):
     def _item(self, task: int, split: Split) -> int:
         return task if split == "train" else self._first_test + task
 
-    def _ask(self, call: str, body: dict[str, Any]) -> Any:
+    def _ask(self, call: str, body: dict[str, Any] | None = None, *, method: str = "POST") -> Any:
+        query = {self._dialect.session: str(self._session)} if body is None else None
         try:
-            response = self._http.post(f"{self._url}{self._dialect.prefix}/{call}", json=body)
+            response = self._http.request(method, f"{self._url}{self._dialect.prefix}/{call}", json=body, params=query)
             response.raise_for_status()
-            return response.json()
+            answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
             self._session = None  # another one is made for the next episode
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise EnvironmentError(f"{self.card.name}: {self._url} /{call}: {reason}") from None
+        if isinstance(answer, dict) and isinstance(answer.get("error"), str):  # with status 200, as AgentGym's do
+            self._session = None
+            reason = " ".join(answer["error"].split())[:200] or "an error without a text"
+            raise EnvironmentError(f"{self.card.name}: {self._url} /{call}: {reason}")
+        return answer
 
     def _nonsense(self, call: str, answer: object) -> EnvironmentError:
         return EnvironmentError(
@@ -143,5 +167,7 @@ class RemoteEnv(TextEnv):
         )
 
     @staticmethod
-    def _texts(value: object) -> list[str]:
-        return sorted({text for text in value if isinstance(text, str)}) if isinstance(value, list) else []
+    def _texts(value: object, *, in_order: bool = False) -> list[str]:
+        """The texts of a list, each once; sorted unless its order is asked for."""
+        found = list(dict.fromkeys(text for text in value if isinstance(text, str))) if isinstance(value, list) else []
+        return found if in_order else sorted(found)

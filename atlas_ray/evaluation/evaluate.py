@@ -16,7 +16,7 @@ from atlas_ray.environments import registry
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import ConfigError
 from atlas_ray.evaluation import ledger, metrics
-from atlas_ray.formats import agenttraj
+from atlas_ray.formats import files
 from atlas_ray.hashing import content_hash
 from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.driver import run_episodes
@@ -74,9 +74,11 @@ def episode_specs(
 def _openings(pattern: str) -> dict[str, tuple[Message, ...]]:
     """Instruction and acknowledgement by environment, of imported trajectories (docs/architecture.md, decision 10)."""
     openings: dict[str, tuple[Message, ...]] = {}
-    for trajectory in agenttraj.read(pattern):
+    for trajectory in files.read(pattern):
+        if isinstance(trajectory, files.BadRow) or len(trajectory.messages) < 2:
+            continue
         first, second = trajectory.messages[:2]
-        if second.step is None:
+        if second.role == "assistant" and second.step is None:
             openings.setdefault(trajectory.env, (first, second))
     return openings
 

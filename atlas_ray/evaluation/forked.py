@@ -153,7 +153,7 @@ class ForkedRollouts:
         )  # fmt: skip
 
     def _options(self, env: str) -> dict[str, Any]:
-        return self._config.environments.get(env, {})
+        return self._config.collect_options(env)
 
 
 @contextmanager

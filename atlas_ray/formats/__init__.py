@@ -1,5 +1,6 @@
-"""Trajectories in other projects' file formats: AgentTraj-L, chat messages (OpenAI, ShareGPT, axolotl) and ADP.
+"""Trajectories in other projects' file formats, in and out; docs/data.md shows every shape that is read.
 
-`agenttraj.py`, `messages.py` and `adp.py` have one format each. `files.py` reads files of any of these formats, row by
-row. The text of a row is data and is never executed.
+In: `files.py` reads a row, with `sources.py` (which files), `rows.py` (their rows), `names.py` (environments), `turns.py`
+(conversations) and `adp.py` (the Agent Data Protocol). Out: `agenttraj.py` and `messages.py`. The text of a row is data
+and is never executed.
 """

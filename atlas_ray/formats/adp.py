@@ -1,8 +1,8 @@
 """Reading the Agent Data Protocol (neulab/agent-data-protocol, arXiv 2510.24702).
 
 Every action becomes a step, written as a thought and an action. Consecutive observations become one message. Fields of
-newer schema versions are ignored. Image observations are refused, because agents here read text. Nothing is written in
-this format.
+newer schema versions are counted in the notes. Image observations are refused, because agents here read text. Nothing
+is written in this format.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError
 
-from atlas_ray.formats.messages import numbered
+from atlas_ray.formats.turns import Malformed, Turn, numbered, shown
 from atlas_ray.react import format_reply
-from atlas_ray.trajectory import Message, Role
 
 
 class _Item(BaseModel):
@@ -92,27 +91,44 @@ Item = Annotated[
 ]
 
 
-class AdpRow(_Item):
-    """A line of an ADP file."""
-
-    id: StrictStr = Field(min_length=1)
-    content: list[Item] = Field(min_length=1)
+_ITEM: TypeAdapter[Item] = TypeAdapter(Item)
 
 
-def from_adp(row: dict[str, Any]) -> list[Message]:
-    """The messages of a row.
+def from_adp(items: list[Any], field: str, notes: set[str]) -> list[dict[str, Any]]:
+    """The messages of a row, as `Trajectory` takes them.
+
+    Args:
+        items: actions and observations.
+        field: the row's name of them.
+        notes: takes what the row has besides.
 
     Raises:
-        pydantic.ValidationError: the row is not in that format.
+        Malformed: an item is not in that format.
     """
-    turns: list[tuple[Role, str, bool]] = []
-    for index, item in enumerate(AdpRow.model_validate(row).content):
+    turns: list[Turn] = []
+    for index, value in enumerate(items):
+        item = _item(value, f"{field}.{index}")
+        unknown = value.keys() - type(item).model_fields.keys() - _EXPECTED
+        notes.update(f"field {name!r} of an item: no place for it" for name in unknown if value[name])
         if isinstance(item, ApiAction | CodeAction | MessageAction):
-            turns.append(("assistant", item.text(), True))
+            turns.append(Turn("assistant", item.text(), True, ""))
         elif index == 0 and isinstance(item, TextObservation) and item.source == "system":
-            turns.append(("system", item.text(), False))
-        elif turns and turns[-1][0] == "user":
-            turns[-1] = ("user", f"{turns[-1][1]}\n\n{item.text()}", False)
+            turns.append(Turn("system", item.text(), None, ""))
+        elif turns and turns[-1].role == "user":
+            turns[-1] = turns[-1]._replace(text=f"{turns[-1].text}\n\n{item.text()}")
         else:
-            turns.append(("user", item.text(), False))
+            turns.append(Turn("user", item.text(), None, ""))
     return numbered(turns)
+
+
+_EXPECTED = {"kwargs", "tool_call_id", "viewport_size", "name", "timestamp"}
+"""Fields of the protocol that say nothing to an agent that reads text."""
+
+
+def _item(value: Any, where: str) -> Any:
+    try:
+        return _ITEM.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(part) for part in (where, *first["loc"]))
+        raise Malformed(f"field {at}: {first['msg']}, found {shown(first['input'])}") from error

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -30,7 +31,8 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]*")
 _FIRST_KEY = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"')
 _CONTAINERS = ("train", "test", "validation", "data", "rows", "trajectories", "examples", "episodes", "instances")
-_TORN = (EOFError, zlib.error)
+_OPEN = (b"{", b"[", b",")
+_TORN = (EOFError, zlib.error, lzma.LZMAError)
 """What a compressed file raises where it was cut off."""
 
 
@@ -41,8 +43,18 @@ class Problem:
     text: str
 
 
-def rows(path: str) -> Iterator[tuple[int, Any]]:
-    """Position (line or index, from 0) and value of every row; `Problem` for one that cannot be parsed.
+SKIPPED = object()
+"""Stands for a row that was not wanted."""
+Wanted = Callable[[int], bool]
+"""Whether the row at a position is read; several processes share a file by it."""
+
+
+def rows(path: str, wanted: Wanted = lambda _: True) -> Iterator[tuple[int, Any]]:
+    """Position (line or index, from 0) and value of every row, in order; `Problem` for one that cannot be parsed.
+
+    Args:
+        path: of the file.
+        wanted: which positions are read; of the others the value is `SKIPPED`, and a line is not even parsed.
 
     Raises:
         DataError: the file cannot be opened, or is neither text nor Parquet.
@@ -52,17 +64,17 @@ def rows(path: str) -> Iterator[tuple[int, Any]]:
         with open_binary(path) as stream:
             head = stream.read(4)
         if head == PARQUET:
-            yield from _parquet_rows(path)
+            yield from _parquet_rows(path, wanted)
             return
         as_list = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
         if not as_list and not head.removeprefix(codecs.BOM_UTF8).strip():
             with open_binary(path) as stream:
                 as_list = next((line for line in stream if line.strip(b" \t\r\n\xef\xbb\xbf")), b"").lstrip()[:1] == b"["
         if as_list and not _is_turn(_first(path)):
-            for number, row in _list_rows(path):  # noqa: B007
+            for number, row in _list_rows(path, wanted):  # noqa: B007
                 yield number, row
         else:
-            for number, row in _line_rows(path):  # noqa: B007
+            for number, row in _line_rows(path, wanted):  # noqa: B007
                 yield number, row
     except _TORN as error:
         yield number + 1, Problem(f"the compressed file ends too early ({error}); the rest is missing")
@@ -114,44 +126,48 @@ class _Decoder:
         return Problem(f"not JSON (more text at column {end + 1})") if end < len(body) else value
 
 
-def _line_rows(path: str) -> Iterator[tuple[int, Any]]:
+def _line_rows(path: str, wanted: Wanted) -> Iterator[tuple[int, Any]]:
     """JSON Lines; an object or a list over several lines is one row too."""
     decoder = _Decoder()
     with open_binary(path) as stream:
         waiting, first = "", 0
         for number, raw in enumerate(stream):
+            if not waiting and not wanted(number) and raw.rstrip()[-1:] not in _OPEN:
+                yield number, SKIPPED
+                continue
             line = raw.decode("utf-8", "surrogateescape")
             if number == 0:
                 line = line.removeprefix("\ufeff")
             if waiting:
-                if line[:1] not in ("{", "[") or _is_opened(waiting):
+                if line[:1] not in ("{", "[") or _may_go_on(waiting):
                     waiting += line
-                    if (line[:1] in ("}", "]") or len(waiting) > MAX_ROW) and _end(waiting, 0) is not None:
-                        yield from _unwrapped(first, decoder.whole(waiting))
-                        waiting = ""
-                    elif len(waiting) > MAX_ROW:
+                    if len(waiting) > MAX_ROW:
                         yield first, Problem(f"not JSON (no end within {MAX_ROW} characters)")
                         waiting = ""
+                    elif line[:1] in ("}", "]") and _end(waiting, 0) is not None:
+                        yield from _unwrapped(first, decoder.whole(waiting), wanted)
+                        waiting = ""
                     continue
-                yield first, decoder.whole(waiting)
+                yield from _unwrapped(first, decoder.whole(waiting), wanted)
                 waiting = ""
             text = line.strip()
             if not text:
                 continue
             if text[0] in "{[" and text[-1] in "{[," and _end(text, 0) is None:
                 waiting, first = text + "\n", number
-                continue
-            yield from _unwrapped(number, decoder.whole(text))
+            else:
+                yield from _unwrapped(number, decoder.whole(text), wanted)
         if waiting:
-            yield from _unwrapped(first, decoder.whole(waiting))
+            yield from _unwrapped(first, decoder.whole(waiting), wanted)
 
 
-def _is_opened(text: str) -> bool:
-    """Whether a list was opened at the text's end, so that the next line may begin with a bracket."""
-    return text.rstrip()[-1:] in ("[", ",") and "\n" in text.rstrip()
+def _may_go_on(waiting: str) -> bool:
+    """Whether the next line of an object over several lines may begin with a bracket; after one line it is a new row."""
+    text = waiting.rstrip()
+    return text[-1:] in ("[", ",") and "\n" in text
 
 
-def _list_rows(path: str) -> Iterator[tuple[int, Any]]:
+def _list_rows(path: str, wanted: Wanted) -> Iterator[tuple[int, Any]]:
     """The elements of one JSON list, decoded one by one from a buffer that moves over the file."""
     decoder, number, first_key = _Decoder(), 0, ""
     with open_binary(path) as stream:
@@ -185,7 +201,7 @@ def _list_rows(path: str) -> Iterator[tuple[int, Any]]:
                 value, end = Problem(problem), _resumed(text.buffer, start, found, first_key)
                 if end == len(text.buffer):
                     value = Problem(f"{problem}; nothing after it can be read")
-            yield number, value
+            yield number, value if wanted(number) else SKIPPED
             number, start = number + 1, end
 
 
@@ -224,7 +240,7 @@ class _Text:
 
 
 def _first(path: str) -> Any:
-    return next((value for _, value in _list_rows(path)), None)
+    return next((value for _, value in _list_rows(path, lambda _: True)), None)
 
 
 def _is_turn(value: Any) -> bool:
@@ -232,16 +248,17 @@ def _is_turn(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(value.get(key), str) for key in ("role", "from"))
 
 
-def _unwrapped(number: int, value: Any) -> Iterator[tuple[int, Any]]:
+def _unwrapped(number: int, value: Any, wanted: Wanted) -> Iterator[tuple[int, Any]]:
     """The row, or the rows that an object such as `{"train": [...]}` or `{"rows": [...]}` holds."""
     if isinstance(value, dict):
         for key in _CONTAINERS:
             inner = value.get(key)
             if isinstance(inner, list) and inner and isinstance(inner[0], dict) and not _is_turn(inner[0]):
                 held = [each for name in _CONTAINERS if isinstance(value.get(name), list) for each in value[name]]
-                yield from enumerate(held)
+                for index, each in enumerate(held):
+                    yield index, each if wanted(index) else SKIPPED
                 return
-    yield number, value
+    yield number, value if wanted(number) else SKIPPED
 
 
 def _end(text: str, start: int) -> int | None:
@@ -261,13 +278,14 @@ def _end(text: str, start: int) -> int | None:
     return None
 
 
-def _parquet_rows(path: str) -> Iterator[tuple[int, Any]]:
+def _parquet_rows(path: str, wanted: Wanted) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(64):
-                for row in batch.to_pylist():
-                    yield number, row
+                needed = any(wanted(index) for index in range(number, number + batch.num_rows))
+                for row in batch.to_pylist() if needed else [SKIPPED] * batch.num_rows:
+                    yield number, row if wanted(number) else SKIPPED
                     number += 1
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{path}: no Parquet that can be read ({str(error).splitlines()[0]})") from error

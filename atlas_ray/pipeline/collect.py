@@ -6,11 +6,13 @@ an error are dropped; the manifest says how many and why.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import Any
 
 from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
+from atlas_ray.environments.styles import ExpertStyle, check_style
 from atlas_ray.errors import ConfigError, DataError
 from atlas_ray.formats import files
 from atlas_ray.hashing import content_hash
@@ -22,6 +24,8 @@ from atlas_ray.roster import RosterEntry
 from atlas_ray.trajectory import Episode, Trajectory
 
 _EXPERT = RosterEntry("expert", "policy", "expert")
+PARTS = ("warmup", "tuning")
+"""Of the trajectories: the warm-up's, and those that models are tuned on."""
 _SHOWN = 10
 """Malformed rows of an import that are named; all are counted."""
 
@@ -42,9 +46,10 @@ def collect(config: PipelineConfig) -> tuple[list[Trajectory], dict[str, Any]]:
 def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str]]:
     if not config.collect.trajectories:
         raise ConfigError("collect.trajectories: name environments and numbers of tasks, as in {textcraft: 100}")
-    specs = []
+    specs: list[EpisodeSpec] = []
+    parts: dict[tuple[str, int], str] = {}
     for name, count in sorted(config.collect.trajectories.items()):
-        options = config.environments.get(name, {})
+        options = config.collect_options(name)
         card = registry.card(name, **options)
         if count > card.n_train:
             raise ConfigError(
@@ -52,11 +57,16 @@ def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str
                 f"options {options}"
             )
         key, version = _EXPERT.player_key(config.engine), registry.version(name, options)
-        specs += [
-            EpisodeSpec(model=_EXPERT.name, model_key=key, env=name, task=task, split="train", seed=config.seed,
-                        options=options, env_version=version, deadline_s=config.rollout.deadline_s)
-            for task in range(count)
-        ]  # fmt: skip
+        warm = warmup_tasks(config, name, count)
+        for part in PARTS:
+            _check_style(name, options, expert_style(config, part))
+        for task in range(count):
+            parts[name, task] = part = "warmup" if task in warm else "tuning"
+            specs.append(
+                EpisodeSpec(model=_EXPERT.name, model_key=key, env=name, task=task, split="train", seed=config.seed,
+                            options=options, env_version=version, expert=expert_style(config, part),
+                            deadline_s=config.rollout.deadline_s)
+            )  # fmt: skip
     progress = Progress("collect", len(specs), "expert episodes")
     trajectories, dropped = [], Counter[str]()
     with playing(_EXPERT, config.engine) as expert:
@@ -69,19 +79,52 @@ def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str
             elif episode.score < (config.collect.min_score or 0.0):
                 dropped[f"{episode.env}: score below {config.collect.min_score}"] += 1
             else:
-                trajectories.append(trajectory_of(episode))
+                part = parts[episode.env, episode.task]
+                trajectories.append(trajectory_of(episode, part, expert_style(config, part)))
     return trajectories, dropped
 
 
-def trajectory_of(episode: Episode) -> Trajectory:
-    """An expert's episode as a trajectory; its id depends on what was said, so equal episodes have equal ids."""
+def expert_style(config: PipelineConfig, part: str) -> ExpertStyle:
+    """How experts play the trajectories of a part: `warmup` or `tuning`."""
+    chosen = config.collect
+    if part == "warmup" and chosen.warmup_style is not None:
+        return ExpertStyle(style=chosen.warmup_style, rate=chosen.warmup_rate)
+    return ExpertStyle(style=chosen.style, rate=chosen.rate)
+
+
+def warmup_tasks(config: PipelineConfig, env: str, count: int) -> frozenset[int]:
+    """The tasks whose trajectories are the warm-up's, drawn by the seed: their share of the tasks is exact."""
+    if config.train.warmup is None:
+        return frozenset()
+    order = sorted(range(count), key=lambda task: content_hash([config.seed, "warmup", env, task]))
+    return frozenset(order[: round(config.train.warmup.fraction * count)])
+
+
+def _check_style(env: str, options: dict[str, Any], style: ExpertStyle) -> None:
+    """Refuse a style that cannot show in an environment before anything is played."""
+    if style.style != "plain" and style.rate > 0:
+        with contextlib.closing(registry.make(env, **options)) as made:
+            check_style(made, style)
+
+
+def trajectory_of(episode: Episode, part: str = "tuning", style: ExpertStyle | None = None) -> Trajectory:
+    """An expert's episode as a trajectory; its id depends on what was said, so equal episodes have equal ids.
+
+    Args:
+        episode: a finished one.
+        part: `warmup` or `tuning`, recorded.
+        style: how the expert played, recorded with the kind of every step; None: as it is.
+    """
+    metadata: dict[str, Any] = {"task": episode.task, "seed": episode.seed, "stop": episode.stop, "part": part}
+    if episode.kinds is not None:
+        metadata |= {"style": (style or ExpertStyle()).model_dump(), "kinds": list(episode.kinds)}
     steps = [message.step for message in episode.messages if message.step is not None]
     item_id = f"{episode.env}_{episode.task}"
     return Trajectory(
         trajectory_id=f"{item_id}_{content_hash([message.model_dump() for message in episode.messages])[:8]}",
         env=episode.env, item_id=item_id, split=episode.split, source="expert", messages=episode.messages,
         n_steps=len(steps), reward=episode.score, success=episode.success,
-        metadata={"task": episode.task, "seed": episode.seed, "stop": episode.stop},
+        metadata=metadata,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ identity, environments and methods by their version.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from atlas_ray.environments import registry
 from atlas_ray.evaluation.evaluate import evaluated_environments
 from atlas_ray.formats import files
 from atlas_ray.hashing import content_hash
+from atlas_ray.pipeline.collect import PARTS, expert_style
 from atlas_ray.pipeline.run import Run
 from atlas_ray.roster import WARMUP, Roster, RosterEntry, checkpoint_name
 from atlas_ray.selection import method
@@ -41,12 +43,18 @@ class Keys:
 
     def collect(self) -> str:
         """Of `trajectories`: the experts' episodes, or the imported files."""
-        config = self._config
-        if config.collect.source == "expert":
-            inputs: Any = versions(config, config.collect.trajectories)
+        return content_hash(["collect", *(self.part(part) for part in PARTS)])
+
+    def part(self, part: str) -> str:
+        """Of the warm-up's trajectories, or of those that models are tuned on; neither depends on the other's style."""
+        config, warmup = self._config, self._config.train.warmup
+        if config.collect.source != "expert":
+            inputs: Any = files.fingerprint(config.collect.source)
         else:
-            inputs = files.fingerprint(config.collect.source)
-        return content_hash(["collect", config.seed, config.collect.determinants(), inputs])
+            inputs = [versions(config, config.collect.trajectories), expert_style(config, part).determinants()]
+        names = ("style", "rate", "warmup_style", "warmup_rate")
+        rest = {name: value for name, value in config.collect.determinants().items() if name not in names}
+        return content_hash([part, config.seed, rest, None if warmup is None else warmup.fraction, inputs])
 
     def select(self, name: str) -> str:
         """Of `selections/<name>`.
@@ -56,12 +64,12 @@ class Keys:
             StoreError: an input has not been made.
         """
         found = method.make(self._config.selection(name))
-        spec, warmup = found.spec, self._config.train.warmup
+        spec = found.spec
         return content_hash(
             [
                 "select", spec.method, found.version, spec.ratio, spec.seed, spec.options.determinants(),
                 found.depends_on(self.context), [self.select(part) for part in found.inputs()],
-                self._input("collect", "trajectories"), None if warmup is None else warmup.fraction,
+                self._part("tuning"),
             ]
         )  # fmt: skip
 
@@ -69,24 +77,23 @@ class Keys:
         """Of `checkpoints/warmup`."""
         config = self._config
         options = config.train.for_warmup().determinants()
-        fraction = None if config.train.warmup is None else config.train.warmup.fraction
-        base = self.roster.base().key
-        return content_hash(["warmup", config.seed, options, fraction, self._input("collect", "trajectories"), base])
+        return content_hash(["warmup", config.seed, options, self._part("warmup"), self.roster.base().key])
 
     def train(self, selection: str, seed: int) -> str:
         """Of the checkpoint of a selection and a seed."""
         options = self._config.train.for_tuning().determinants()
-        return content_hash(["train", seed, options, self._input("select", selection), self.roster.start().key])
+        return content_hash(["train", seed, options, self._selection(selection), self.roster.start().key])
 
     def evaluate(self, entry: RosterEntry) -> str:
         """Of `evaluation/<model>`."""
         config = self._config
-        instructions = config.evaluate.instructions
+        instructions, evaluated = config.evaluate.instructions, evaluated_environments(config)
         return content_hash(
             [
                 "evaluate", config.seed, config.evaluate.determinants(),
                 None if instructions is None else files.fingerprint(instructions),
-                versions(config, evaluated_environments(config)), entry.player_key(config.engine),
+                {name: registry.version(name, config.environments.get(name, {})) for name in evaluated},
+                entry.player_key(config.engine),
             ]
         )  # fmt: skip
 
@@ -96,15 +103,20 @@ class Keys:
         return content_hash(
             [
                 "verify", config.seed, config.verify.determinants(), config.evaluate.playing.determinants(),
-                self._environment_versions(), entry.player_key(config.engine), self._input("select", selection),
+                self._environment_versions(), entry.player_key(config.engine), self._selection(selection),
             ]
         )  # fmt: skip
 
-    def _input(self, stage: str, unit: str) -> str:
-        """The key of a unit that another one reads."""
-        if not self._planned:
-            return self._run.required(stage, unit)
-        return self.collect() if stage == "collect" else self.select(unit)
+    def _selection(self, name: str) -> str:
+        """The key of a selection that a unit reads."""
+        return self.select(name) if self._planned else self._run.required("select", name)
+
+    def _part(self, part: str) -> str:
+        """The key of the trajectories that a unit reads."""
+        if self._planned:
+            return self.part(part)
+        self._run.required("collect", "trajectories")
+        return str(self._run.store.facts("collect")["trajectories"]["parts"][part])
 
     def _checkpoint(self, name: str) -> str:
         if not self._planned:
@@ -127,6 +139,6 @@ class Keys:
         return versions(self._config, names)
 
 
-def versions(config: PipelineConfig, names: Any) -> dict[str, str]:
-    """The version of each environment with the options that it has in the configuration."""
-    return {name: registry.version(name, config.environments.get(name, {})) for name in sorted(names)}
+def versions(config: PipelineConfig, names: Iterable[str]) -> dict[str, str]:
+    """The version of each environment with the options that it has while trajectories are collected and forked."""
+    return {name: registry.version(name, config.collect_options(name)) for name in sorted(names)}

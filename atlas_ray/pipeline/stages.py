@@ -8,14 +8,16 @@ run with nothing to do need neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from atlas_ray.config import PipelineConfig
 from atlas_ray.evaluation.evaluate import cards, evaluate, evaluated_environments
 from atlas_ray.hashing import content_hash
+from atlas_ray.pipeline.collect import PARTS
 from atlas_ray.pipeline.keys import Keys
 from atlas_ray.pipeline.run import Run
+from atlas_ray.progress import say
 from atlas_ray.roster import WARMUP, checkpoint_name, tuned_selections
 from atlas_ray.selection import method
 from atlas_ray.trajectory import Trajectory
@@ -53,44 +55,47 @@ def plan(run: Run) -> list[Unit]:
 # --- collect ---------------------------------------------------------------------------------------------------------
 def collect(run: Run) -> list[Trajectory]:
     """`trajectories/`: expert trajectories of training tasks, or an import."""
+    keys = Keys(run)
 
     def work() -> dict[str, Any]:
         from atlas_ray.pipeline.collect import collect as collect_trajectories
 
         trajectories, facts = collect_trajectories(run.config)
         run.store.write_trajectories(trajectories)
-        return facts
+        return facts | {"parts": {part: keys.part(part) for part in PARTS}}
 
-    run.once("collect", "trajectories", Keys(run).collect(), work)
+    run.once("collect", "trajectories", keys.collect(), work)
     return run.store.read_trajectories()
 
 
-def warmup_split(
-    config: PipelineConfig, trajectories: Sequence[Trajectory]
-) -> tuple[list[Trajectory], list[Trajectory]]:
-    """Trajectories for the warm-up and for tuning: disjoint by id, drawn per environment by the seed."""
-    chosen = _warmup_ids(config, [(trajectory.env, trajectory.trajectory_id) for trajectory in trajectories])
-    warm = [trajectory for trajectory in trajectories if trajectory.trajectory_id in chosen]
-    return warm, [trajectory for trajectory in trajectories if trajectory.trajectory_id not in chosen]
+def warmup_ids(run: Run) -> set[str]:
+    """Ids of the stored trajectories that are the warm-up's.
 
-
-def _warmup_ids(config: PipelineConfig, trajectories: Sequence[tuple[str, str]]) -> set[str]:
-    """The ids for the warm-up among pairs of environment and id."""
-    if config.train.warmup is None:
+    Experts' trajectories were assigned when they were collected; of imported ones the seed draws a share of every
+    environment's.
+    """
+    warmup = run.config.train.warmup
+    if warmup is None:
         return set()
-    chosen: set[str] = set()
-    for name in sorted({env for env, _ in trajectories}):
-        ids = [identity for env, identity in trajectories if env == name]
-        ids.sort(key=lambda identity: content_hash([config.seed, "warmup", identity]))
-        chosen.update(ids[: round(config.train.warmup.fraction * len(ids))])
+    rows = run.store.trajectory_parts()
+    chosen = {identity for _, identity, part in rows if part == "warmup"}
+    for name in sorted({env for env, _, part in rows if part is None}):
+        ids = [identity for env, identity, part in rows if env == name and part is None]
+        ids.sort(key=lambda identity: content_hash([run.config.seed, "warmup", identity]))
+        chosen.update(ids[: round(warmup.fraction * len(ids))])
     return chosen
 
 
 def tuning_ids(run: Run) -> list[str]:
     """Ids of the stored trajectories that are not the warm-up's; reads no texts."""
-    found = run.store.trajectory_ids()
-    warm = _warmup_ids(run.config, found)
-    return [identity for _, identity in found if identity not in warm]
+    warm = warmup_ids(run)
+    return [identity for _, identity in run.store.trajectory_ids() if identity not in warm]
+
+
+def _trajectories(run: Run, *, warm: bool) -> list[Trajectory]:
+    """The trajectories of the warm-up, or those that models are tuned on."""
+    ids = warmup_ids(run)
+    return [each for each in run.store.read_trajectories() if (each.trajectory_id in ids) is warm]
 
 
 # --- select ----------------------------------------------------------------------------------------------------------
@@ -132,7 +137,7 @@ def warm_up(run: Run) -> None:
     def work() -> dict[str, Any]:
         from atlas_ray.training.trainer import train as train_model
 
-        warm, _ = warmup_split(config, run.store.read_trajectories())
+        warm = _trajectories(run, warm=True)
         labels = {each.trajectory_id: dict.fromkeys(range(each.n_steps), 1.0) for each in warm}
         train_model(
             config, run.store, name=WARMUP, start=keys.roster.base(), trajectories=warm, labels=labels,
@@ -143,21 +148,34 @@ def warm_up(run: Run) -> None:
     run.once("train", WARMUP, keys.warmup(), work)
 
 
-def train(run: Run, selections: Iterable[str]) -> None:
-    """`checkpoints/<selection>`: the model tuned on the steps of each selection, once with each of `train.seeds`."""
+def train(run: Run, selections: Iterable[str], seeds: Iterable[int] | None = None) -> None:
+    """`checkpoints/<selection>`: the model tuned on the steps of each selection, once with each seed.
+
+    Args:
+        run: whose config says how to train.
+        selections: by name.
+        seeds: some of the config's training seeds; None: all of them.
+    """
+    wanted = set(run.config.training_seeds if seeds is None else seeds)
     config, keys = run.config, Keys(run)
-    _, tuning = warmup_split(config, run.store.read_trajectories())
+    tuning = _trajectories(run, warm=False)
     for selection in selections:
         for checkpoint, seed in _checkpoints(config, selection):
+            if seed not in wanted:
+                continue
 
             def work(selection: str = selection, checkpoint: str = checkpoint, seed: int = seed) -> dict[str, Any]:
                 from atlas_ray.training.examples import choose
                 from atlas_ray.training.trainer import train as train_model
+                from atlas_ray.training.trainer import with_budget
 
                 chosen = choose(tuning, run.store.read_selections(selection))
+                say(f"  train {checkpoint}: {chosen}")
+                start = keys.roster.start()
                 train_model(
-                    config, run.store, name=checkpoint, start=keys.roster.start(), trajectories=chosen.trajectories,
-                    labels=chosen.labels, options=config.train.for_tuning(), seed=seed,
+                    config, run.store, name=checkpoint, start=start, trajectories=chosen.trajectories,
+                    labels=chosen.labels, options=with_budget(config, config.train.for_tuning(), start, tuning),
+                    seed=seed,
                 )  # fmt: skip
                 return {
                     "selection": selection, "seed": seed, "trajectories": len(chosen.trajectories),
@@ -207,7 +225,7 @@ def verify(run: Run) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         from atlas_ray.evaluation.verify import verify as verify_steps
 
-        _, tuning = warmup_split(config, run.store.read_trajectories())
+        tuning = _trajectories(run, warm=False)
         known = cards(config, sorted({trajectory.env for trajectory in tuning}))
         result = verify_steps(config, run.store, entry, tuning, run.store.read_selections(selection), known)
         return {"errors": sum(found["errors"] for found in result["environments"].values())}

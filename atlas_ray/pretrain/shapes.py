@@ -73,9 +73,12 @@ def untrained(family: Family, parameters: int, *, vocabulary: int, end: int, pad
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
+    shape = shape_of(parameters, vocabulary)
     config = AutoConfig.for_model(
-        family, **shape_of(parameters, vocabulary), vocab_size=vocabulary, max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True, bos_token_id=None, eos_token_id=end, pad_token_id=pad,
+        family, **shape, vocab_size=vocabulary, max_position_embeddings=CONTEXT, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=end, pad_token_id=pad,
+        # The usual 0.02 suits widths of thousands; narrow attention would be all but uniform for hundreds of steps.
+        initializer_range=shape["hidden_size"] ** -0.5,
     )  # fmt: skip
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model

@@ -28,6 +28,7 @@ class EpisodeRecorder:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.kinds: list[str] = []
         self.score, self.success, self.rounds = 0.0, False, 0
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = self.environment_steps = 0
         self.faults = 0
@@ -58,7 +59,7 @@ class EpisodeRecorder:
             messages=tuple(self.messages), score=self.score, success=self.success, rounds=self.rounds, stop=stop,
             error=error, prompt_tokens=self.prompt_tokens, cached_tokens=self.cached_tokens,
             completion_tokens=self.completion_tokens, environment_steps=self.environment_steps, faults=self.faults,
-            seconds=round(time.monotonic() - self.began, 3),
+            seconds=round(time.monotonic() - self.began, 3), kinds=tuple(self.kinds) or None,
         )  # fmt: skip
 
 
@@ -128,6 +129,8 @@ def _play(env: TextEnv, policy_for: PolicyFor, spec: EpisodeSpec, recorder: Epis
             return "context"
         recorder.messages.append(Message(role="assistant", content=turn.text, step=recorder.rounds))
         recorder.rounds += 1
+        if turn.kind is not None:
+            recorder.kinds.append(turn.kind)
         reply = parse_reply(turn.text, env.card.action_rule)
         if reply.action is None:
             silent += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from atlas_ray.chat import Conversation
 from atlas_ray.environments.contract import TextEnv
+from atlas_ray.environments.styles import ExpertStyle, StyledExpert
 from atlas_ray.errors import EngineError, EnvironmentError
 from atlas_ray.inference.types import CallError, Generation, Reply
 from atlas_ray.react import format_reply
@@ -33,6 +34,8 @@ class Turn:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    kind: str | None = None
+    """What a step of a styled expert is (`styles.Kind`)."""
 
 
 class Policy(Protocol):
@@ -76,19 +79,27 @@ class RandomPolicy:
 
 
 class ExpertPolicy:
-    """The environment's own expert."""
+    """The environment's own expert, with a habit if its style has one.
 
-    def __init__(self, env: TextEnv) -> None:
-        self._expert = env.expert()
+    Args:
+        env: in its episode.
+        style: of the expert.
+        seed: varies the habit.
+    """
+
+    def __init__(self, env: TextEnv, style: ExpertStyle | None = None, seed: int = 0) -> None:
+        style = style or ExpertStyle()
+        self._expert = StyledExpert(env, style.style, style.rate, seed)
 
     def reply(self, turns: list[Message], timeout_s: float) -> Turn:
-        """The expert's thought and action."""
-        return Turn(format_reply(*self._expert.next_action(turns[-1].content)))
+        """The expert's thought and action, and what kind of step it is."""
+        text = format_reply(*self._expert.next_action(turns[-1].content))
+        return Turn(text, kind=self._expert.last_kind)
 
 
 def reference_policy(name: str, env: TextEnv, spec: EpisodeSpec) -> Policy:
     """The policy that needs no model: `expert`, or `random`, which its episode's key seeds."""
-    return ExpertPolicy(env) if name == "expert" else RandomPolicy(env, spec.key)
+    return ExpertPolicy(env, spec.expert, spec.seed) if name == "expert" else RandomPolicy(env, spec.key)
 
 
 Generate = Callable[..., Generation]
@@ -116,11 +127,7 @@ class ModelPolicy:
     def reply(self, turns: list[Message], timeout_s: float) -> Turn:
         """Generate the next turn; None as its text when the conversation has outgrown the context."""
         for turn in turns:
-            if turn.step is None:
-                self._conversation.add(turn)
-            else:
-                self._conversation.prompt()
-                self._conversation.reply(turn.content)
+            self._conversation.add(turn)
         ids = self._conversation.prompt()
         calls: list[Generation] = []
         head, head_ids = "", []

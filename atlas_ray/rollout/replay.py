@@ -1,7 +1,9 @@
-"""Replay: plays a trajectory's actions again and keeps the environment's state before its steps.
+"""Replay: plays a trajectory's actions again, keeps the environment's state before its steps, and finds the steps that
+change nothing.
 
 Episodes can then begin at those steps. Environment servers do replays as they play episodes. What the episodes are for
-(value estimates, verification) is decided in `evaluation/forked.py` and by its callers.
+(value estimates, verification) is decided in `evaluation/forked.py` and by its callers; what is done about steps that
+change nothing, in `selection/filters.py`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ class Replay:
     seed: int = 0
     starts: dict[int, Start] = field(default_factory=dict)
     """By the step that an episode from this start plays first."""
+    unchanged: frozenset[int] = frozenset()
+    """The steps that change nothing, if they were asked for; see `ReplaySpec`."""
     outcome: float = 0.0
     """The environment's metric after the last step."""
     environment_steps: int = 0
@@ -43,6 +47,8 @@ class ReplaySpec:
         seed: of a trajectory whose metadata have none.
         options: the environment's.
         deadline_s: seconds that it may take.
+        find_unchanged: find the steps that leave the environment's own state and the score as they were. Also those
+            whose action is one of `TextEnv.looks`, which decides alone where snapshots are replays.
     """
 
     trajectory: Trajectory
@@ -50,6 +56,7 @@ class ReplaySpec:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     deadline_s: float = 900.0
+    find_unchanged: bool = False
 
     @property
     def env(self) -> str:
@@ -81,6 +88,7 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
     split, task, seed = task_of(trajectory, env, spec.seed)
     observation, _ = recorder.call(env.reset, seed=seed, options={"task": task, "split": split})
     starts: dict[int, Start] = {}
+    unchanged: set[int] = set()
     score = 0.0
     for turn, message in enumerate(trajectory.messages):
         if message.step is None:
@@ -97,14 +105,35 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
             starts[message.step] = Start(trajectory.trajectory_id, message.step, before, recorder.call(env.snapshot))
         reply = parse_reply(message.content, env.card.action_rule)
         if reply.action is None:
+            unchanged.add(message.step)
             observation = str(reply.problem)
             continue
         recorder.environment_steps += 1
-        observation, *_, info = recorder.call(env.step, reply.action)
+        before = _Before(env, recorder) if spec.find_unchanged else None
+        observation, reward, terminated, _, info = recorder.call(env.step, reply.action)
+        if before is not None and not terminated and reward == 0 and before.is_kept_by(reply.action):
+            unchanged.add(message.step)
         score = float(info["score"])
     if trajectory.reward is not None and score < trajectory.reward - 1e-6:
         raise DataError(f"its actions end with score {score:g}, the trajectory's reward is {trajectory.reward:g}")
-    return Replay(trajectory.trajectory_id, task, split, seed, starts, score, recorder.environment_steps)
+    kept = frozenset(unchanged) if spec.find_unchanged else frozenset()
+    return Replay(trajectory.trajectory_id, task, split, seed, starts, kept, score, recorder.environment_steps)
+
+
+class _Before:
+    """The environment before an action: which actions only look, and its own state where that can be compared."""
+
+    def __init__(self, env: TextEnv, recorder: EpisodeRecorder) -> None:
+        self._env, self._recorder = env, recorder
+        self._looks = recorder.call(env.looks)
+        self._inner = self._state()
+
+    def is_kept_by(self, action: str) -> bool:
+        """Whether the action, which has just been played, left the state as it was."""
+        return action in self._looks or (self._env.card.snapshot == "native" and self._state() == self._inner)
+
+    def _state(self) -> Any:
+        return self._recorder.call(self._env.snapshot).inner if self._env.card.snapshot == "native" else None
 
 
 def task_of(trajectory: Trajectory, env: TextEnv, seed: int) -> tuple[Split, int, int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from atlas_ray.config import Playing
 from atlas_ray.environments.contract import State
+from atlas_ray.environments.styles import ExpertStyle
 from atlas_ray.hashing import content_hash
 from atlas_ray.trajectory import Message, Split
 
@@ -50,6 +51,8 @@ class EpisodeSpec:
     """Instruction and acknowledgement in place of the environment's own."""
     start: Start | None = None
     """None begins at the reset."""
+    expert: ExpertStyle = field(default_factory=ExpertStyle)
+    """How the environment's expert plays, where it is the model."""
     sample: int = 0
     """Tells episodes apart that differ by the luck of sampling alone."""
     deadline_s: float = 900.0
@@ -61,6 +64,7 @@ class EpisodeSpec:
         names = ("model_key", "env", "task", "split", "seed", "env_version", "sample")
         values = {name: getattr(self, name) for name in names}
         values["playing"] = self.playing.fingerprint()
+        values["expert"] = self.expert.fingerprint()
         values["opening"] = [message.model_dump() for message in self.opening]
         if self.start is not None:
             turns = content_hash([message.model_dump() for message in self.start.messages])

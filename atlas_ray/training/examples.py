@@ -1,5 +1,8 @@
 """Training examples: token ids and loss weights of the chosen steps, and the report made before training starts.
 
+A trajectory is one example. With a chat template that rewrites earlier turns (`chat/encoding.py`) each of its chosen
+steps is one. A trajectory that cannot be tokenised is left out and counted.
+
 Where it is exact an example ends with its last label: what follows cannot change the loss, because attention is causal.
 The model reads `ids[:-1]`; the last id is only a target. Left out: how examples are packed into rows (`packing.py`).
 No ray, no torch.
@@ -7,14 +10,15 @@ No ray, no torch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_ray.chat import Encoded, encode, loss_mask
+from atlas_ray.chat import encode_all, end_of_turn, loss_mask
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import DataError, TrainingError
 from atlas_ray.trajectory import Selection, Trajectory
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """One trajectory, cut after its last label or at `max_length`."""
+    """One row to train on, cut after its last label or at `max_length`."""
 
     trajectory_id: str
     ids: NDArray[np.int32]
@@ -33,7 +37,7 @@ class Example:
     weights: NDArray[np.float32]
     """Weight of each token's negative log-likelihood in the loss, 0 where the token is no label; shape of `ids`."""
     full_length: int
-    """Tokens of the whole trajectory up to the end of its last step."""
+    """Tokens of the whole row, up to the end of its last step."""
 
     @property
     def length(self) -> int:
@@ -66,6 +70,14 @@ class Report:
     read_tokens: int
     """Tokens that the model reads: those before each trajectory's last label."""
     labelled_tokens: int
+    end_tokens: int = 0
+    """End-of-turn tokens among the labelled ones."""
+    rows: int = 0
+    """Number of examples: more than trajectories if the chat template rewrites earlier turns."""
+    refused: tuple[str, ...] = ()
+    """Why trajectories were left out that cannot be tokenised, one line each."""
+    controls: Counter[str] = field(default_factory=Counter)
+    """Control tokens inside the texts of all trajectories, with their number."""
 
     def __str__(self) -> str:
         text = (
@@ -74,7 +86,15 @@ class Report:
             f"({self.labelled_tokens / self.tokens:.1%}) carry loss; {self.read_tokens} tokens "
             f"({self.read_tokens / self.tokens:.1%}) are read, the rest follows the last label"
         )
-        return text + (f"; {self.dropped_steps} critical steps lie beyond max_length" if self.dropped_steps else "")
+        if self.rows > self.trajectories:
+            text += f"; the chat template rewrites earlier turns, so {self.rows} steps are rows of their own"
+        if self.dropped_steps:
+            text += f"; {self.dropped_steps} critical steps lie beyond max_length"
+        if self.refused:
+            text += (
+                f"; {len(self.refused)} trajectories cannot be tokenised and are left out ({_some(self.refused, 2)})"
+            )
+        return text
 
 
 @dataclass(frozen=True)
@@ -148,7 +168,7 @@ def prepare(
     """Examples in the order of their trajectory ids, and the report.
 
     A critical step that ends beyond `options.max_length` is dropped as a whole. A trajectory whose critical steps are
-    all dropped is left out.
+    all dropped is left out, and so is one that the chat template refuses; the report counts both.
 
     Args:
         trajectories: what to train on.
@@ -159,7 +179,9 @@ def prepare(
 
     Raises:
         DataError: a trajectory has no entry in `labels`, a step that it does not have, or a weight outside (0, 1].
-        TrainingError: a trajectory has no critical step, too many lie beyond `max_length`, or nothing is left.
+        TrainingError: a trajectory has no critical step, too many lie beyond `max_length`, no end-of-turn token is a
+            label, or nothing is left.
+        ModelError: the chat template cannot be used at all.
     """
     missing = sorted(t.trajectory_id for t in trajectories if t.trajectory_id not in labels)
     if missing:
@@ -173,22 +195,36 @@ def prepare(
             "leave them out or select again"
         )
     examples: list[Example] = []
-    n_steps = critical = dropped = tokens = 0
-    for trajectory in sorted(trajectories, key=lambda t: t.trajectory_id):
-        encoded = encode(trajectory, tokenizer)
+    refused: list[str] = []
+    controls: Counter[str] = Counter()
+    used = n_steps = critical = dropped = tokens = 0
+    ordered = sorted(trajectories, key=lambda t: t.trajectory_id)
+    for trajectory, encoded in zip(ordered, encode_all(ordered, tokenizer), strict=True):
+        if isinstance(encoded, DataError):
+            refused.append(str(encoded))
+            continue
         weight_of = labels[trajectory.trajectory_id]
         loss_mask(encoded, weight_of)  # refuses a step that is out of range
-        chosen = [step for step in sorted(weight_of) if encoded.spans[step][1] <= options.max_length]
-        dropped += len(weight_of) - len(chosen)
-        if not chosen:
-            continue
-        end = encoded.spans[chosen[-1]][1] if truncate else min(len(encoded.ids), options.max_length)
-        weights = _weights(trajectory.trajectory_id, encoded, {step: weight_of[step] for step in chosen}, options)
-        ids = np.asarray(encoded.ids[:end], dtype=np.int32)
-        examples.append(Example(trajectory.trajectory_id, ids, weights[:end], len(encoded.ids)))
-        n_steps += trajectory.n_steps
-        critical += len(chosen)
-        tokens += len(encoded.ids)
+        controls += encoded.controls
+        learnt = 0
+        for ids, spans in encoded:
+            chosen = [step for step in sorted(weight_of) if step in spans and spans[step][1] <= options.max_length]
+            if not chosen:
+                continue
+            learnt += len(chosen)
+            end = spans[chosen[-1]][1] if truncate else min(len(ids), options.max_length)
+            weights = _weights(
+                trajectory.trajectory_id, len(ids), spans, {step: weight_of[step] for step in chosen}, options
+            )
+            examples.append(
+                Example(trajectory.trajectory_id, np.asarray(ids[:end], dtype=np.int32), weights[:end], len(ids))
+            )
+        dropped += len(weight_of) - learnt
+        if learnt:
+            used += 1
+            n_steps += trajectory.n_steps
+            critical += learnt
+            tokens += len(encoded.ids)
     share = dropped / max(1, critical + dropped)
     if share > options.max_dropped_steps:
         raise TrainingError(
@@ -196,26 +232,42 @@ def prepare(
             f"{options.max_length}; raise it, or train.max_dropped_steps (now {options.max_dropped_steps:.1%})"
         )
     if not examples:
-        raise TrainingError("no trajectory to train on is left; check collect and select")
+        why = f"{len(refused)} cannot be tokenised ({refused[0]})" if refused else "check collect and select"
+        raise TrainingError(f"no trajectory to train on is left; {why}")
+    end_id = tokenizer.convert_tokens_to_ids(end_of_turn(tokenizer))
+    end_tokens = sum(int(np.count_nonzero((each.ids == end_id) & (each.weights > 0))) for each in examples)
+    if not end_tokens:
+        raise TrainingError(
+            f"0 of {critical} steps to train on end with the end-of-turn token {end_of_turn(tokenizer)!r}, so the model "
+            "would never learn to stop; use a chat template that ends each assistant turn with it"
+        )
     report = Report(
-        trajectories=len(examples),
+        trajectories=used,
         steps=n_steps,
         critical_steps=critical,
         dropped_steps=dropped,
         tokens=tokens,
         read_tokens=sum(example.length for example in examples),
         labelled_tokens=sum(example.labelled for example in examples),
+        end_tokens=end_tokens,
+        rows=len(examples),
+        refused=tuple(refused),
+        controls=controls,
     )
     return examples, report
 
 
 def _weights(
-    trajectory_id: str, encoded: Encoded, weight_of: Mapping[int, float], options: TrainConfig
+    trajectory_id: str,
+    length: int,
+    spans: Mapping[int, tuple[int, int]],
+    weight_of: Mapping[int, float],
+    options: TrainConfig,
 ) -> NDArray[np.float32]:
     """Weight of each token in the loss: its step's, with `step_mean` shared out among the tokens of the step."""
-    weights = np.zeros(len(encoded.ids), dtype=np.float32)
+    weights = np.zeros(length, dtype=np.float32)
     for step, weight in weight_of.items():
-        start, stop = encoded.spans[step]
+        start, stop = spans[step]
         if start == 0:
             raise DataError(f"trajectory {trajectory_id}: its first token is a label, which nothing predicts")
         weights[start:stop] = weight / (stop - start) if options.loss == "step_mean" else weight

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from atlas_ray import models
 from atlas_ray.config import TrainConfig
-from atlas_ray.errors import AtlasError, StoreError
+from atlas_ray.errors import AtlasError, StoreError, TrainingError
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint, flops, packing, prefix_tree
 from atlas_ray.training.examples import Example
@@ -61,6 +61,17 @@ def learning_rate(step: int, total: int, options: TrainConfig) -> float:
     done = (step - rise) / max(1, total - rise)
     factor = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[options.schedule]
     return options.learning_rate * factor
+
+
+def steps_of(examples: Sequence[Example], options: TrainConfig, seed: int) -> int:
+    """Optimizer steps of a training, whose `labelled_tokens` are a number or None."""
+    wanted = options.labelled_tokens
+    if wanted == "all":
+        raise TrainingError("train.labelled_tokens is 'all', which only the tuning set can tell; give a number")
+    return packing.total_steps(
+        [example.labelled for example in examples],
+        batch_size=options.batch_size, seed=seed, epochs=options.epochs, labelled_tokens=wanted,
+    )  # fmt: skip
 
 
 def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +108,7 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     tuned = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(tuned, lr=0.0, betas=options.betas, weight_decay=options.weight_decay, fused=True)
     per_epoch = packing.steps_per_epoch(len(examples), options.batch_size)
-    total = options.epochs * per_epoch
+    total = steps_of(examples, options, job.seed)
     start = _resume(store, job.name, model, optimizer, rank)
     log = TrainingLog(store, job.name) if rank == 0 else None
     failed = on_rank_0(partial(log.drop_after, start) if log else None, device)

@@ -18,6 +18,29 @@ def steps_per_epoch(documents: int, batch_size: int) -> int:
     return math.ceil(documents / batch_size)
 
 
+def total_steps(
+    labelled: Sequence[int], *, batch_size: int, seed: int, epochs: int, labelled_tokens: int | None = None
+) -> int:
+    """Optimizer steps of a training: whole epochs, or as many as it takes to reach a number of labelled tokens.
+
+    Args:
+        labelled: labelled tokens of each document, all > 0.
+        batch_size: documents per step.
+        seed: of the training.
+        epochs: counts where `labelled_tokens` is None.
+        labelled_tokens: training ends with the step that reaches so many.
+    """
+    per_epoch = steps_per_epoch(len(labelled), batch_size)
+    if labelled_tokens is None:
+        return epochs * per_epoch
+    whole, left = divmod(labelled_tokens, sum(labelled))
+    step = whole * per_epoch
+    while left > 0:
+        left -= sum(labelled[d] for d in batch(step, documents=len(labelled), batch_size=batch_size, seed=seed))
+        step += 1
+    return step
+
+
 def batch(step: int, *, documents: int, batch_size: int, seed: int) -> list[int]:
     """The documents of an optimizer step.
 

@@ -19,13 +19,14 @@ from atlas_ray.hashing import content_hash
 from atlas_ray.progress import say
 from atlas_ray.roster import RosterEntry
 from atlas_ray.store import Store
-from atlas_ray.training import checkpoint, packing
+from atlas_ray.training import checkpoint
 from atlas_ray.training.exact import decide, meta_model, truncation
 from atlas_ray.training.examples import Example, prepare
 from atlas_ray.training.job import Job
 from atlas_ray.training.log import follow
-from atlas_ray.training.loop import run_worker
+from atlas_ray.training.loop import run_worker, steps_of
 from atlas_ray.training.model import config_of
+from atlas_ray.training.preflight import preflight
 from atlas_ray.training.track import tracker
 from atlas_ray.trajectory import Trajectory
 
@@ -57,7 +58,7 @@ def train(
         start: the model to start from, with weights of its own.
         trajectories: what to train on.
         labels: weight in (0, 1] of each step to learn, by trajectory id (`examples.choose` makes them from selections).
-        options: of this training: `TrainConfig.for_tuning` or `for_warmup`.
+        options: of this training: `TrainConfig.for_tuning` or `for_warmup`, `labelled_tokens` a number or None.
         seed: of the order of the data, of new adapters, and of dropout.
 
     Returns:
@@ -82,6 +83,7 @@ def train(
     )
     examples, report = prepare(trajectories, labels, tokenizer, options, truncate=truncation(empty, options))
     say(f"  train {name}: {report}")
+    say(f"  train {name}: {preflight(examples, report, tokenizer, path)}")
     optimizations, reasons = decide(empty, options, kernel, max(example.length for example in examples))
     for switch, reason in reasons.items():
         say(f"  train {name}: train.exact.{switch} is off: {reason}")
@@ -117,7 +119,7 @@ def train(
             **_storage(store, name),
         ),
     )
-    total = packing.steps_per_epoch(len(examples), options.batch_size) * options.epochs
+    total = steps_of(examples, options, seed)
     try:
         with follow(store, name, start=checkpoint.latest(store, name), total=total, track=track):
             result = trainer.fit()
@@ -131,6 +133,26 @@ def train(
     store.write_json({"key": key, "finished": True}, *checkpoint.folder(name), "run.json")
     checkpoint.clean(store, name, keep=-1)
     return target
+
+
+def with_budget(
+    config: PipelineConfig, options: TrainConfig, start: RosterEntry, tuning: Sequence[Trajectory]
+) -> TrainConfig:
+    """The options with a number for `labelled_tokens: all`: the labels of all steps of the tuning set, `epochs` times.
+
+    Args:
+        config: of the pipeline.
+        options: of the training.
+        start: the model to start from, whose tokenizer counts.
+        tuning: every trajectory of the tuning set, those that a selection leaves out included.
+    """
+    if options.labelled_tokens != "all" or start.directory is None:
+        return options
+    tokenizer = models.load_tokenizer(models.resolve(start.directory, trust_remote_code=config.trust_remote_code))
+    acting = [each for each in tuning if each.n_steps]
+    every_step = {each.trajectory_id: dict.fromkeys(range(each.n_steps), 1.0) for each in acting}
+    _, report = prepare(acting, every_step, tokenizer, options)
+    return options.model_copy(update={"labelled_tokens": options.epochs * report.labelled_tokens})
 
 
 def _prepare_state(store: Store, name: str, key: str) -> bool:

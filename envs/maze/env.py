@@ -5,11 +5,14 @@ The mazes are in `tasks.py`, the expert in `expert.py`.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.errors import ConfigError, EnvironmentError
 from envs.maze.expert import MazeExpert
 from envs.maze.tasks import (
     DOUBLE_T_STARTS,
+    GOAL_ITEM,
     MOVES,
     N_RANDOM_TEST,
     N_RANDOM_TRAIN,
@@ -35,11 +38,14 @@ class MazeEnv(TextEnv):
 
     Args:
         layout: Which mazes are tested. "double_t": AgentGym's double T, test task i being its item i (all 25 starts);
-            "random": seeded random mazes. Training tasks are random mazes either way.
+            "random": seeded random mazes. Training tasks are random mazes either way; with the double T the last one
+            is AgentGym's item 25, which starts on the goal.
         max_rounds: Rounds before truncation, the paper's 15 unless given.
 
     `valid_actions` lists the four moves, walls or not. Nothing in a task is random, so `seed` changes nothing.
     """
+
+    rules: ClassVar[str] = EXPLANATION
 
     def __init__(self, *, layout: str = "double_t", max_rounds: int | None = None) -> None:
         if layout not in ("double_t", "random"):
@@ -51,7 +57,7 @@ class MazeEnv(TextEnv):
             metric="success_rate",
             max_rounds=15,
             instruction=INSTRUCTION,
-            n_train=N_RANDOM_TRAIN,
+            n_train=N_RANDOM_TRAIN + (layout == "double_t"),
             n_test=len(DOUBLE_T_STARTS) if layout == "double_t" else N_RANDOM_TEST,
             source="LMRL-Gym maze (MIT) as in AgentGym; random mazes are our own",
             action_rule="first",
@@ -71,22 +77,21 @@ class MazeEnv(TextEnv):
         return self._position
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
-        """AgentGym's item n is test task n of the double T; see `TextEnv.locate`."""
-        digits = str(item_id).removeprefix("maze_").removeprefix("lmrlgym_maze_")
-        n = len(DOUBLE_T_STARTS)
+        """AgentGym's item n is test task n, its item 25 the last training task; see `TextEnv.locate`."""
+        digits = str(item_id).removeprefix("lmrlgym_").removeprefix("maze_")
         if self._layout != "double_t":
             raise EnvironmentError("maze: item ids number the starts of the double T; use layout='double_t'")
-        if not (digits.isascii() and digits.isdigit() and int(digits) < n):
-            raise EnvironmentError(f"maze: there is no item {item_id!r}; they are maze_0 to maze_{n - 1}")
-        return "test", int(digits)
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 9 and int(digits) <= GOAL_ITEM):
+            raise EnvironmentError(f"maze: there is no item {item_id!r}; they are maze_0 to maze_{GOAL_ITEM}")
+        return ("train", N_RANDOM_TRAIN) if int(digits) == GOAL_ITEM else ("test", int(digits))
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
-        if split == "test" and self._layout == "double_t":
-            self._maze = double_t(task)
+        if self._layout == "double_t" and (split == "test" or task == N_RANDOM_TRAIN):
+            self._maze = double_t(GOAL_ITEM if split == "train" else task)
         else:
             self._maze = random_maze(split, task)
         self._position = self._maze.start
-        return f"{EXPLANATION}\n{self._describe()}"
+        return f"{self.rules}\n{self._describe()}"
 
     def _describe(self) -> str:
         (row, column), (goal_row, goal_column) = self._position, self._maze.goal
@@ -105,13 +110,15 @@ class MazeEnv(TextEnv):
     def _act(self, action: str) -> Outcome:
         step = MOVES.get(action.strip())
         if step is None:
-            return Outcome(self._explain_format(), 0.0)
+            return self._arrived() or Outcome(self._explain_format(), 0.0)
         there = (self._position[0] + step[0], self._position[1] + step[1])
         if self._maze.free(there):
             self._position = there
-        if self._position == self._maze.goal:
-            return Outcome("Success", 1.0, success=True, done=True)
-        return Outcome(self._describe(), 0.0)
+        return self._arrived() or Outcome(self._describe(), 0.0)
+
+    def _arrived(self) -> Outcome | None:
+        """The end of the episode on the goal; as upstream, also after an action that did not move."""
+        return Outcome("Success", 1.0, success=True, done=True) if self._position == self._maze.goal else None
 
     def _explain_format(self) -> str:
         return f'Your possible actions are "move up", "move down", "move left", "move right". {self._describe()}'

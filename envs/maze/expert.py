@@ -23,6 +23,9 @@ class MazeExpert:
             (row, column) for row, cells in enumerate(maze.rows) for column, cell in enumerate(cells) if cell == "."
         )
         left = distances(free, maze.goal)
+        if here == maze.goal:
+            stays = next(name for name, step in MOVES.items() if not maze.free((here[0] + step[0], here[1] + step[1])))
+            return f"I am on the goal at {here[0]}, {here[1]} already, so I walk into a wall: {stays}.", stays
         down, right = maze.goal[0] - here[0], maze.goal[1] - here[1]
 
         def gain(step: Position) -> int:

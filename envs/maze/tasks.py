@@ -65,12 +65,14 @@ DOUBLE_T_STARTS: tuple[Position, ...] = (
     *((row, 9) for row in (4, 3, 2)),
 )
 """Every free cell but the goal, in the order of AgentGym's item ids."""
+GOAL_ITEM = len(DOUBLE_T_STARTS)
+"""AgentGym's last item, which starts on the goal; a fifth of AgentTraj-L's maze trajectories are about it."""
 
 
 @cache
 def double_t(item: int) -> Maze:
     """AgentGym's item: the double T from its n-th start."""
-    return Maze(DOUBLE_T, DOUBLE_T_STARTS[item], DOUBLE_T_GOAL)
+    return Maze(DOUBLE_T, (*DOUBLE_T_STARTS, DOUBLE_T_GOAL)[item], DOUBLE_T_GOAL)
 
 
 @cache

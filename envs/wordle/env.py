@@ -6,10 +6,12 @@ Words, splits and the scoring of guesses are in `tasks.py`, the expert in `exper
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.errors import EnvironmentError
 from envs.wordle.expert import WordleExpert
-from envs.wordle.tasks import feedback, hidden_words, load_words
+from envs.wordle.tasks import GAME_GUESSES, N_GAMES, drawn_word, feedback, hidden_words, load_words
 
 INSTRUCTION = "You are an expert in the game Wordle."
 
@@ -34,12 +36,15 @@ class WordleEnv(TextEnv):
     """Tasks are hidden words; `info["score"]` becomes 1 when the word is guessed.
 
     Args:
-        vocabulary: A text file of words, one a line, instead of ours; its words are split anew.
+        vocabulary: A text file of words, one a line, instead of ours; its words are split anew. After their training
+            tasks come AgentGym's games by seed (`locate`), which draw the hidden word anew for every guess.
         strict: Score repeated letters as real Wordle does, not as upstream.
         max_rounds: Guesses, valid or not, before truncation; the paper's 8 unless given (upstream's own game has 6).
 
     `valid_actions` are the words of the vocabulary. Nothing in a task is random, so `seed` changes nothing.
     """
+
+    rules: ClassVar[str] = RULES
 
     def __init__(
         self, *, vocabulary: str | Path | None = None, strict: bool = False, max_rounds: int | None = None
@@ -52,7 +57,7 @@ class WordleEnv(TextEnv):
             metric="success_rate",
             max_rounds=8,
             instruction=INSTRUCTION,
-            n_train=len(hidden_words(self._words, "train")),
+            n_train=len(hidden_words(self._words, "train")) + (0 if vocabulary is None else N_GAMES),
             n_test=len(hidden_words(self._words, "test")),
             source="LMRL-Gym Wordle (MIT) as in AgentGym; the vocabulary is our own",
             action_rule="first",
@@ -60,7 +65,8 @@ class WordleEnv(TextEnv):
         super().__init__(card, max_rounds=max_rounds)
         self._known = frozenset(self._words)
         self._actions = sorted(map(" ".join, self._words))
-        self._hidden = ""
+        self._has_games = vocabulary is not None
+        self._hidden: str | int = ""
         self._guesses: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -78,19 +84,37 @@ class WordleEnv(TextEnv):
         """The valid guesses so far with their feedback, both without spaces."""
         return self._guesses
 
+    def locate(self, item_id: int | str) -> tuple[Split, int]:
+        """AgentGym's item n is the game with seed n over its own vocabulary; see `TextEnv.locate`."""
+        digits = str(item_id).removeprefix("lmrlgym_").removeprefix("wordle_")
+        if not self._has_games:
+            raise EnvironmentError(
+                "wordle: item ids are games over AgentGym's words, which are not here; give vocabulary=tweet_words.txt"
+            )
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 9 and int(digits) < N_GAMES):
+            raise EnvironmentError(f"wordle: there is no item {item_id!r}; they are wordle_0 to wordle_{N_GAMES - 1}")
+        return "train", len(hidden_words(self._words, "train")) + int(digits)
+
     def _start(self, task: int, split: Split, seed: int | None) -> str:
-        self._hidden = hidden_words(self._words, split)[task]
+        hidden = hidden_words(self._words, split)
+        self._hidden = hidden[task] if task < len(hidden) else task - len(hidden)
         self._guesses = ()
-        return RULES.format(max_rounds=self.card.max_rounds, words=" ".join(self._words))
+        limit = self.card.max_rounds if isinstance(self._hidden, str) else min(self.card.max_rounds, GAME_GUESSES)
+        return self.rules.format(max_rounds=limit, words=" ".join(self._words))
 
     def _act(self, action: str) -> Outcome:
+        over = isinstance(self._hidden, int) and self.rounds + 1 >= GAME_GUESSES
         guess = action.strip().replace(" ", "")
         if guess not in self._known:
-            return Outcome(_INVALID, 0.0)
-        marks = feedback(guess, self._hidden, self._strict)
+            return Outcome(_INVALID, 0.0, done=over)
+        if isinstance(self._hidden, int):
+            hidden = drawn_word(self._words, self._hidden, self._guesses, self._strict)
+        else:
+            hidden = self._hidden
+        marks = feedback(guess, hidden, self._strict)
         self._guesses = (*self._guesses, (guess, marks))
-        success = guess == self._hidden
-        return Outcome(" ".join(marks), float(success), success, success)
+        success = guess == hidden
+        return Outcome(" ".join(marks), float(success), success, success or over)
 
     def _explain_format(self) -> str:
         return _INVALID
@@ -101,8 +125,8 @@ class WordleEnv(TextEnv):
     def expert(self) -> WordleExpert:
         return WordleExpert(self)
 
-    def _save(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def _save(self) -> tuple[str | int, tuple[tuple[str, str], ...]]:
         return self._hidden, self._guesses
 
-    def _load(self, inner: tuple[str, tuple[tuple[str, str], ...]]) -> None:
+    def _load(self, inner: tuple[str | int, tuple[tuple[str, str], ...]]) -> None:
         self._hidden, self._guesses = inner

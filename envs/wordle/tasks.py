@@ -7,6 +7,7 @@ are in `env.py`.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from atlas_ray.errors import ConfigError
 
 LENGTH = 5
 TEST_SHARE = 0.2
+N_GAMES = 10_000
+"""AgentGym's games that can be played with a vocabulary file; their numbers are seeds."""
+GAME_GUESSES = 6
+"""After so many guesses, valid or not, a game of AgentGym's is over."""
 
 WORDS: tuple[str, ...] = tuple(
     """
@@ -86,6 +91,19 @@ def hidden_words(words: tuple[str, ...], split: Split) -> tuple[str, ...]:
     random.Random("wordle split").shuffle(shuffled)
     n_test = max(1, round(len(words) * TEST_SHARE))
     return tuple(shuffled[:n_test] if split == "test" else shuffled[n_test:])
+
+
+def drawn_word(words: tuple[str, ...], seed: int, guesses: Sequence[tuple[str, str]], strict: bool) -> str:
+    """The word that the next guess of AgentGym's game `seed` is compared with.
+
+    Upstream draws a word for every guess, among those that fit the guesses so far with their feedback.
+    """
+    rng = random.Random(seed)
+    possible = list(words)
+    for guess, marks in guesses:
+        rng.choice(possible)
+        possible = [word for word in possible if feedback(guess, word, strict) == marks]
+    return rng.choice(possible)
 
 
 def feedback(guess: str, hidden: str, strict: bool) -> str:

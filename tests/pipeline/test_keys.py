@@ -15,7 +15,7 @@ from atlas_ray.store import Store
 
 BASE: dict[str, Any] = {
     "environments": {"maze": {"max_rounds": 9}},
-    "collect": {"trajectories": {"maze": 4, "textcraft": 3}},
+    "collect": {"trajectories": {"maze": 4, "textcraft": 3}, "warmup_style": "plain"},
     "select": {
         "methods": ["all", "random", "perplexity", "non_critical", "hybrid", "value", "llm"],
         "selections": {"few": {"method": "random", "ratio": 0.1}},
@@ -57,7 +57,8 @@ def others(tmp_path, tiny_model, monkeypatch) -> dict[str, Any]:
     return {
         "run_dir": str(tmp_path / "elsewhere"), "model": str(tiny_model), "collect.source": str(data),
         "evaluate.instructions": str(data), "environments": {"maze": {"max_rounds": 8}},
-        "collect.trajectories": {"maze": 4, "textcraft": 2}, "collect.min_score": 0.5,
+        "collect.trajectories": {"maze": 4, "textcraft": 2}, "collect.min_score": 0.5, "collect.style": "slips",
+        "collect.warmup_style": "checks", "collect.max_rounds": {"maze": 20},
         "select.methods": ["all"], "select.selections": {}, "select.llm.base_url": "http://127.0.0.1:9/v1",
         "select.llm.model": "another", "select.llm.prices": {"m": [1.0, 2.0]},
         "select.perplexity.reference_model": str(tiny_model), "select.hybrid.weights": {"random": 1.0},

@@ -35,7 +35,7 @@ def test_environments_come_from_a_configuration_or_from_the_command_line(tmp_pat
     [
         ((), "no environment is named"),
         (("--environments", "maz"), "there is no environment 'maz'; did you mean 'maze'?"),
-        (("--environments", "maze", "--tasks", "5000"), "maze: 5000 tasks asked for, it has 1000 training tasks"),
+        (("--environments", "maze", "--tasks", "5000"), "maze: 5000 tasks asked for, it has 1"),
         (("--environments", "maze", "--tasks", "0"), "maze: 0 tasks asked for"),
         (("--environments", "maze", "--options", "maze: {layout: round}"), "layout is 'round'"),
         (("--environments", "maze", "--options", "babyai: {levels: [1]}"), "'babyai' is none of the environments"),

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from atlas_ray.errors import DataError, SelectionError
-from atlas_ray.formats import agenttraj
 from atlas_ray.formats.files import read
 from atlas_ray.formats.messages import AXOLOTL_DATASET
 from atlas_ray.selection.export import FORMATS, Exported, export
@@ -60,7 +59,7 @@ def test_the_chosen_steps_alone_are_flagged(store: Store, tmp_path: Path) -> Non
     export(store, "random", "agenttraj", str(tmp_path / "a.json"))
     items = json.loads((tmp_path / "a.json").read_text())
     assert [[turn["loss"] is True for turn in item["conversations"]] for item in items] == expected
-    assert len(agenttraj.read(str(tmp_path / "a.json"))) == len(chosen)
+    assert len(list(read(str(tmp_path / "a.json")))) == len(chosen)
 
 
 def test_weights_go_out_where_the_format_holds_them_and_are_counted_elsewhere(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_ray.training.packing import batch, plan, steps_per_epoch
+from atlas_ray.training.packing import batch, plan, steps_per_epoch, total_steps
 
 lengths_ = st.lists(st.integers(1, 300), max_size=40)
 
@@ -59,3 +59,26 @@ def test_order_is_the_same_in_any_process() -> None:
             capture_output=True, check=True,
         )  # fmt: skip
         assert ran.stdout.strip() == str(batch(7, documents=20, batch_size=6, seed=3))
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(
+    labelled=st.lists(st.integers(1, 90), min_size=1, max_size=30),
+    batch_size=st.integers(1, 8),
+    seed=st.integers(0, 5),
+    wanted=st.integers(1, 4000),
+)
+def test_training_for_labelled_tokens_ends_with_the_first_step_that_reaches_them(
+    labelled: list[int], batch_size: int, seed: int, wanted: int
+) -> None:
+    steps = total_steps(labelled, batch_size=batch_size, seed=seed, epochs=1, labelled_tokens=wanted)
+    seen = list(
+        itertools.accumulate(
+            sum(labelled[d] for d in batch(step, documents=len(labelled), batch_size=batch_size, seed=seed))
+            for step in range(steps)
+        )
+    )
+    assert seen[-1] >= wanted
+    assert steps == 1 or seen[-2] < wanted
+    whole = total_steps(labelled, batch_size=batch_size, seed=seed, epochs=3)
+    assert whole == total_steps(labelled, batch_size=batch_size, seed=seed, epochs=1, labelled_tokens=3 * sum(labelled))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from atlas_ray import models
-from atlas_ray.chat import Encoded, encode
-from atlas_ray.errors import AtlasError
+from atlas_ray.chat import Encoded, encode_all
+from atlas_ray.errors import AtlasError, DataError
 from atlas_ray.section import Section
 from atlas_ray.selection.batches import chunks_of, dataset, error_from, output_table, stop_table, tables
 from atlas_ray.selection.budget import highest
@@ -202,18 +202,31 @@ class Scorer:
         )
 
     def _score(self, trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
-        encoded = [encode(each, self._tokenizer) if each.n_steps else Encoded([], []) for each in trajectories]
+        """Scores and provenance of each trajectory; the error of one that cannot be tokenised."""
+        tokenised = iter(encode_all([each for each in trajectories if each.n_steps], self._tokenizer))
+        encoded = [next(tokenised) if each.n_steps else Encoded([], []) for each in trajectories]
         width = self._engine.max_len - 1
-        pieces = [windows(len(each.ids), width) if each.ids else [] for each in encoded]
-        flat = [(each, *span) for each, spans in zip(encoded, pieces, strict=True) for span in spans]
-        steps = [_within(each.spans, start, end) for each, start, end in flat]
-        scored = iter(self._engine.score([each.ids[start:end] for each, start, end in flat], steps))
-        results = []
-        for each, spans in zip(encoded, pieces, strict=True):
-            logprobs = stitch(spans, [next(scored) for _ in spans])
+        parts: list[tuple[Encoded, tuple[int, int]]] = []
+        for each in encoded:
+            if not isinstance(each, DataError):
+                parts += [(each, (row + a, row + b)) for row, end in each.rows for a, b in windows(end - row, width)]
+        steps = [_within(each.spans, start, end) for each, (start, end) in parts]
+        scored = iter(self._engine.score([each.ids[start:end] for each, (start, end) in parts], steps))
+        results: list[dict[str, Any]] = []
+        for each in encoded:
+            if isinstance(each, DataError):
+                results.append({"error": f"template: {each}"})
+                continue
+            logprobs: list[float] = []
+            count = 0
+            for row, end in each.rows:
+                spans = windows(end - row, width)
+                count += len(spans)
+                # Nothing predicts the first token of a row; no step has it.
+                logprobs += [0.0] * (row > 0) + stitch(spans, [next(scored) for _ in spans])
             provenance: dict[str, Any] = {"model": self._name}
-            if len(spans) > 1:
-                provenance["windows"] = {"count": len(spans), "tokens": width}
+            if count > len(each.rows):
+                provenance["windows"] = {"count": count, "tokens": width}
             results.append({"scores": perplexities(logprobs, each.spans), "provenance": provenance})
         return results
 
@@ -226,6 +239,9 @@ def _within(spans: Sequence[tuple[int, int]], start: int, end: int) -> list[tupl
 def _difference(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for base, reference in zip(first, second, strict=True):
+        if "error" in base or "error" in reference:
+            rows.append(base if "error" in base else reference)
+            continue
         provenance = base["provenance"] | {"reference_model": reference["provenance"]["model"]}
         if "windows" in reference["provenance"]:
             provenance["reference_windows"] = reference["provenance"]["windows"]
@@ -240,11 +256,7 @@ def choose(batch: pa.Table, *, method: PerplexitySteps, run_dir: str) -> pa.Tabl
         if row["stop"] is not None:
             return stop_table(error_from(*json.loads(row["stop"])))
         chunk = read(store, Chunk.from_json(row["chunk"]))
-        selections += [
-            method.row(
-                each, steps=highest(found["scores"], method.spec.ratio), scores=found["scores"],
-                provenance=found["provenance"],
-            )
-            for each, found in zip(chunk, json.loads(row["scores"]), strict=True)
-        ]  # fmt: skip
+        for each, found in zip(chunk, json.loads(row["scores"]), strict=True):
+            fields = found if "error" in found else {"steps": highest(found["scores"], method.spec.ratio), **found}
+            selections.append(method.row(each, **fields))
     return output_table(selections)

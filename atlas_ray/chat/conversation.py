@@ -1,0 +1,71 @@
+"""A conversation at inference: the ids to generate from grow turn by turn, and generated tokens are kept as they are.
+
+What a model is given is what training shows it, token for token, with one exception: its own earlier turns keep the
+tokens that it generated, which may spell the same text otherwise than the tokenizer would (and have the white space
+around it). That keeps an engine's prefix cache valid. With a template that rewrites earlier turns nothing is kept: the
+whole conversation is rendered and tokenised anew, as in the rows of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from atlas_ray.chat.template import template_of
+from atlas_ray.errors import DataError
+from atlas_ray.trajectory import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Conversation:
+    """Call `add` with messages, then `prompt()` for the ids to generate from, then `reply` with what was generated.
+
+    Args:
+        tokenizer: with a chat template.
+
+    Raises:
+        ModelError: the chat template cannot be used at all (see `template.Template`).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.messages: list[Message] = []
+        self.ids: list[int] = []
+        self._template = template_of(tokenizer)
+        self._done: str | None = None  # the rendered text that `ids` encodes; None: there is none
+
+    def add(self, message: Message) -> None:
+        """Append a turn that was not generated here."""
+        self.messages.append(message)
+
+    def prompt(self) -> list[int]:
+        """All ids up to and including the header of the assistant's next turn.
+
+        Raises:
+            DataError: the chat template refuses the conversation.
+        """
+        text, template = self._template.render(self.messages, header=True), self._template
+        if self._done is not None and self._done.endswith(template.end) and text.startswith(self._done):
+            # The end-of-turn token goes along because what follows may be tokenised otherwise without it.
+            more = template.ids(template.end + text[len(self._done) :])
+            self.ids = self.ids + more[more.index(template.end_id) + 1 :]
+        else:
+            self.ids = template.ids(text)
+        self._done = text
+        return self.ids
+
+    def reply(self, text: str, ids: Sequence[int]) -> None:
+        """Append the assistant's turn after `prompt()`.
+
+        Args:
+            text: its content.
+            ids: the generated tokens, with or without the end-of-turn token.
+        """
+        self.messages.append(Message(role="assistant", content=text))
+        closing = [] if ids and ids[-1] == self._template.end_id else [self._template.end_id]
+        self.ids = self.ids + list(ids) + closing
+        try:
+            self._done = (self._done or "") + self._template.reply(self.messages, self._done or "")
+        except DataError:  # the template does not show the turn as it was written, so the next prompt is made anew
+            self._done = None

@@ -1,0 +1,351 @@
+"""Conversations as people store them: from the turns of a row to messages with numbered steps.
+
+A turn has a role (`role` or `from`) and a text (`content`, `value` or `text`: a string, or parts). Tool calls become an
+action in text, a tool's answer an observation. An assistant's turn is a step, unless the training flag that it has is
+off, or it is the acknowledgement that opens an episode ("OK."). Images and audio are refused, because agents here read
+text. Whatever a turn has besides is counted in the notes. The Agent Data Protocol's items are in `adp.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from atlas_ray.react import format_reply
+from atlas_ray.trajectory import Role
+
+ROLE_KEYS = ("role", "from", "speaker")
+TEXT_KEYS = ("content", "value", "text")
+FLAGS = (
+    "loss", "train", "training", "trainable", "weight", "loss_weight", "loss_scale", "loss_mask", "train_on_turn",
+    "is_trained", "learn",
+)  # fmt: skip
+"""Names of a turn's training flag: AgentGym's, axolotl's, OpenAI's and others; true, or a weight above 0, is a step."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+_CALLS = ("tool_calls", "function_call")
+_ASSISTANT = ("assistant", "gpt", "model", "agent", "bot", "chatgpt", "ai", "function_call", "policy")
+_SYSTEM = ("system", "developer")
+_TOOL = (
+    "tool", "function", "observation", "environment", "env", "ipython", "tool_response", "tool_result",
+    "function_response", "function_call_output",
+)  # fmt: skip
+_USER = ("user", "human")
+ROLES: dict[str, Role] = (
+    dict.fromkeys(_ASSISTANT, "assistant") | dict.fromkeys(_SYSTEM, "system") | dict.fromkeys((*_USER, *_TOOL), "user")
+)  # type: ignore[assignment]
+_READ = frozenset((*ROLE_KEYS, *TEXT_KEYS, *FLAGS, *REASONING, *_CALLS, "type", "tool_call_id", "id", "call_id"))
+_READ_OF_ITEMS = _READ | {"name", "arguments", "output", "status", "summary"}
+_ROLE_KEYS, _TEXT_KEYS = frozenset(ROLE_KEYS), frozenset(TEXT_KEYS)
+_ACKNOWLEDGEMENT = re.compile(
+    r"(ok(ay)?|sure|understood|got it|alright|all right|certainly|of course|yes|noted|ready|i understand|i see)"
+    r"([.!,;]*|[.!,;]\s*(ok(ay)?\b|sure\b|understood\b|got it\b|i\b|i'|i’|let's\b|let me\b|please\b|what\b|how\b|thank|you\b|ready\b|my\b)"
+    r"[^\n\[\](){}:>]{0,200})",
+    re.IGNORECASE,
+)
+
+
+class Malformed(ValueError):
+    """A row that is no conversation; the text names the field, what was expected and what was found."""
+
+
+def malformed(field: str, expected: str, found: Any) -> Malformed:
+    """The error of a field."""
+    return Malformed(f"field {field}: expected {expected}, found {shown(found)}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message, on one line and cut short."""
+    try:
+        text = json.dumps(value, ensure_ascii=True, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class Turn(NamedTuple):
+    """A turn as it is read."""
+
+    role: Role
+    text: str
+    flag: bool | None
+    """Whether it is trained on; None: the row does not say."""
+    kind: str
+    """`tool` for a tool's answer, `call` for a turn with tool calls, else the empty text."""
+
+
+def conversation(
+    items: Sequence[Any], field: str, notes: set[str], *, reasoning: bool = False
+) -> list[dict[str, Any]]:
+    """The messages of a row, as `Trajectory` takes them.
+
+    Args:
+        items: the row's turns.
+        field: the row's name of them.
+        notes: takes what was read in another way than it was written, or not at all.
+        reasoning: write an assistant's reasoning, kept apart by the row, before its text as `<think>...</think>`.
+
+    Raises:
+        Malformed: it is no conversation.
+    """
+    turns: list[Turn] = []
+    for index, item in enumerate(items):
+        turn = _turn(item, f"{field}.{index}", notes, reasoning)
+        if turn is None:
+            continue
+        if turn.kind == "tool" and turns and turns[-1].kind == "tool":  # answers to calls that were made together
+            turns[-1] = turns[-1]._replace(text=f"{turns[-1].text}\n\n{turn.text}")
+        else:
+            turns.append(turn)
+    return numbered(turns)
+
+
+def numbered(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Messages with numbered steps."""
+    opening = _acknowledgement(turns)
+    messages: list[dict[str, Any]] = []
+    n_steps = 0
+    for index, (role, text, flag, _) in enumerate(turns):
+        step = None
+        if role == "assistant" and (index != opening if flag is None else flag):
+            step = n_steps
+            n_steps += 1
+        messages.append({"role": role, "content": text, "step": step})
+    return messages
+
+
+def count_steps(messages: Sequence[Mapping[str, Any]]) -> int:
+    """The number of steps among messages from `conversation`."""
+    return sum(message["step"] is not None for message in messages)
+
+
+def _acknowledgement(turns: Sequence[Turn]) -> int | None:
+    """The index of the assistant's answer to the instructions that open an episode, if there is one.
+
+    It is the assistant's first turn, only acknowledges, and is followed by another turn that is not the assistant's.
+    """
+    first = next((index for index, turn in enumerate(turns) if turn.role == "assistant"), None)
+    if first is None or first == 0 or first + 1 >= len(turns) or turns[first + 1].role == "assistant":
+        return None
+    turn = turns[first]
+    return first if not turn.kind and _ACKNOWLEDGEMENT.fullmatch(turn.text.strip()) else None
+
+
+def _turn(item: Any, where: str, notes: set[str], reasoning: bool) -> Turn | None:
+    if not isinstance(item, dict):
+        raise malformed(where, "a turn (an object)", item)
+    name = text = flag = None
+    for key, value in item.items():  # most turns have a role, a text and at most a flag
+        if value is None:
+            continue
+        if key in _TEXT_KEYS and text is None and isinstance(value, str):
+            text = value
+        elif key in _ROLE_KEYS and name is None and isinstance(value, str) and value in ROLES:
+            name = value
+        elif key == "loss" and isinstance(value, bool):
+            flag = value
+        else:
+            return _rich_turn(item, where, notes, reasoning)
+    if text and name and (not flag or ROLES[name] == "assistant"):
+        return Turn(ROLES[name], text, flag, "tool" if name in _TOOL else "")
+    return _rich_turn(item, where, notes, reasoning)
+
+
+def _rich_turn(item: dict[str, Any], where: str, notes: set[str], reasoning: bool) -> Turn | None:
+    """A turn with flags, tool calls, reasoning, parts, or anything else."""
+    name, kind = _speaker(item, where, notes)
+    role = ROLES.get(name, "user")
+    parts = _Parts()
+    key = "output" if name == "function_call_output" else _first(item, TEXT_KEYS) or "content"
+    _read_parts(item.get(key), f"{where}.{key}", parts, tool=kind == "tool")
+    calls = [*parts.calls, *_calls(item, where)]
+    thoughts = [each for field in REASONING if (each := _thought(item.get(field)))] or parts.thoughts
+    flag = _flag(item, where, notes)
+    if role != "assistant":
+        if calls:
+            raise malformed(f"{where}.tool_calls", "none in a turn that is not the assistant's", item.get("tool_calls"))
+        if flag:
+            notes.add("training flags on turns that are not the assistant's: ignored")
+        if parts.answered:
+            kind = "tool"
+    text = parts.text()
+    if text is None and not calls and not thoughts:
+        if name == "reasoning":
+            return None
+        if kind != "tool":
+            raise malformed(f"{where}.{key}", "a text", item.get(key))
+        text = ""
+    if role == "assistant":
+        text = _said(text or "", calls, thoughts, notes, reasoning)
+        if not text:
+            notes.add("assistant's turns without text: read as steps")
+    for field in item.keys() - (_READ if any(key in item for key in ROLE_KEYS) else _READ_OF_ITEMS):
+        if item[field] not in (None, "", [], {}):
+            notes.add(f"field {field!r} of a turn: no place for it")
+    return Turn(role, text or "", flag, "call" if calls else kind)
+
+
+def _said(text: str, calls: list[str], thoughts: list[str], notes: set[str], reasoning: bool) -> str:
+    """An assistant's text, with its tool calls as an action and its reasoning where that has a place."""
+    thought = "\n".join(thoughts)
+    if calls and thought and not text.strip():  # the reason for the call: what a ReAct step calls its thought
+        text, thought = thought, ""
+    if calls:
+        text = format_reply(text, "\n".join(calls))
+    if thought and reasoning:
+        return f"<think>\n{thought.strip()}\n</think>\n\n{text}"
+    if thought:
+        notes.add("reasoning beside an assistant's text: left out; collect.reasoning keeps it")
+    return text
+
+
+def _speaker(item: dict[str, Any], where: str, notes: set[str]) -> tuple[str, str]:
+    """Whose turn it is, and its kind."""
+    key = _first(item, ROLE_KEYS)
+    name = item[key] if key is not None else item.get("type")
+    if not isinstance(name, str) or not name:
+        raise malformed(f"{where}.{key or 'role'}", "a role's name", name)
+    name = name.lower() if name not in ROLES else name
+    if name == "reasoning":
+        return name, ""
+    if name == "message":
+        raise malformed(f"{where}.role", "a role's name", None)
+    if name not in ROLES:
+        notes.add(f"unknown role {name[:40]!r}: read as an observation")
+    return name, "tool" if name in _TOOL else ""
+
+
+class _Parts:
+    """What a turn's content holds."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.calls: list[str] = []
+        self.thoughts: list[str] = []
+        self.answered = False
+
+    def text(self) -> str | None:
+        """The text, None where there is none."""
+        return "".join(self.texts) if self.texts else None
+
+
+def _read_parts(content: Any, where: str, parts: _Parts, *, tool: bool) -> None:
+    if isinstance(content, str):
+        parts.texts.append(content)
+    elif isinstance(content, list):
+        for index, part in enumerate(content):
+            _read_part(part, f"{where}.{index}", parts, tool)
+    elif isinstance(content, dict) and tool:
+        parts.texts.append(json.dumps(content, ensure_ascii=False))
+    elif content is not None:
+        raise malformed(where, "a text", content)
+
+
+def _read_part(part: Any, where: str, parts: _Parts, tool: bool) -> None:
+    if isinstance(part, str):
+        parts.texts.append(part)
+        return
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(part, dict) or (kind is None and not isinstance(part.get("text"), str)):
+        if tool:
+            parts.texts.append(json.dumps(part, ensure_ascii=False))
+            return
+        raise malformed(where, "a part with a text", part)
+    if kind in (None, "text", "input_text", "output_text", "refusal") and isinstance(
+        part.get("text", part.get("refusal")), str
+    ):
+        parts.texts.append(part.get("text", part.get("refusal")))
+    elif kind in ("thinking", "reasoning", "summary_text"):
+        if thought := _thought(part.get("thinking", part.get("text", part.get("reasoning")))):
+            parts.thoughts.append(thought)
+    elif kind == "redacted_thinking":
+        return
+    elif kind == "tool_use":
+        parts.calls.append(_call(part.get("name"), part.get("input"), where))
+    elif kind in ("tool_result", "tool_response"):
+        if parts.texts:
+            parts.texts.append("\n\n")
+        parts.answered = True
+        _read_parts(part.get("content"), f"{where}.content", parts, tool=True)
+    else:
+        raise malformed(f"{where}.type", "text (agents here read no images or audio)", kind)
+
+
+def _thought(value: Any) -> str:
+    """Reasoning as a text: a string, or parts of one."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, list):
+        return "\n".join(filter(None, (_thought(part) for part in value)))
+    if isinstance(value, dict):
+        return _thought(value.get("text", value.get("content", value.get("thinking"))))
+    return ""
+
+
+def _calls(item: dict[str, Any], where: str) -> list[str]:
+    """The tool calls of a turn, as the text of an action."""
+    found = []
+    listed = parsed(item.get("tool_calls"))
+    if listed and not isinstance(listed, list):
+        raise malformed(f"{where}.tool_calls", "a list of calls", listed)
+    for index, call in enumerate(listed or ()):
+        function = call.get("function", call) if isinstance(call, dict) else None
+        at = f"{where}.tool_calls.{index}"
+        if isinstance(function, str):  # the name alone, its arguments beside it
+            function = call
+        if not isinstance(function, dict):
+            raise malformed(at, "a call of a function", call)
+        name = function.get("name", function.get("function"))
+        found.append(_call(name, function.get("arguments", function.get("parameters")), at))
+    legacy = parsed(item.get("function_call"))
+    if isinstance(legacy, dict):
+        found.append(_call(legacy.get("name"), legacy.get("arguments"), f"{where}.function_call"))
+    elif legacy:
+        raise malformed(f"{where}.function_call", "a call of a function", legacy)
+    if item.get("type") in ("function_call", "function_call_output") and not any(key in item for key in ROLE_KEYS):
+        if item["type"] == "function_call":
+            found.append(_call(item.get("name"), item.get("arguments"), where))
+    return found
+
+
+def _call(name: Any, arguments: Any, where: str) -> str:
+    if not isinstance(name, str) or not name:
+        raise malformed(f"{where}.name", "a function's name", name)
+    if arguments is None or arguments == "":
+        return name
+    return f"{name} {arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)}"
+
+
+def _flag(item: dict[str, Any], where: str, notes: set[str]) -> bool | None:
+    """Whether the turn is trained on: every flag that it has must be on."""
+    said: list[bool] = []
+    for name in FLAGS:
+        value = item.get(name)
+        if value is None:
+            continue
+        if isinstance(value, str) and value.lower() in ("true", "false", "0", "1"):
+            value = value.lower() in ("true", "1")
+        if not isinstance(value, bool | int | float) or not math.isfinite(value) or not 0 <= value <= 1:
+            raise malformed(f"{where}.{name}", "true, false, or a weight from 0 to 1", value)
+        if 0 < value < 1:
+            notes.add("training weights between 0 and 1: read as steps, the weight has no place")
+        said.append(value > 0)
+    return all(said) if said else None
+
+
+def parsed(value: Any) -> Any:
+    """The value, decoded where it is the text of a JSON list or object."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _first(item: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of the keys that the item has a value for, else the first that it has."""
+    held = [key for key in keys if key in item]
+    return next((key for key in held if item[key] is not None), held[0] if held else None)
