@@ -7,6 +7,7 @@ Ray's environment variables.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,12 +85,20 @@ class CollectConfig(Section):
     """Where the expert trajectories come from."""
 
     source: str = "expert"
-    """`expert` lets each environment's expert play training tasks; else a path or glob of files: AgentTraj-L, chat
-    messages (OpenAI's or ShareGPT's shape) or the Agent Data Protocol, as a JSON list or JSON Lines."""
+    """`expert` lets each environment's expert play training tasks; else a file, a folder or a glob of trajectories in
+    the shapes of docs/data.md, as JSON, JSON Lines or Parquet, compressed or not."""
     trajectories: dict[str, int] = Field(default_factory=dict)
     """Number of training tasks per environment; with an import, at most so many (none named: all)."""
     min_score: float | None = Field(None, ge=0, le=1)
-    """Expert episodes below this score are dropped, and counted in the manifest; None keeps the successful ones."""
+    """Episodes below this score are dropped, and counted in the manifest; None keeps the successful ones. Imported
+    trajectories that tell neither success nor reward are kept."""
+    environments: dict[str, str] = Field(default_factory=dict)
+    """Of an import: our names of environments by the names that the files have, as in `{os: my_shell}`."""
+    reasoning: bool = False
+    """Of an import: keep the reasoning that a row has apart from an assistant's text, as `<think>...</think>` before
+    it."""
+    allow_evaluated_items: RuntimeOnly[bool] = False
+    """Train on tasks that `evaluate.items` names, which is refused otherwise."""
     style: Literal["plain", "checks", "slips", "wanders"] = "plain"
     """How experts play: as they are, looking after every action, with mistakes, or the long way round."""
     rate: float = Field(1.0, ge=0, le=1)
@@ -182,7 +191,7 @@ class SelectConfig(Section):
             try:
                 checked[name] = method_options(name).model_validate(values[name])
             except ValidationError as error:
-                raise ConfigError(f"select.{name}.{_explain(error)}; see --help") from error
+                raise ConfigError(f"select.{name}.{explain(error)}; see --help") from error
         return checked
 
     @model_validator(mode="after")
@@ -219,7 +228,7 @@ class SelectConfig(Section):
         try:
             found = options.model_validate(given | own.options)
         except ValidationError as error:
-            raise ConfigError(f"select.selections.{name}.{_explain(error)}; see --help") from error
+            raise ConfigError(f"select.selections.{name}.{explain(error)}; see --help") from error
         filters = self.filters if own.filters is None else own.filters
         return SelectionSpec(name, method, own.ratio or self.ratio, found, seed, filters)
 
@@ -384,7 +393,10 @@ class EvaluateConfig(Playing):
     environments: tuple[str, ...] = ("all",)
     """Names, or `all`."""
     tasks: int = Field(100, gt=0)
-    """Test tasks per environment, at most; the first of the test split."""
+    """Test tasks per environment, at most; the first of the test split. With `items`: no limit."""
+    items: str | None = None
+    """A file, a folder or a glob of lists of `{"item_id": ...}`, as AgentGym's AgentEval has: exactly these tasks are
+    evaluated, in whatever split they are here. An item that cannot be located is named and counted."""
     repeats: int = Field(1, gt=0)
     """Episodes per task (with seeds 0, 1, ...); more than one only tells something when sampling."""
     instructions: str | None = None
@@ -482,18 +494,40 @@ def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineC
     Raises:
         ConfigError: the file is missing or malformed, an option is unknown, or a value has the wrong type.
     """
-    values: Any = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(Path(path).read_text()) or {}
-        except OSError as error:
-            raise ConfigError(
-                f"config {path}: {error.strerror}; give a YAML file such as configs/quickstart.yaml"
-            ) from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"config {path}: no valid YAML ({' '.join(str(error).split())})") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"config {path}: expected a mapping of sections, found {type(values).__name__}")
+    return made_from({} if path is None else read_yaml(path), overrides, path or "(command line)")
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or malformed.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except OSError as error:
+        raise ConfigError(
+            f"config {path}: {error.strerror}; give a YAML file such as configs/quickstart.yaml"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config {path}: no valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config {path}: expected a mapping of sections, found {type(values).__name__}")
+    return values
+
+
+def made_from(values: dict[str, Any], overrides: dict[str, Any] | None, where: str) -> PipelineConfig:
+    """The configuration of sections as a YAML file has them, with dotted overrides laid over them.
+
+    Args:
+        values: the sections; they are left as they are.
+        overrides: dotted options.
+        where: what an error names.
+
+    Raises:
+        ConfigError: an option is unknown, or a value has the wrong type.
+    """
+    values = copy.deepcopy(values)
     for dotted, value in (overrides or {}).items():
         node = values
         *parents, leaf = dotted.split(".")
@@ -505,12 +539,12 @@ def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineC
     try:
         return PipelineConfig.model_validate(values)
     except ConfigError as error:
-        raise ConfigError(f"config {path or '(command line)'}: {error}") from error
+        raise ConfigError(f"config {where}: {error}") from error
     except ValidationError as error:
-        raise ConfigError(f"config {path or '(command line)'}: {_explain(error)}; see --help") from error
+        raise ConfigError(f"config {where}: {explain(error)}; see --help") from error
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """The first thing that is wrong, on one line: dotted name, what was expected, what was found."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])

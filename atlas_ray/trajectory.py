@@ -17,13 +17,13 @@ Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "test"]
 
 
-class Row(BaseModel):
+class StoredRow(BaseModel):
     """Base of every stored row: frozen, and closed to unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Message(Row):
+class Message(StoredRow):
     """One turn of a conversation."""
 
     role: Role
@@ -32,7 +32,7 @@ class Message(Row):
     """Number of the step that this assistant turn is; None for a turn that is not a step."""
 
 
-class Trajectory(Row):
+class Trajectory(StoredRow):
     """An expert's conversation with an environment.
 
     The assistant turns that act are numbered 0 .. n_steps - 1 in order.
@@ -68,7 +68,7 @@ class Trajectory(Row):
         return [message for message in self.messages if message.step is not None]
 
 
-class Usage(Row):
+class Usage(StoredRow):
     """What an answer cost."""
 
     prompt_tokens: int = 0
@@ -76,7 +76,7 @@ class Usage(Row):
     cost_usd: float = 0.0
 
 
-class Selection(Row):
+class Selection(StoredRow):
     """The steps of one trajectory that a selection method calls critical, or the error that kept it from an answer."""
 
     trajectory_id: str
@@ -119,7 +119,7 @@ class Selection(Row):
 Stop = Literal["done", "max_rounds", "context", "tokens", "no_action", "deadline", "error"]
 
 
-class Episode(Row):
+class Episode(StoredRow):
     """One finished episode of a model in an environment: a line of `evaluation/<model>/<env>.jsonl`."""
 
     key: str
@@ -150,6 +150,11 @@ class Episode(Row):
     seconds: float = 0.0
     kinds: tuple[str, ...] | None = None
     """What every step is (`environments.styles.Kind`), where an expert played."""
+
+    @property
+    def split_task(self) -> tuple[Split, int]:
+        """What identifies the task in its environment: evaluated items are of both splits."""
+        return self.split, self.task
 
 
 _USAGE = pa.struct([("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()), ("cost_usd", pa.float64())])

@@ -29,11 +29,22 @@ def test_agenttraj_form_with_labels_on_lines_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("rule", "action", "problem"), [("one", None, ONE_ACTION), ("first", "a\nAction: b", None), ("last", "b", None)]
+    ("rule", "action", "problem"), [("one", None, ONE_ACTION), ("first", "a", None), ("last", "b", None)]
 )
 def test_two_actions_follow_the_environments_rule(rule, action, problem):
     reply = parse_reply("Thought: t\nAction: a\nAction: b", rule)
     assert (reply.action, reply.problem) == (action, problem)
+
+
+@pytest.mark.parametrize("text", ["click[buy now]", "Action:\nclick[buy now]</s>", "I buy. click[buy now]</s>"])
+def test_a_call_in_brackets_counts_without_a_label_for_rule_last(text):
+    assert parse_reply(text, "last").action == text.removesuffix("</s>").removeprefix("Action:\n")
+    assert parse_reply("I look around.", "last").problem == NO_ACTION
+
+
+@pytest.mark.parametrize("rule", ["one", "first", "last"])
+def test_an_end_of_sequence_mark_is_no_part_of_an_action(rule):
+    assert parse_reply("Thought: t\nAction: go to desk 1</s>", rule).action == "go to desk 1"
 
 
 def test_rule_one_takes_the_first_line_only():

@@ -1,10 +1,13 @@
-"""Tokenizers for tests: a small byte-level BPE with the chat templates of three model families (our own wording)."""
+"""Tokenizers for tests: small ones of each kind in use, with chat templates written from their documented formats.
+
+`tokenizer` is the byte-level BPE that the tiny models of other tests have; `of_kind` is for what differs between kinds.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 CHATML = (
@@ -60,3 +63,128 @@ def tokenizer(template: str) -> PreTrainedTokenizerFast:
         pad_token="<|endoftext|>",
         chat_template=TEMPLATES.get(template, template),
     )
+
+
+QWEN3 = (  # earlier thoughts are dropped, and the last turn always has a thought
+    "{% set ns = namespace(asked=-1) %}"
+    "{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}{% set said = m['content'] %}{% set thought = '' %}"
+    "{% if m['role'] == 'assistant' and '</think>' in said %}"
+    "{% set thought = said.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' and loop.index0 > ns.asked and (loop.last or thought) %}"
+    "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ said + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+GEMMA = (
+    "{{ '<bos>' }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\n' + m['content'] | trim "
+    "+ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+ZEPHYR = (  # the headers are plain text
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+PHI3 = (  # its control tokens swallow the white space after them
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+VICUNA = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ 'USER: ' + m['content'] }}"
+    "{% elif m['role'] == 'assistant' %}{{ ' ASSISTANT: ' + m['content'] + '</s>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
+)
+MISTRAL3 = (  # the system text stands in the last user turn, while that is the last turn
+    "{{ '<s>' }}{% set ns = namespace(system='') %}{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{% set ns.system = m['content'] + '\n\n' %}"
+    "{% elif m['role'] == 'user' %}{{ '[INST] ' + (ns.system if loop.last else '') + m['content'] + '[/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + '</s>' }}{% endif %}{% endfor %}"
+)
+LLAMA31 = (  # shows the date
+    "{{ '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + strftime_now('%d %b %Y %H:%M:%S') "
+    "+ '\n<|eot_id|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' "
+    "+ m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+HARMONY = (  # a reply names its channel, and the last one ends otherwise than earlier ones
+    "{% for m in messages %}{{ '<|start|>' + m['role'] + ('<|channel|>final' if m['role'] == 'assistant' else '') "
+    "+ '<|message|>' + m['content'] + ('<|return|>' if m['role'] == 'assistant' and loop.last else '<|end|>') }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+R1 = (  # asks for a reply within a thought that it does not show afterwards
+    "{{ '<s>' }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|user|>' + m['content'] }}"
+    "{% else %}{{ '<|assistant|>' + m['content'].split('</think>')[-1] + '</s>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+)
+KEEPS_HISTORY = {
+    "chatml": CHATML, "llama3": LLAMA3, "mistral": MISTRAL, "gemma": GEMMA, "zephyr": ZEPHYR, "phi3": PHI3,
+    "vicuna": VICUNA, "llama31": LLAMA31,
+}  # fmt: skip
+REWRITES_HISTORY = {"qwen3": QWEN3, "harmony": HARMONY, "forgetful": FORGETFUL}
+KINDS = ("byte-level", "split", "metaspace", "metaspace-first", "prepend", "wordpiece", "unigram")
+"""Kinds of tokenizers: GPT-2's; Qwen's and Llama 3's, which split by a rule; sentencepiece's in three forms; BERT's; and
+a Unigram model."""
+
+_CONTROL = [
+    *SPECIAL, "<bos>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>", "<|start|>", "<|channel|>",
+    "<|message|>", "<|return|>",
+]  # fmt: skip
+_SPLIT = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+@cache
+def of_kind(kind: str, template: str, *, texts: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer of one of `KINDS` with a template of `KEEPS_HISTORY` or `REWRITES_HISTORY`, or with the text given.
+
+    Args:
+        kind: of the tokenizer.
+        template: its name, or its text.
+        texts: more texts to train on, with their line breaks.
+    """
+    name = next((name for name, text in (KEEPS_HISTORY | REWRITES_HISTORY).items() if template in (name, text)), "")
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    alphabet = sorted(set("".join(_TEXT)) | set("".join(chr(code) for code in range(33, 127))) | {"\n", "▁"})
+    common = {"vocab_size": 700, "show_progress": False, "initial_alphabet": alphabet}
+    trainer = trainers.BpeTrainer(special_tokens=["<unk>"], **common)
+    if kind in ("byte-level", "split"):
+        core = Tokenizer(models.BPE())
+        rule = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "byte-level")
+        core.pre_tokenizer = rule if kind == "byte-level" else pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(_SPLIT, behavior="isolated"), rule]
+        )  # fmt: skip
+        core.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(**common | {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet()})
+    elif kind.startswith("metaspace") or kind == "unigram":
+        if kind == "unigram":
+            core = Tokenizer(models.Unigram())
+            trainer = trainers.UnigramTrainer(special_tokens=["<unk>"], unk_token="<unk>", **common)
+        scheme = "first" if kind == "metaspace-first" else "always"
+        core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+        core.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    elif kind == "prepend":
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    elif kind == "wordpiece":
+        core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        core.normalizer = normalizers.BertNormalizer(lowercase=True)
+        core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        core.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(special_tokens=["[UNK]"], **common)
+    # Sentencepiece's vocabularies have no piece that holds a line break and more.
+    lines = [line for text in _TEXT for line in text.split("\n")]
+    core.train_from_iterator([*(lines if core.decoder is None or kind not in ("byte-level", "split") else _TEXT), *texts],
+                             trainer)  # fmt: skip
+    swallows = [f"<|{role}|>" for role in ("user", "assistant", "system", "end")] if name == "phi3" else []
+    core.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in _CONTROL])
+    core.add_special_tokens([AddedToken(text, rstrip=True, normalized=False) for text in swallows])
+    if "<|end|>" not in swallows:
+        core.add_special_tokens([AddedToken("<|end|>", normalized=False)])
+    ends = {"llama3": "<|eot_id|>", "llama31": "<|eot_id|>", "chatml": "<|im_end|>", "qwen3": "<|im_end|>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=ends.get(name, "</s>"), pad_token="<|endoftext|>",
+        unk_token={"wordpiece": "[UNK]", "byte-level": None, "split": None}.get(kind, "<unk>"),
+        chat_template=(KEEPS_HISTORY | REWRITES_HISTORY).get(template, template),
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _BATCH = 256
+_Rows = list[Rendering] | DataError
+"""What a trajectory's template gives: its rows, or why it refuses."""
+_Tokenised = tuple[list[int], "Encoding | None"]
+"""Ids of a text, and where they come from in it; None for a tokenizer that does not tell."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,9 @@ def encode(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> Encode
         DataError: it has no step, the chat template refuses it, or its tokens cannot be those of inference.
         ModelError: the chat template cannot be used at all (see `template.Template`).
     """
-    [found] = encode_all([trajectory], tokenizer)
+    template = template_of(tokenizer)
+    rendered = [_attempt(template, trajectory)]
+    [found] = _assembled(template, [trajectory], rendered, _tokenise(tokenizer, _texts(rendered)))
     if isinstance(found, DataError):
         raise found
     return found
@@ -70,21 +77,17 @@ def encode_all(trajectories: Iterable[Trajectory], tokenizer: PreTrainedTokenize
     Raises:
         ModelError: the chat template cannot be used at all.
     """
-    template = template_of(tokenizer)
-    stream = iter(trajectories)
-    while batch := list(islice(stream, _BATCH)):
-        rendered = [_attempt(template, trajectory) for trajectory in batch]
-        texts = [row.text for rows in rendered if not isinstance(rows, DataError) for row in rows]
-        tokenised = iter(_tokenise(tokenizer, texts))
-        for trajectory, rows in zip(batch, rendered, strict=True):
-            if isinstance(rows, DataError):
-                yield rows
-                continue
-            pieces = [(row, *next(tokenised)) for row in rows]
-            try:
-                yield _assemble(template, trajectory, pieces)
-            except DataError as error:
-                yield _named(trajectory, error)
+    template, stream = template_of(tokenizer), iter(trajectories)
+    before: tuple[list[Trajectory], list[_Rows], Future[list[_Tokenised]]] | None = None
+    with ThreadPoolExecutor(1) as pool:  # the tokenizer works on one batch while the template renders the next
+        while batch := list(islice(stream, _BATCH)):
+            rendered = [_attempt(template, trajectory) for trajectory in batch]
+            now = batch, rendered, pool.submit(_tokenise, tokenizer, _texts(rendered))
+            if before is not None:
+                yield from _assembled(template, before[0], before[1], before[2].result())
+            before = now
+        if before is not None:
+            yield from _assembled(template, before[0], before[1], before[2].result())
 
 
 def loss_mask(encoded: Encoded, steps: Iterable[int]) -> list[bool]:
@@ -102,7 +105,7 @@ def loss_mask(encoded: Encoded, steps: Iterable[int]) -> list[bool]:
     return mask
 
 
-def _attempt(template: Template, trajectory: Trajectory) -> list[Rendering] | DataError:
+def _attempt(template: Template, trajectory: Trajectory) -> _Rows:
     if not trajectory.n_steps:
         return DataError(f"trajectory {trajectory.trajectory_id}: it has no step; drop it from the input")
     try:
@@ -117,36 +120,52 @@ def _named(trajectory: Trajectory, error: DataError) -> DataError:
     return named
 
 
-def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[list[int], Encoding | None]]:
-    """Ids of each text, and where they come from in it; None for a tokenizer that does not tell."""
+def _texts(rendered: Sequence[_Rows]) -> list[str]:
+    return [row.text for rows in rendered if not isinstance(rows, DataError) for row in rows]
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[_Tokenised]:
     if not texts:
         return []
     found = tokenizer(
-        list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     )
     return list(zip(found["input_ids"], found.encodings or [None] * len(texts), strict=True))
 
 
-def _assemble(
+def _assembled(
     template: Template,
-    trajectory: Trajectory,
-    pieces: Sequence[tuple[Rendering, list[int], Encoding | None]],
+    trajectories: Sequence[Trajectory],
+    rendered: Sequence[_Rows],
+    tokenised: Sequence[_Tokenised],
+) -> Iterator[Encoded | DataError]:
+    """The trajectories of a batch from their rendered rows and the tokens of these."""
+    tokens = iter(tokenised)
+    for trajectory, rows in zip(trajectories, rendered, strict=True):
+        if isinstance(rows, DataError):
+            yield rows
+            continue
+        pieces = [(row, *next(tokens)) for row in rows]
+        try:
+            yield _assemble(template, trajectory, pieces)
+        except DataError as error:
+            yield _named(trajectory, error)
+
+
+def _assemble(
+    template: Template, trajectory: Trajectory, pieces: Sequence[tuple[Rendering, list[int], Encoding | None]]
 ) -> Encoded:
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
     rows: list[tuple[int, int]] = []
-    plain = True
     for row, row_ids, encoding in pieces:
         offset = len(ids)
-        spans += [
-            (offset + start, offset + stop)
-            for start, stop in (_span(template, row.text, span, row_ids, encoding) for span in row.spans)
-        ]
+        for span in row.spans:
+            start, stop = _span(template, row.text, span, row_ids, encoding)
+            spans.append((offset + start, offset + stop))
         ids = row_ids if not ids else ids + row_ids
         rows.append((offset, len(ids)))
-        plain = plain and row.controls is not None and template.count_controls(row_ids) == row.controls
-    controls: Counter[str] = Counter() if plain else template.controls_in(trajectory.messages)
-    return Encoded(ids, spans, rows, controls)
+    return Encoded(ids, spans, rows, template.controls_in(trajectory.messages))
 
 
 def _span(

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from atlas_ray.errors import DataError, ModelError
@@ -36,8 +37,6 @@ class Rendering:
     """Ends with the end-of-turn token of its last step."""
     spans: list[tuple[int, int]]
     """Half-open character span of each of its steps: everything that the model writes, end-of-turn token included."""
-    controls: int | None = None
-    """Number of control tokens that the template itself writes; None: not known."""
 
 
 class Template:
@@ -84,9 +83,8 @@ class Template:
         }  # fmt: skip
         self.controls = [str(token) for token in known.values()]
         """Control tokens: the special ones, and those that the template writes."""
-        self._control_ids = frozenset(known)
         self._stops = {str(token) for token in known.values() if token.special} | {self.end}
-        self._begins_control = re.compile(f"[{re.escape(''.join({text[0] for text in self.controls}))}]")
+        self._first_letters = {text[0] for text in self.controls}
         # A token that is looked for in the normalised text does not cut the text before it is normalised.
         cutting = sorted((str(token) for token in known.values() if not token.normalized), key=len, reverse=True)
         self._cuts = re.compile("|".join(map(re.escape, cutting)) or "(?!)")
@@ -99,7 +97,7 @@ class Template:
         return found
 
     def prompt_tail(self, text: str, end: int) -> list[int]:
-        """Ids of the end of `text[:end]`, from the last control token on; those before do not depend on what follows."""
+        """Ids of `text[:end]` from its last control token on; the ids before do not depend on what follows."""
         tail = text[self._cut(text, end) : end]
         if tail in self._headers:
             return self._headers[tail]
@@ -136,11 +134,11 @@ class Template:
         if (layout := self._layout(messages)) is not None:
             text = self.render(messages)
             if (spans := layout.spans(text, messages)) is not None:
-                return [Rendering(text[: spans[-1][1]], spans, layout.controls)]
+                return [Rendering(text[: spans[-1][1]], spans)]
         return self._by_step(messages)
 
     def reply(self, messages: Sequence[Message], prompt: str) -> str:
-        """What a model writes after `prompt` when the last of the messages is its reply; ends with the end-of-turn token.
+        """What a model writes after `prompt` if the last message is its reply; it ends with the end-of-turn token.
 
         Raises:
             DataError: the template changes the reply, or writes it otherwise than it asks for it.
@@ -172,7 +170,7 @@ class Template:
         """
         found: Counter[str] = Counter()
         for message in messages:
-            if not self._begins_control.search(message.content):
+            if not any(letter in message.content for letter in self._first_letters):
                 continue
             inside = {token: message.content.count(token) for token in self.controls}
             inside = {token: count for token, count in inside.items() if count}
@@ -183,10 +181,6 @@ class Template:
                 )
             found.update(inside)
         return found
-
-    def count_controls(self, ids: Sequence[int]) -> int:
-        """Number of control tokens among ids."""
-        return sum(map(self._control_ids.__contains__, ids))
 
     def _cut(self, text: str, end: int) -> int:
         """Where the last control token before `end` begins; 0 if there is none."""
@@ -201,7 +195,7 @@ class Template:
             if message.step is not None:
                 prompt = self.render(messages[:index], header=True)
                 seen.append((prompt, prompt + self.reply(messages[: index + 1], prompt)))
-        if all(prompt.startswith(before) for (_, before), (prompt, _) in zip(seen, seen[1:], strict=False)):
+        if all(prompt.startswith(before) for (_, before), (prompt, _) in pairwise(seen)):
             return [Rendering(seen[-1][1], [(len(prompt), len(text)) for prompt, text in seen])]
         return [Rendering(text, [(len(prompt), len(text))]) for prompt, text in seen]
 
@@ -231,7 +225,7 @@ class Template:
             index: (places[index] - begin, end - ends[index])
             for index, (begin, end) in zip(steps, first.spans, strict=True)
         }
-        return _Layout(between, margins, self.count_controls(self.ids(first.text)))
+        return _Layout(between, margins)
 
     def _cause(self, messages: Sequence[Message]) -> str:
         """What in a refused conversation templates are known to refuse."""
@@ -241,7 +235,7 @@ class Template:
             causes.append("it has a system turn")
         if talk and messages[talk[0]].role == "assistant":
             causes.append("it begins with the assistant")
-        for one, other in zip(talk, talk[1:], strict=False):
+        for one, other in pairwise(talk):
             if messages[one].role == messages[other].role:
                 causes.append(f"messages {one} and {other} are both the {messages[one].role}'s")
                 break
@@ -255,7 +249,6 @@ class _Layout:
     between: list[str]
     margins: dict[int, tuple[int, int]]
     """Characters before and after the text of a message that belong to its step, by the message's index."""
-    controls: int
 
     def spans(self, text: str, messages: Sequence[Message]) -> list[tuple[int, int]] | None:
         """Character span of each step; None where the text is not laid out like this."""

@@ -28,6 +28,14 @@ def parse_args_with(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> tuple[PipelineConfig, argparse.Namespace]:
     """As `parse_args`, for a parser (from `parser_for`) that has options of its own besides."""
+    overrides, namespace = parse_overrides(parser, argv)
+    return load(namespace.config, overrides), namespace
+
+
+def parse_overrides(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> tuple[dict[str, Any], argparse.Namespace]:
+    """The dotted options that are given, by name, and the parser's other options; no file is read."""
     try:
         namespace, unknown = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
@@ -35,8 +43,7 @@ def parse_args_with(
     if unknown:
         raise ConfigError(f"command line: unknown option {unknown[0]!r}; see --help")
     given = {name: value for name, value in vars(namespace).items() if value is not None and "/" in name}
-    overrides = {name[1:]: _parsed(name[1:], value) for name, value in given.items()}
-    return load(namespace.config, overrides), namespace
+    return {name[1:]: _parsed(name[1:], value) for name, value in given.items()}, namespace
 
 
 def parser_for(description: str) -> argparse.ArgumentParser:

@@ -117,6 +117,20 @@ class Expert(Protocol):
         ...
 
 
+def item_number(item_id: int | str, *names: str) -> int | None:
+    """The number in an item id such as 7, "7" or "babyai_7"; None if it is none.
+
+    Args:
+        item_id: as trajectories and lists of items have it.
+        names: what may stand before the number, without "_"; all of AgentGym's words for the environment.
+    """
+    text = str(item_id)
+    name, _, digits = text.rpartition("_")
+    if (name and name not in names) or not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
+        return None
+    return int(digits)
+
+
 class TextEnv(gymnasium.Env[str, str], ABC):
     """A text environment: `reset` and `step` as in Gymnasium, `snapshot` and `restore`, valid actions, an expert.
 

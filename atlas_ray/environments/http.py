@@ -1,9 +1,9 @@
 """A server with AgentGym's HTTP API for one of our environments: `python -m atlas_ray.environments.http --env babyai`.
 
 AgentGym's clients and agents can play our environments through it: `/create`, `/reset`, `/step`, `/observation` and
-`/close` have the bodies and responses of AgentGym's server for that environment, without what its client adds. Items are numbered as in AgentTraj-L
-if the environment can locate them, otherwise training tasks first, then test tasks. There is no authentication, so the
-server listens on 127.0.0.1 only.
+`/close` have the bodies and responses of AgentGym's server for that environment, without what its client adds. Items
+are numbered as in AgentTraj-L if the environment can locate them, otherwise training tasks first, then test tasks.
+There is no authentication, so the server listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from atlas_ray.environments.agentgym import ACTIONS, dialect
-from atlas_ray.environments.contract import EnvironmentCard, Expert, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Expert, Outcome, Split, TextEnv, item_number
 from atlas_ray.errors import ConfigError, EnvironmentError
 
 PREFIX = "remote:"
@@ -31,6 +31,7 @@ class RemoteEnv(TextEnv):
         told: the `TextEnv.rules` of our environment.
         url: the server's address, as in `http://127.0.0.1:36001`; required.
         first_test: the item of test task 0; None: the item after the last training task.
+        n_items: items of the server; None: as many as our environment has tasks.
         timeout_s: seconds per call.
         max_rounds: see `TextEnv`.
 
@@ -40,15 +41,18 @@ class RemoteEnv(TextEnv):
 
     def __init__(
         self, card: EnvironmentCard, told: str = "", *, url: str = "", first_test: int | None = None,
-        timeout_s: float = 60.0, max_rounds: int | None = None,
+        n_items: int | None = None, timeout_s: float = 60.0, max_rounds: int | None = None,
     ) -> None:  # fmt: skip
         self._dialect, self._told = dialect(card.name), told
         name = PREFIX + card.name
+        self._first_test = card.n_train if first_test is None else first_test
         here = card.model_copy(update={"name": name, "snapshot": "replay", "process_mib": 0})
+        if n_items is not None:
+            n_train = min(self._first_test, n_items)
+            here = here.model_copy(update={"n_train": n_train, "n_test": n_items - n_train})
         super().__init__(here, max_rounds=max_rounds)
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ConfigError(f"{name}: url is {url!r}; give the server's, as in http://127.0.0.1:36001")
-        self._first_test = card.n_train if first_test is None else first_test
         self._url = url.rstrip("/")
         self._http = httpx.Client(timeout=timeout_s, trust_env=urlsplit(url).hostname not in ("127.0.0.1", "localhost"))
         self._session: int | None = None
@@ -141,6 +145,18 @@ class RemoteEnv(TextEnv):
                 self._http.post(f"{self._url}{self._dialect.prefix}/close", json=body)
             self._session = None
         self._http.close()
+
+    def locate(self, item_id: int | str) -> tuple[Split, int]:
+        """The server's item of that number; see `TextEnv.locate`."""
+        number = item_number(item_id, str(item_id).rpartition("_")[0])
+        if number is None:
+            raise EnvironmentError(f"{self.card.name}: item {item_id!r} has no number; AgentGym's servers number items")
+        split: Split = "train" if number < self._first_test else "test"
+        task = number if split == "train" else number - self._first_test
+        if task >= self.card.n_tasks(split):
+            last = self._first_test + self.card.n_test - 1
+            raise EnvironmentError(f"{self.card.name}: no item {item_id!r}, the last is {last}; see the option n_items")
+        return split, task
 
     def _item(self, task: int, split: Split) -> int:
         return task if split == "train" else self._first_test + task

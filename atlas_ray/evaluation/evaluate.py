@@ -15,7 +15,7 @@ from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import ConfigError
-from atlas_ray.evaluation import ledger, metrics
+from atlas_ray.evaluation import items, ledger, metrics
 from atlas_ray.formats import files
 from atlas_ray.hashing import content_hash
 from atlas_ray.progress import Progress, say
@@ -24,15 +24,22 @@ from atlas_ray.rollout.player import ModelSpec, playing
 from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.roster import RosterEntry
 from atlas_ray.store import Store
-from atlas_ray.trajectory import Episode, Message
+from atlas_ray.trajectory import Episode, Message, Split
 
 
 def evaluated_environments(config: PipelineConfig) -> list[str]:
-    """The names of the environments to evaluate in; `all` stands for every one.
+    """The names of the environments to evaluate in; `all` stands for every one. With items: those that have any.
 
     Raises:
         ConfigError: one is unknown.
+        DataError: no item of `evaluate.items` can be evaluated, or a file cannot be read.
     """
+    names = chosen_environments(config)
+    return names if config.evaluate.items is None else list(items.find(config, names).tasks)
+
+
+def chosen_environments(config: PipelineConfig) -> list[str]:
+    """Those that `evaluate.environments` names, whether they have items or not; errors are those of the above."""
     chosen = config.evaluate.environments
     known = registry.names()
     for name in chosen:
@@ -50,25 +57,30 @@ def cards(config: PipelineConfig, names: Sequence[str]) -> dict[str, Environment
 def episode_specs(
     config: PipelineConfig, entry: RosterEntry, cards: Mapping[str, EnvironmentCard]
 ) -> list[EpisodeSpec]:
-    """What to play for one model: the first test tasks of each environment, `repeats` times each.
+    """What to play for one model, `repeats` times each: the items, or the first test tasks of each environment.
 
     Raises:
-        DataError: `evaluate.instructions` cannot be read.
+        DataError: `evaluate.instructions` or `evaluate.items` cannot be read.
     """
     settings = config.evaluate
+    chosen = None if settings.items is None else items.find(config, chosen_environments(config)).tasks
     openings = _openings(settings.instructions) if settings.instructions else {}
     options = {name: config.environments.get(name, {}) for name in cards}
     versions = {name: registry.version(name, options[name]) for name in cards}
     return [
         EpisodeSpec(
-            model=entry.name, model_key=entry.player_key(config.engine), env=name, task=task, split="test",
+            model=entry.name, model_key=entry.player_key(config.engine), env=name, task=task, split=split,
             seed=config.seed + repeat, playing=settings.playing, options=options[name], env_version=versions[name],
             opening=openings.get(name, ()), deadline_s=config.rollout.deadline_s,
         )
         for name, card in cards.items()
-        for task in range(min(settings.tasks, card.n_test))
+        for split, task in (_first_tests(settings.tasks, card) if chosen is None else chosen.get(name, ()))
         for repeat in range(settings.repeats)
     ]  # fmt: skip
+
+
+def _first_tests(n: int, card: EnvironmentCard) -> list[tuple[Split, int]]:
+    return [("test", task) for task in range(min(n, card.n_test))]
 
 
 def _openings(pattern: str) -> dict[str, tuple[Message, ...]]:
@@ -96,6 +108,9 @@ def evaluate(config: PipelineConfig, store: Store, entry: RosterEntry) -> dict[s
     """
     model = entry.name
     known = cards(config, evaluated_environments(config))
+    located = None if config.evaluate.items is None else items.find(config, chosen_environments(config))
+    for line in () if located is None else located.lines:
+        say(f"  evaluate {model}: {line}")
     specs = episode_specs(config, entry, known)
     journaled = ledger.journaled(store, model, known)
     finished = {key: episode for key, episode in journaled.items() if episode.error is None}
@@ -117,6 +132,8 @@ def evaluate(config: PipelineConfig, store: Store, entry: RosterEntry) -> dict[s
             say(f"  evaluate {model}: {name}: {full} of {len(every)} episodes ended with a full context")
     config_hash = content_hash(sorted(spec.key for spec in specs))
     table: dict[str, Any] = metrics.results(entry.facts(), config_hash, episodes, known)
+    if located is not None:
+        table["items"] = located.facts()
     store.write_json(table, "evaluation", model, "results.json")
     return table
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas_ray.evaluation.metrics import environment_result, value
 from atlas_ray.evaluation.statistics import hierarchical_bootstrap
-from atlas_ray.trajectory import Episode
+from atlas_ray.trajectory import Episode, Split
 
 if TYPE_CHECKING:
     from atlas_ray.environments.contract import Metric
@@ -41,9 +41,9 @@ def grouped(by_seed: Sequence[Sequence[Episode]], metric: Metric, *, seed: int =
     return entry
 
 
-def _by_task(episodes: Sequence[Episode], metric: Metric) -> dict[int, float]:
+def _by_task(episodes: Sequence[Episode], metric: Metric) -> dict[tuple[Split, int], float]:
     """Mean score of each task."""
-    values: dict[int, list[float]] = defaultdict(list)
+    values: dict[tuple[Split, int], list[float]] = defaultdict(list)
     for episode in episodes:
-        values[episode.task].append(value(episode, metric))
+        values[episode.split_task].append(value(episode, metric))
     return {task: fmean(scores) for task, scores in values.items()}

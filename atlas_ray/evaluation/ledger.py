@@ -49,4 +49,4 @@ def counted(store: Store, model: str) -> list[Episode]:
             if key not in found:
                 raise StoreError(f"{path} counts episode {key}, which {env}.jsonl lacks; evaluate {model} again")
             episodes.append(found[key])
-    return sorted(episodes, key=lambda episode: (episode.env, episode.task, episode.seed))
+    return sorted(episodes, key=lambda episode: (episode.env, episode.split_task, episode.seed))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_ray.errors import DataError
-from atlas_ray.trajectory import Episode
+from atlas_ray.trajectory import Episode, Split
 
 if TYPE_CHECKING:
     from atlas_ray.environments.contract import EnvironmentCard, Metric
@@ -196,7 +196,7 @@ def environment_result(metric: Metric, episodes: Sequence[Episode], *, seed: int
     }
     if done:
         values = [value(episode, metric) for episode in done]
-        tasks = [episode.task for episode in done]
+        tasks = [episode.split_task for episode in done]
         single = metric == "success_rate" and len(set(tasks)) == len(tasks)
         interval = wilson(int(sum(values)), len(values)) if single else bootstrap(values, tasks, seed=seed)
         entry["score"] = 100 * fmean(values)
@@ -253,8 +253,8 @@ def value(episode: Episode, metric: Metric) -> float:
     return float(episode.success) if metric == "success_rate" else episode.score
 
 
-def _finished(episodes: Iterable[Episode]) -> dict[tuple[str, int, int], Episode]:
-    return {(e.env, e.task, e.seed): e for e in episodes if e.error is None}
+def _finished(episodes: Iterable[Episode]) -> dict[tuple[str, tuple[Split, int], int], Episode]:
+    return {(e.env, e.split_task, e.seed): e for e in episodes if e.error is None}
 
 
 def _by_task(values: Sequence[float], tasks: Iterable[Hashable]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

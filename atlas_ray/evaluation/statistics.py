@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_ray.evaluation.metrics import RESAMPLES, Interval, bootstrap, sign_flip, wilson
-from atlas_ray.trajectory import Episode
+from atlas_ray.trajectory import Episode, Split
 
 Array = NDArray[np.float64]
 Task = TypeVar("Task", bound=Hashable)
@@ -184,7 +184,7 @@ def success_curve(episodes_by_seed: Sequence[Sequence[Episode]], max_rounds: int
     done = [episodes for episodes in done if episodes]
     if not done:
         return []
-    single = len(done) == 1 and len({(e.env, e.task) for e in done[0]}) == len(done[0])
+    single = len(done) == 1 and len({(e.env, e.split_task) for e in done[0]}) == len(done[0])
     points: list[CurvePoint] = []
     solved = -1
     for rounds in range(1, max_rounds + 1):
@@ -377,9 +377,9 @@ def _draws(arms: Sequence[tuple[int, Array]], seed: int) -> Array:
     return np.concatenate(drawn)
 
 
-def _by_task(episodes: Sequence[Episode], wins: Sequence[bool]) -> dict[tuple[str, int], float]:
+def _by_task(episodes: Sequence[Episode], wins: Sequence[bool]) -> dict[tuple[str, tuple[Split, int]], float]:
     """Mean success of each task of one training."""
-    groups: dict[tuple[str, int], list[bool]] = {}
+    groups: dict[tuple[str, tuple[Split, int]], list[bool]] = {}
     for episode, won in zip(episodes, wins, strict=True):
-        groups.setdefault((episode.env, episode.task), []).append(won)
+        groups.setdefault((episode.env, episode.split_task), []).append(won)
     return {task: fmean(group) for task, group in groups.items()}

@@ -14,18 +14,20 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from atlas_ray.formats import adp, turns
 from atlas_ray.formats.names import Names
-from atlas_ray.formats.rows import Problem, rows
+from atlas_ray.formats.rows import SKIPPED, Problem, rows
 from atlas_ray.formats.sources import files, fingerprint, stem
 from atlas_ray.formats.turns import Malformed, malformed, parsed, shown
-from atlas_ray.trajectory import Trajectory
+from atlas_ray.trajectory import Trajectory, trajectories_to_table
 
-__all__ = ["BadRow", "Tally", "fingerprint", "read"]
+__all__ = ["BadRow", "DistinctIds", "Options", "Tally", "blocks", "fingerprint", "read"]
 
 _CONVERSATIONS = (
     "messages", "conversations", "conversation", "content", "trajectory", "dialog", "dialogue", "history", "turns",
@@ -51,10 +53,15 @@ _NESTED = ("metadata", "meta", "info", "extra_info", "details", "extra")
 """Objects of a row that may hold its reward, success or environment."""
 _TOOLS = ("tools", "functions")
 _MEDIA = ("images", "videos", "audios", "image", "audio")
+SHAPE = "shape: "
+"""Begins the note that says how a row was told apart."""
+BLOCK_ROWS = 256
+"""Rows of a file that are read, sent to another process and stored together."""
 KEPT = 1000
 """Characters of JSON that a field may have to be kept in the metadata."""
 MAX_NOTES = 100
-"""Different notes of an import; what comes after them is counted together."""
+"""Different notes of an import; what comes after them is counted together as `MORE`."""
+MORE = "more of the same kind"
 
 
 @dataclass(frozen=True)
@@ -77,14 +84,13 @@ class Tally:
 
     rows: int = 0
     bad: list[BadRow] = field(default_factory=list)
-    shapes: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     """What was read in another way than it was written, or not at all: a line for each."""
 
     def note(self, text: str, count: int = 1) -> None:
         """Count rows that have shown something."""
         if text not in self.notes and len(self.notes) >= MAX_NOTES:
-            text = "more of the same kind"
+            text = MORE
         self.notes[text] += count
 
 
@@ -105,7 +111,7 @@ def read(source: str, options: Options | None = None) -> Iterator[Trajectory | B
         DataError: no file matches, or a file cannot be opened.
     """
     ids = DistinctIds()
-    for _, found in _rows(source, options or Options(), Tally(), (0, 1)):
+    for _, found, _ in _rows(source, options or Options(), (0, 1)):
         if isinstance(found, Trajectory):
             identity = ids.take(found.trajectory_id)
             yield found if identity == found.trajectory_id else found.model_copy(update={"trajectory_id": identity})
@@ -125,30 +131,56 @@ def blocks(source: str, options: Options, share: tuple[int, int] = (0, 1)) -> It
     Raises:
         DataError: no file matches, or a file cannot be opened.
     """
-    current, waiting, tally = share[0], list[Trajectory](), Tally()
-    last = -1
-    for last, found in _rows(source, options, tally, share):
-        while current < last:  # the block is over
-            yield trajectories_to_table(waiting), tally
-            waiting = []
-            tally.__init__()  # type: ignore[misc]
-            current += share[1]
-        if isinstance(found, Trajectory):
-            waiting.append(found)
-        elif found is not None:
-            tally.bad.append(found)
-    if current <= last:
-        yield trajectories_to_table(waiting), tally
+    number, count = share
+    for block, group in groupby(_rows(source, options, share), key=lambda row: row[0]):
+        if block % count != number:
+            continue
+        trajectories, tally = [], Tally()
+        for _, found, notes in group:
+            tally.rows += 1
+            if isinstance(found, Trajectory):
+                trajectories.append(found)
+                for note in notes:
+                    tally.note(note)
+            elif found is not None:
+                tally.bad.append(found)
+        yield trajectories_to_table(trajectories), tally
 
 
-class _Ids:
+def _rows(
+    source: str, options: Options, share: tuple[int, int]
+) -> Iterator[tuple[int, Trajectory | BadRow | None, set[str]]]:
+    """Number of the block, what was read (None: another process reads it) and notes of every row."""
+    names, first = Names(options.environments), 0
+    for path in files(source):
+        shown_path = path.encode("utf-8", "replace").decode()  # a file's name need not be Unicode text
+        block = first
+
+        def wanted(position: int, first: int = first) -> bool:
+            return (first + position // BLOCK_ROWS) % share[1] == share[0]
+
+        for position, row in rows(path, wanted):
+            block = max(block, first + position // BLOCK_ROWS)
+            notes: set[str] = set()
+            found: Trajectory | BadRow | None = None
+            if row is not SKIPPED:
+                try:
+                    found = _trajectory(row, path, position, names, notes, options.reasoning)
+                except Malformed as error:
+                    found = BadRow(shown_path, position, str(error))
+            yield first + position // BLOCK_ROWS, found, notes
+        first = block + 1
+
+
+class DistinctIds:
     """Makes ids distinct: `a`, `a#2`, `a#3`."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._repeats: Counter[str] = Counter()
 
-    def distinct(self, identity: str) -> str:
+    def take(self, identity: str) -> str:
+        """The id, or the first of its numbered forms that is not taken."""
         found = identity
         while found in self._taken:
             self._repeats[identity] = max(self._repeats[identity], 1) + 1
@@ -158,32 +190,39 @@ class _Ids:
 
 
 def _validated(values: dict[str, Any]) -> Trajectory:
+    contents = [message["content"] for message in values["messages"]]
     try:
+        "".join((values["trajectory_id"], values["item_id"], values["env"], *contents)).encode()
         return Trajectory.model_validate(values)
+    except UnicodeEncodeError as error:
+        raise Malformed(_no_text(values, contents)) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "messages"
-        if first["type"] == "string_unicode":
-            raise Malformed(f"field {where}: expected Unicode text, found {_surrogate(first['input'])}") from error
         raise Malformed(f"field {where}: {first['msg']}, found {shown(first['input'])}") from error
 
 
-def _surrogate(text: str) -> str:
-    """The first half of a character that has no other half, or the byte that is no UTF-8."""
-    code = next((ord(char) for char in text if 0xD800 <= ord(char) <= 0xDFFF), 0)
+def _no_text(values: dict[str, Any], contents: list[str]) -> str:
+    """Names the field that is no Unicode text: half of a character, or a byte that is no UTF-8."""
+    named = {name: values[name] for name in ("trajectory_id", "item_id", "env")}
+    named |= {f"messages.{index}.content": text for index, text in enumerate(contents)}
+    where, code = next(
+        (where, ord(char)) for where, text in named.items() for char in text if 0xD800 <= ord(char) <= 0xDFFF
+    )
+    what = f"the lone surrogate U+{code:04X}"
     if 0xDC80 <= code <= 0xDCFF:
-        return f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8"
-    return f"the lone surrogate U+{code:04X}"
+        what = f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8"
+    return f"field {where}: expected Unicode text, found {what}"
 
 
-def _read_row(
-    row: Any, path: str, number: int, names: Names, notes: set[str], reasoning: bool
-) -> tuple[dict[str, Any], str]:
-    """The fields of a trajectory, and the name of the row's shape.
+def _trajectory(row: Any, path: str, number: int, names: Names, notes: set[str], reasoning: bool) -> Trajectory:
+    """The row as a trajectory.
 
     Raises:
         Malformed: the row is no trajectory.
     """
+    if isinstance(row, Problem):
+        raise Malformed(row.text)
     if isinstance(row, list):
         row = {"conversation": row}
     if not isinstance(row, dict):
@@ -193,9 +232,11 @@ def _read_row(
     read: set[str] = {"split"}
     key, items = _turns_of(row, read)
     if isinstance(items[0], dict) and "class_" in items[0]:
-        messages, shape = adp.from_adp(items, key, notes), f"{key} of the Agent Data Protocol"
+        messages = adp.from_adp(items, key, notes)
+        notes.add(f"{SHAPE}{key} of the Agent Data Protocol")
     else:
-        messages, shape = turns.conversation(items, key, notes, reasoning=reasoning), _shape(key, items)
+        messages = turns.conversation(items, key, notes, reasoning=reasoning)
+        notes.add(f"{SHAPE}{_shape(key, items)}")
     _open_with(row, messages, read)
     n_steps = turns.count_steps(messages)
     if not n_steps:
@@ -211,12 +252,13 @@ def _read_row(
         else:
             notes.add(f"field {name[:40]!r} of a row: no place for it")
     identity = row.get("trajectory_id")
-    values = {
-        "trajectory_id": identity if isinstance(identity, str) and identity else item_id, "env": env,
-        "item_id": item_id, "messages": messages, "n_steps": n_steps, "reward": reward, "success": success,
-        "metadata": {"row": metadata} if metadata else {},
-    }  # fmt: skip
-    return values, shape
+    return _validated(
+        {
+            "trajectory_id": identity if isinstance(identity, str) and identity else item_id, "env": env,
+            "item_id": item_id, "source": os.path.basename(path), "messages": messages, "n_steps": n_steps,
+            "reward": reward, "success": success, "metadata": {"row": metadata} if metadata else {},
+        }
+    )  # fmt: skip
 
 
 def _turns_of(row: dict[str, Any], read: set[str]) -> tuple[str, list[Any]]:
@@ -242,7 +284,8 @@ def _turns_of(row: dict[str, Any], read: set[str]) -> tuple[str, list[Any]]:
     if known is not None:
         raise malformed(known, "a list of turns", row[known])
     raise Malformed(
-        f"expected a list of turns under one of {', '.join(_CONVERSATIONS[:4])}, found {shown(sorted(map(str, row))[:8])}"
+        f"expected a list of turns under one of {', '.join(_CONVERSATIONS[:4])}, "
+        f"found the fields {shown(sorted(map(str, row))[:8])}"
     )
 
 

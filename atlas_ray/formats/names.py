@@ -1,4 +1,4 @@
-"""This project's name of an environment that other people call otherwise: `sciworld`, `tool_sheet_3`, `agenttuning_alfworld`.
+"""This project's names of environments that others call otherwise: `sciworld`, `tool_sheet_3`, `agenttuning_alfworld`.
 
 A name is known by its words. What cannot be known is left to `collect.environments`.
 """

@@ -29,7 +29,6 @@ MAX_DIGITS = 4300
 """Digits of an integer; Python itself refuses longer ones."""
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]*")
-_FIRST_KEY = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"')
 _CONTAINERS = ("train", "test", "validation", "data", "rows", "trajectories", "examples", "episodes", "instances")
 _OPEN = (b"{", b"[", b",")
 _TORN = (EOFError, zlib.error, lzma.LZMAError)
@@ -61,21 +60,13 @@ def rows(path: str, wanted: Wanted = lambda _: True) -> Iterator[tuple[int, Any]
     """
     number = 0
     try:
-        with open_binary(path) as stream:
-            head = stream.read(4)
-        if head == PARQUET:
+        head = _head(path)
+        if head.startswith(PARQUET):
             yield from _parquet_rows(path, wanted)
             return
-        as_list = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
-        if not as_list and not head.removeprefix(codecs.BOM_UTF8).strip():
-            with open_binary(path) as stream:
-                as_list = next((line for line in stream if line.strip(b" \t\r\n\xef\xbb\xbf")), b"").lstrip()[:1] == b"["
-        if as_list and not _is_turn(_first(path)):
-            for number, row in _list_rows(path, wanted):  # noqa: B007
-                yield number, row
-        else:
-            for number, row in _line_rows(path, wanted):  # noqa: B007
-                yield number, row
+        as_list = head.startswith(b"[") and not _is_turn(_first(path))
+        for number, row in _list_rows(path, wanted) if as_list else _line_rows(path, wanted):
+            yield number, row
     except _TORN as error:
         yield number + 1, Problem(f"the compressed file ends too early ({error}); the rest is missing")
     except OSError as error:
@@ -83,6 +74,15 @@ def rows(path: str, wanted: Wanted = lambda _: True) -> Iterator[tuple[int, Any]
             yield number + 1, Problem(f"the compressed file is damaged ({error}); the rest is missing")
         else:
             raise unreadable(path, error) from error
+
+
+def _head(path: str) -> bytes:
+    """The file's first bytes that are neither blank nor a byte order mark."""
+    with open_binary(path) as stream:
+        piece = stream.read(PIECE).removeprefix(codecs.BOM_UTF8)
+        while piece and not piece.strip():
+            piece = stream.read(PIECE)
+    return piece.lstrip()[:4]
 
 
 class _Decoder:
@@ -108,10 +108,10 @@ class _Decoder:
         try:
             value, end = self._json.raw_decode(text, start)
         except RecursionError:
-            end = _end(text, start)
-            if end is None:
+            closed = _end(text, start)
+            if closed is None:
                 raise json.JSONDecodeError("too deeply nested", text, start) from None
-            return Problem("not JSON (too deeply nested)"), end
+            return Problem("not JSON (too deeply nested)"), closed
         if self._digits:
             return Problem(f"an integer of {self._digits} digits, at most {MAX_DIGITS} are read"), end
         return value, end
@@ -162,14 +162,15 @@ def _line_rows(path: str, wanted: Wanted) -> Iterator[tuple[int, Any]]:
 
 
 def _may_go_on(waiting: str) -> bool:
-    """Whether the next line of an object over several lines may begin with a bracket; after one line it is a new row."""
+    """Whether an object over several lines may go on with a bracket; after its first line that begins a new row."""
     text = waiting.rstrip()
     return text[-1:] in ("[", ",") and "\n" in text
 
 
 def _list_rows(path: str, wanted: Wanted) -> Iterator[tuple[int, Any]]:
     """The elements of one JSON list, decoded one by one from a buffer that moves over the file."""
-    decoder, number, first_key = _Decoder(), 0, ""
+    decoder, number = _Decoder(), 0
+    keys: list[str] = []
     with open_binary(path) as stream:
         text = _Text(stream)
         start = text.buffer.index("[") + 1
@@ -190,28 +191,42 @@ def _list_rows(path: str, wanted: Wanted) -> Iterator[tuple[int, Any]]:
                 if end == len(text.buffer) and text.more(start):
                     start = 0
                     continue
-                if isinstance(value, dict) and value:
-                    first_key = next(iter(value))
+                if isinstance(value, dict):
+                    keys = list(value)
             except json.JSONDecodeError as error:
                 problem = f"not JSON ({error.msg}, {error.pos - start} characters after the row's beginning)"
                 found = _end(text.buffer, start)
                 if found is None and len(text.buffer) - start < MAX_ROW and text.more(start):
                     start = 0
                     continue
-                value, end = Problem(problem), _resumed(text.buffer, start, found, first_key)
-                if end == len(text.buffer):
-                    value = Problem(f"{problem}; nothing after it can be read")
+                resumed = _resumed(decoder, text.buffer, start, found, keys)
+                if resumed is None:
+                    yield number, Problem(f"{problem}; nothing after it can be read")
+                    return
+                value, end = Problem(problem), resumed
             yield number, value if wanted(number) else SKIPPED
             number, start = number + 1, end
 
 
-def _resumed(text: str, start: int, end: int | None, first_key: str) -> int:
-    """Where the rows go on after a malformed one: at its closing bracket, or where a row with the same first key begins."""
-    if end is not None and text[end : end + 64].lstrip()[:1] in (",", "]"):
-        return end
-    key = first_key or next(iter(_FIRST_KEY.findall(text[start : start + 1000])), "")
-    following = re.compile(r'\{\s*"' + re.escape(key) + '"').search(text, start + 1) if key else None
-    return following.start() if following else len(text)
+def _resumed(decoder: _Decoder, text: str, start: int, end: int | None, keys: list[str]) -> int | None:
+    """Where rows go on after a malformed one: at an object with the keys of the row before, else at its last bracket.
+
+    Args:
+        decoder: of the file.
+        text: the buffer.
+        start: where the malformed row begins.
+        end: where it ends by its brackets, which may be wrong, because one that is missing takes one of a later row.
+        keys: of the last good row.
+    """
+    if keys:
+        for found in re.compile(r'\{\s*"' + re.escape(keys[0]) + '"').finditer(text, start + 1, end or len(text)):
+            try:
+                value, _ = decoder.at(text, found.start())
+            except json.JSONDecodeError:
+                continue
+            if isinstance(value, dict) and list(value) == keys:
+                return found.start()
+    return end
 
 
 class _Text:
@@ -226,11 +241,17 @@ class _Text:
             pass
 
     def more(self, start: int) -> bool:
-        """Drop what is before `start` and read on; twice as much when nothing could be dropped. False at the end."""
+        """Drop what is before `start` and read on; twice as much when nothing could be dropped.
+
+        At the end of the file nothing is dropped, and the answer is False.
+        """
         self._size = PIECE if start else self._size * 2
         raw = self._stream.read(self._size)
-        self.buffer = self.buffer[start:] + self._decode(raw, final=not raw)
-        return bool(raw)
+        if not raw:
+            self.buffer += self._decode(b"", final=True)
+            return False
+        self.buffer = self.buffer[start:] + self._decode(raw)
+        return True
 
     def rest(self, start: int) -> str:
         """The first of the text from `start` on that is no blank, and at most a piece of it."""

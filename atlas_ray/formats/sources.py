@@ -6,10 +6,12 @@ import bz2
 import glob
 import gzip
 import hashlib
+import io
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -17,7 +19,11 @@ from atlas_ray.errors import DataError
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_OPENERS: dict[bytes, Callable[[str, str], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
 _ZSTD, _ZIP = b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 PARQUET = b"PAR1"
@@ -83,7 +89,7 @@ def open_binary(path: str) -> BinaryIO:
     if head.startswith(_UTF16):
         raise DataError(f"{path}: not UTF-8 text (it begins as UTF-16 does); save it as UTF-8")
     if head.startswith(_ZSTD):
-        return cast(BinaryIO, pa.input_stream(path, compression="zstd"))
+        return io.BufferedReader(pa.input_stream(path, compression="zstd"))
     for magic, opener in _OPENERS.items():
         if head.startswith(magic):
             return cast(BinaryIO, opener(path, "rb"))
@@ -99,7 +105,7 @@ def _matches(pattern: str) -> list[str]:
     if os.path.exists(pattern):
         return [pattern]
     literal = pattern.replace("[", "[[]")
-    for form in (pattern, _escaped(pattern), literal):
+    for form in (_escaped(pattern), pattern, literal):
         found = sorted(glob.glob(form, recursive=True))
         if found:
             return found

@@ -33,18 +33,21 @@ _TOOL = (
     "function_response", "function_call_output",
 )  # fmt: skip
 _USER = ("user", "human")
-ROLES: dict[str, Role] = (
-    dict.fromkeys(_ASSISTANT, "assistant") | dict.fromkeys(_SYSTEM, "system") | dict.fromkeys((*_USER, *_TOOL), "user")
-)  # type: ignore[assignment]
+ROLES: dict[str, Role] = {
+    **dict.fromkeys(_ASSISTANT, "assistant"), **dict.fromkeys(_SYSTEM, "system"),
+    **dict.fromkeys((*_USER, *_TOOL), "user"),
+}  # fmt: skip
 _READ = frozenset((*ROLE_KEYS, *TEXT_KEYS, *FLAGS, *REASONING, *_CALLS, "type", "tool_call_id", "id", "call_id"))
 _READ_OF_ITEMS = _READ | {"name", "arguments", "output", "status", "summary"}
 _ROLE_KEYS, _TEXT_KEYS = frozenset(ROLE_KEYS), frozenset(TEXT_KEYS)
 _ACKNOWLEDGEMENT = re.compile(
-    r"(ok(ay)?|sure|understood|got it|alright|all right|certainly|of course|yes|noted|ready|i understand|i see)"
-    r"([.!,;]*|[.!,;]\s*(ok(ay)?\b|sure\b|understood\b|got it\b|i\b|i'|i’|let's\b|let me\b|please\b|what\b|how\b|thank|you\b|ready\b|my\b)"
-    r"[^\n\[\](){}:>]{0,200})",
+    r"(ok(ay)?|sure|understood|got it|all ?right|certainly|of course|yes|noted|ready|i understand|i see)"
+    r"([.!,;]*|[.!,;]\s*"
+    r"(((ok(ay)?|sure|understood|got it|i|let's|let me|please|what|how|you|ready|my)\b|i['\u2019]|thank)"
+    r"[^\n\[\](){}:>]{0,200}))",
     re.IGNORECASE,
 )
+"""Agrees, and says nothing more than that one will."""
 
 
 class Malformed(ValueError):
@@ -76,9 +79,7 @@ class Turn(NamedTuple):
     """`tool` for a tool's answer, `call` for a turn with tool calls, else the empty text."""
 
 
-def conversation(
-    items: Sequence[Any], field: str, notes: set[str], *, reasoning: bool = False
-) -> list[dict[str, Any]]:
+def conversation(items: Sequence[Any], field: str, notes: set[str], *, reasoning: bool = False) -> list[dict[str, Any]]:
     """The messages of a row, as `Trajectory` takes them.
 
     Args:
@@ -253,10 +254,9 @@ def _read_part(part: Any, where: str, parts: _Parts, tool: bool) -> None:
             parts.texts.append(json.dumps(part, ensure_ascii=False))
             return
         raise malformed(where, "a part with a text", part)
-    if kind in (None, "text", "input_text", "output_text", "refusal") and isinstance(
-        part.get("text", part.get("refusal")), str
-    ):
-        parts.texts.append(part.get("text", part.get("refusal")))
+    text = part.get("text", part.get("refusal"))
+    if kind in (None, "text", "input_text", "output_text", "refusal") and isinstance(text, str):
+        parts.texts.append(text)
     elif kind in ("thinking", "reasoning", "summary_text"):
         if thought := _thought(part.get("thinking", part.get("text", part.get("reasoning")))):
             parts.thoughts.append(thought)
@@ -304,9 +304,8 @@ def _calls(item: dict[str, Any], where: str) -> list[str]:
         found.append(_call(legacy.get("name"), legacy.get("arguments"), f"{where}.function_call"))
     elif legacy:
         raise malformed(f"{where}.function_call", "a call of a function", legacy)
-    if item.get("type") in ("function_call", "function_call_output") and not any(key in item for key in ROLE_KEYS):
-        if item["type"] == "function_call":
-            found.append(_call(item.get("name"), item.get("arguments"), where))
+    if item.get("type") == "function_call" and not any(key in item for key in ROLE_KEYS):
+        found.append(_call(item.get("name"), item.get("arguments"), where))
     return found
 
 

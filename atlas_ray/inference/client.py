@@ -1,19 +1,21 @@
 """The client of OpenAI-compatible endpoints: asks one question and gives its answer, or says why there is none.
 
-It builds requests and interprets answers and failures. An option that the endpoint does not support is left out from
-then on. An endpoint that refuses every question raises `EndpointError`; a question without an answer raises
-`CallError`. Sending and retrying is in `transport.py`; which endpoint to ask is decided in `resolve.py`.
+It builds requests and reads answers. An option that the endpoint does not support is left out from then on. An endpoint
+that refuses every question raises `EndpointError`; a question without an answer raises `CallError`. Sending and retrying
+is in `transport.py`, the reading of errors in `refusals.py`; which endpoint to ask is decided in `resolve.py`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference.cost import estimated_tokens
-from atlas_ray.inference.transport import Endpoint, Failure, Transport
+from atlas_ray.inference.refusals import unsupported
+from atlas_ray.inference.transport import LONGEST_WAIT_S, Endpoint, Failure, Transport
 from atlas_ray.inference.types import CallError, Reply
 
 
@@ -26,6 +28,7 @@ class Client:
         max_retries: tries after the first.
         concurrency: requests under way at a time.
         pace: awaited before every try, with the tokens it may take.
+        max_wait_s: seconds that a question waits because the endpoint asks it to (Retry-After), all tries together.
     """
 
     def __init__(
@@ -36,11 +39,13 @@ class Client:
         max_retries: int,
         concurrency: int,
         pace: Callable[[int], Awaitable[None]] | None = None,
+        max_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
         self.endpoint = endpoint
         self._transport = Transport(
-            endpoint, timeout_s=timeout_s, max_retries=max_retries, concurrency=concurrency, pace=pace
-        )
+            endpoint, timeout_s=timeout_s, max_retries=max_retries, concurrency=concurrency, pace=pace,
+            max_wait_s=max_wait_s,
+        )  # fmt: skip
         self.room = self._transport.room
         """Set while another question would soon be sent: who has many prepares them no earlier."""
         self._unsupported: set[str] = set()
@@ -75,20 +80,24 @@ class Client:
             EndpointError: the endpoint refused for good.
         """
         constraint: dict[str, Any] = {"structured_outputs": {"regex": regex}} if regex is not None else {}
-        constraint |= {name: value for name, value in (("seed", seed), ("stop", stop)) if value is not None}
+        constraint |= {"stop": stop} if stop is not None else {}
         while True:
             sampling = self._sampling(temperature, max_tokens, schema if regex is None else None)
+            random_state = {"seed": seed} if seed is not None and "seed" not in self._unsupported else {}
             asked = messages
             if without_schema is not None and "response_format" in self._unsupported:
                 asked = without_schema
-            body = {"model": self.endpoint.model, "messages": list(asked), **sampling, **constraint}
+            body = {"model": self.endpoint.model, "messages": list(asked), **sampling, **random_state, **constraint}
             tokens = max_tokens + estimated_tokens(asked)
+            said = partial(_text_of, asked)
             try:
                 answered = await self._transport.request(
-                    "POST", "/chat/completions", json.dumps(body).encode(), tokens=tokens, is_answer=_is_completion
-                )
+                    "POST", "/chat/completions", json.dumps(body).encode(), tokens=tokens, is_answer=_is_completion,
+                    said=said,
+                )  # fmt: skip
             except Failure as failure:
-                dropped = _objection(failure) & sampling.keys()
+                named = unsupported(failure.error, said) if failure.error is not None else set()
+                dropped = named & (sampling.keys() | random_state.keys())
                 if not dropped:
                     raise self._meaning(failure) from None
                 self._unsupported |= dropped
@@ -116,68 +125,92 @@ class Client:
         """What a failure means: for this question alone, or for all (which is remembered)."""
         refusal = self._refusal(failure)
         if refusal is not None:
-            self._transport.refused = EndpointError(f"{self.endpoint}: {refusal}")
-            return self._transport.refused
-        kind = failure.kind
-        if kind == "status":
-            is_context = failure.code == "context_length_exceeded" or "context length" in failure.said
-            kind = "context" if is_context else "bad_request"
+            stop = EndpointError(f"{self.endpoint}: {refusal}")
+            self._transport.refuse(stop)
+            return stop
+        kind = "bad_request" if failure.kind == "forbidden" else failure.kind
         return CallError(kind, failure.detail, failure.tries - 1)
 
     def _refusal(self, failure: Failure) -> str | None:
         """Why no question will be answered; None when another one may be."""
-        if failure.status in (401, 403):
-            return f"the key was refused: {failure.detail}; set the right key and run again"
-        if failure.status == 404:
-            return f"no such model or path: {failure.detail}; check the model's name and base_url"
-        if failure.code == "insufficient_quota":
+        if failure.kind == "quota":
             return f"the quota is used up: {failure.detail}; top it up and run again"
+        if failure.kind == "key" or (failure.kind == "forbidden" and not self._reached):
+            return f"the key was refused: {failure.detail}; set the right key and run again"
+        if failure.kind == "model":
+            return f"no such model or path: {failure.detail}; check the model's name and base_url"
         if failure.unconnected and not self._reached:
             return f"it does not answer: {failure.detail}; start it or check the URL"
         return None
 
 
 def _is_completion(body: Any) -> bool:
-    return isinstance(body["choices"][0]["message"], dict)
+    choice = body["choices"][0]
+    return isinstance(choice["message"], dict) and not choice.get("error") and not body.get("error")
 
 
-def _objection(failure: Failure) -> set[str]:
-    """The options that a 400 or 422 answer says the endpoint does not know."""
-    if failure.status not in (400, 422):
-        return set()
-    text = failure.said
-    named = {
-        "response_format": "response_format" in text or "json_schema" in text or "guided" in text,
-        "max_tokens": "max_completion_tokens" in text,
-        "temperature": "temperature" in text and "support" in text,
-    }
-    return {name for name, is_named in named.items() if is_named}
+def _text_of(messages: Sequence[Mapping[str, str]]) -> str:
+    return "\n".join(message["content"] for message in messages)
 
 
 def _reply(body: dict[str, Any], sampling: dict[str, Any], latency_s: float, retries: int) -> Reply:
     choice = body["choices"][0]
-    message, usage = choice["message"], body.get("usage") or {}
-    content, refusal = message.get("content"), message.get("refusal")
+    message = choice["message"]
+    text, refusal = _content(message.get("content"))
+    given = message.get("refusal")
+    refusal = given if isinstance(given, str) and given else refusal
     finish = str(choice.get("finish_reason") or "stop")
-    if finish == "content_filter" and not refusal:
+    if finish.startswith("content_filter") and not refusal:
         refusal = "the endpoint's content filter withheld the answer"
     format_ = sampling.get("response_format")
+    prompt_tokens, completion_tokens = _usage(body.get("usage"), has_text=bool(text))
     return Reply(
-        text=_utf8(content) if isinstance(content, str) else "",
+        text=_utf8(text),
         model=_utf8(str(body.get("model") or "")),
-        finish_reason=finish,
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        completion_tokens=_count(usage, "completion_tokens"),
+        finish_reason=_utf8(finish),
+        prompt_tokens=prompt_tokens or 0,
+        completion_tokens=completion_tokens or 0,
+        usage_known=prompt_tokens is not None and completion_tokens is not None,
         sampling=sampling | ({"response_format": format_["type"]} if format_ else {}),
-        refusal=_utf8(refusal) if isinstance(refusal, str) and refusal else None,
+        refusal=_utf8(refusal) if refusal else None,
         latency_s=round(latency_s, 4),
         retries=retries,
     )
 
 
-def _count(usage: Any, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and 0 <= value < 1 << 40 else 0
+def _content(content: Any) -> tuple[str, str]:
+    """The text of a message's content, and its refusal: a string, or a list of parts.
+
+    Parts that think, and parts of kinds that are not known, are left out.
+    """
+    if isinstance(content, str):
+        return content, ""
+    texts, refusals = [], []
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"):
+            text = part.get("text")
+            text = text.get("value") if isinstance(text, dict) else text
+            texts.append(text if isinstance(text, str) and not part.get("thought") else "")
+        elif isinstance(part, dict) and isinstance(part.get("refusal"), str):
+            refusals.append(part["refusal"])
+    return "".join(texts), " ".join(refusals)
+
+
+def _usage(usage: Any, *, has_text: bool) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens; None for a count that is missing or cannot be true."""
+    given = usage if isinstance(usage, dict) else {}
+    prompt = _count(given.get("prompt_tokens", given.get("input_tokens")))
+    completion = _count(given.get("completion_tokens", given.get("output_tokens")))
+    return prompt or None, None if has_text and not completion else completion
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40
+    return value if is_count else None
 
 
 def _utf8(text: str) -> str:

@@ -1,10 +1,10 @@
 """HTTP requests to an OpenAI-compatible endpoint: a request is tried until it is answered or another try is useless.
 
-Status 408, 409, 429 and 5xx, timeouts, broken connections and malformed bodies are tried again, with backoff;
-Retry-After is honoured up to two minutes. Every try has a deadline, a slot and a limit on the size of its answer, and
+Rate limits, errors of the server, timeouts, broken connections and malformed bodies are tried again, with backoff, or
+after the pause that the endpoint asks for. Every try has a deadline, a slot and a limit on the size of its answer, and
 can be paced. The client is aiohttp, which comes with Ray: the `openai` SDK takes three to five times the processor
-time, which at a thousand questions per second is more than one core. What a failure means for other questions is
-decided in `client.py`.
+time, which at a thousand questions per second is more than one core. What an error says is read in `refusals.py`; what
+a failure means for other questions is decided in `client.py`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,25 @@ import time
 import urllib.request
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import certifi
 from pydantic import BaseModel, ConfigDict, SecretStr
+
+from atlas_ray.inference.refusals import ErrorBody, meaning, read, read_parsed
 
 MAX_BODY_BYTES = 4 << 20
 """A longer answer is given up: no honest one comes near."""
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 12.0
 """Twice as long each time; ten pauses are three quarters of a minute or more, which outlasts a restart."""
-LONGEST_RETRY_AFTER_S = 120.0
+LONGEST_WAIT_S = 600.0
+"""Seconds that a request waits because the endpoint asks it to, all its tries together."""
 _CONNECT_S = 15.0
 
 
@@ -57,14 +62,10 @@ class Failure(Exception):
     """A request that got no answer; `detail` is one short line without the key."""
 
     kind: str
-    """`timeout`, `connection`, `rate_limit`, `server`, `malformed`, `too_large` or `status` (any other HTTP error)."""
+    """`timeout`, `connection`, `too_large`, or the `refusals.Meaning` of what the endpoint said."""
     detail: str
-    status: int = 0
-    """Of the response; 0 where there was none."""
-    code: str = ""
-    """The error's `code` in the response's body."""
-    said: str = ""
-    """All that the response's body says, in lower case."""
+    error: ErrorBody | None = None
+    """What the endpoint said; None where it said nothing."""
     unconnected: bool = False
     """No connection came about, as against one that broke."""
     again: bool = True
@@ -93,25 +94,25 @@ class Transport:
         max_retries: tries after the first.
         concurrency: tries under way at a time. A request that pauses before its next try holds no slot.
         pace: awaited before every try, with the tokens it may take.
+        max_wait_s: seconds that a request waits because the endpoint asks it to (Retry-After), all tries together.
     """
 
     def __init__(
         self, endpoint: Endpoint, *, timeout_s: float, max_retries: int, concurrency: int,
-        pace: Callable[[int], Awaitable[None]] | None = None,
+        pace: Callable[[int], Awaitable[None]] | None = None, max_wait_s: float = LONGEST_WAIT_S,
     ) -> None:  # fmt: skip
         self._endpoint, self._max_retries, self._concurrency, self._pace = endpoint, max_retries, concurrency, pace
-        self._base_url = endpoint.base_url.rstrip("/")
-        self._timeout_s = timeout_s
+        self._timeout_s, self._max_wait_s = timeout_s, max_wait_s
         self._slots = _Slots(concurrency)
         self._session: aiohttp.ClientSession | None = None
         self.room = self._slots.room
         """Set while at most half as many requests wait to be sent as can be under way."""
-        self.refused: Exception | None = None
-        """Raised instead of another try, once it is set."""
+        self._refused: Exception | None = None
+        self._stopped = asyncio.Event()
 
     async def request(
         self, method: str, path: str, body: bytes | None = None, *, tokens: int = 0,
-        is_answer: Callable[[Any], bool] = lambda body: True,
+        is_answer: Callable[[Any], bool] = lambda body: True, said: Callable[[], str] = str,
     ) -> Answered:  # fmt: skip
         """Send a request until it is answered.
 
@@ -121,11 +122,12 @@ class Transport:
             body: JSON.
             tokens: for `pace`.
             is_answer: whether a body of parsed JSON is an answer; a failing look-up means that it is not.
+            said: the text of the conversation that is sent, which an error may echo.
 
         Raises:
             Failure: the last try's.
         """
-        tries, start, backoff = 0, 0.0, FIRST_PAUSE_S
+        tries, start, backoff, wait_s = 0, 0.0, FIRST_PAUSE_S, self._max_wait_s
         while True:
             if self._pace is not None:
                 await self._pace(tokens)
@@ -134,9 +136,9 @@ class Transport:
             start = start or time.monotonic()
             failure = None
             try:
-                if self.refused is not None:
-                    raise self.refused
-                found = await self._try(method, path, body, is_answer)
+                if self._refused is not None:
+                    raise self._refused
+                found = await self._try(method, path, body, is_answer, said)
             except Failure as error:
                 failure = error
             finally:
@@ -146,24 +148,34 @@ class Transport:
                 await asyncio.sleep(0)  # the request that got the slot is sent before this answer is read
                 return answered
             failure.tries = tries
-            if not failure.again or tries > self._max_retries:
+            if not failure.again or tries > self._max_retries or (failure.pause_s or 0.0) > wait_s:
                 raise failure
             if failure.pause_s is None:
-                await asyncio.sleep(backoff * (1 - random.random() / 4))
+                pause_s = backoff * (1 - random.random() / 4)
                 backoff = min(2 * backoff, LONGEST_PAUSE_S)
             else:
-                await asyncio.sleep(failure.pause_s)
+                pause_s = failure.pause_s
+                wait_s -= pause_s
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), pause_s)
+
+    def refuse(self, error: Exception) -> None:
+        """Raise `error` instead of any other try, also in requests that pause at the moment."""
+        self._refused = error
+        self._stopped.set()
 
     async def close(self) -> None:
         """Close connections."""
         if self._session is not None:
             await self._session.close()
 
-    async def _try(self, method: str, path: str, body: bytes | None, is_answer: Callable[[Any], bool]) -> Any:
+    async def _try(
+        self, method: str, path: str, body: bytes | None, is_answer: Callable[[Any], bool], said: Callable[[], str]
+    ) -> Any:
         if self._session is None:
             self._session = self._connect()
         try:
-            async with self._session.request(method, self._base_url + path, data=body) as response:
+            async with self._session.request(method, _url(self._endpoint.base_url, path), data=body) as response:
                 data = await _read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Failure("connection", self._line(str(error)), unconnected=True) from None
@@ -172,7 +184,8 @@ class Transport:
         except aiohttp.ClientError as error:
             raise Failure("connection", self._line(f"{type(error).__name__}: {error}")) from None
         if not response.ok:
-            raise self._refusal(response, data)
+            raise self._failure(read(response.status, data), response, said)
+        found: Any = None
         try:
             found = json.loads(data)
             if is_answer(found):
@@ -180,18 +193,22 @@ class Transport:
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             pass  # all mean the same: said below
         shown = data[:120].decode("utf-8", "replace")
-        raise Failure("malformed", self._line(f"the body is not what was asked for: {shown!r}"))
+        error_body = read_parsed(0, found) or ErrorBody(0, f"the body is not what was asked for: {shown!r}")
+        raise self._failure(error_body, response, said)
 
     def _connect(self) -> aiohttp.ClientSession:
-        parts = urlsplit(self._base_url)
+        parts = urlsplit(self._endpoint.base_url)
+        key = self._endpoint.key.get_secret_value()
         headers = {
-            "authorization": f"Bearer {self._endpoint.key.get_secret_value()}",
+            "authorization": f"Bearer {key}",
             "content-type": "application/json",
             "user-agent": "atlas-ray",
         }
         for header, variable in (("openai-organization", "OPENAI_ORG_ID"), ("openai-project", "OPENAI_PROJECT_ID")):
             if os.environ.get(variable):
                 headers[header] = os.environ[variable]
+        if (parts.hostname or "").endswith(".azure.com"):
+            headers["api-key"] = key  # Azure takes its own keys under this name, and as Bearer only on newer paths
         secure: ssl.SSLContext | bool = True
         if parts.scheme == "https":
             secure = ssl.create_default_context()
@@ -202,23 +219,15 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
         )  # fmt: skip
 
-    def _refusal(self, response: aiohttp.ClientResponse, data: bytes) -> Failure:
-        text = data.decode("utf-8", "replace")
-        try:
-            found = json.loads(data)
-            told = found["error"] if isinstance(found.get("error"), dict) else found
-            message, code = str(told.get("message") or text), str(told.get("code") or "")
-        except (ValueError, RecursionError, AttributeError):
-            message, code = text, ""
-        status = response.status
-        kind = "rate_limit" if status == 429 else "server" if status >= 500 else "status"
+    def _failure(self, error: ErrorBody, response: aiohttp.ClientResponse, said: Callable[[], str]) -> Failure:
         pause_s = retry_after_s(response.headers)
-        again = status in (408, 409, 429) or status >= 500
-        again = {"true": True, "false": False}.get(response.headers.get("x-should-retry", ""), again)
-        if pause_s is not None and pause_s > LONGEST_RETRY_AFTER_S:
-            again = False
-        line = self._line(f"HTTP {status}: {message}")
-        return Failure(kind, line, status, code, text.lower(), again=again, pause_s=pause_s)
+        pause_s = error.pause_s if pause_s is None else pause_s
+        kind = meaning(error, pauses=pause_s is not None, said=said)
+        again = kind in ("rate_limit", "server", "malformed")
+        if kind not in ("key", "quota", "model"):
+            again = {"true": True, "false": False}.get(response.headers.get("x-should-retry", ""), again)
+        status = f"HTTP {error.status}: " if error.status else ""
+        return Failure(kind, self._line(f"{status}{error.message}"), error, again=again, pause_s=pause_s)
 
     def _line(self, text: str) -> str:
         """`text` as one short line without the key, in characters that UTF-8 can hold."""
@@ -302,6 +311,13 @@ def retry_after_s(headers: Any) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return seconds if seconds > 0 else None
+
+
+@cache
+def _url(base_url: str, path: str) -> str:
+    """The URL of a path below a base URL, whose query (Azure's `api-version`) stays at the end."""
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/").removesuffix("/chat/completions") + path))
 
 
 def _proxy(parts: Any) -> str | None:

@@ -40,13 +40,16 @@ class Reply:
     """The endpoint's words when it withheld an answer."""
     latency_s: float = 0.0
     retries: int = 0
+    usage_known: bool = True
+    """The endpoint told how many tokens the answer took; where it did not, the counts are 0 or estimates."""
 
 
 class CallError(Exception):
     """A question to an endpoint that got no answer.
 
     Args:
-        kind: `timeout`, `connection`, `rate_limit`, `server`, `malformed`, `too_large`, `context`, `bad_request`.
+        kind: `timeout`, `connection`, `rate_limit`, `server`, `malformed`, `too_large`, `context`, `flagged` (by a
+            content filter) or `bad_request`.
         detail: one line.
         retries: tries after the first.
     """

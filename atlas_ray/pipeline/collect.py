@@ -1,4 +1,4 @@
-"""Collect trajectories: experts play training tasks on Ray, or files are imported (`formats/files.py`).
+"""Collect trajectories: experts play training tasks on Ray, or files are imported (`imports.py`).
 
 Expert episodes run on the same servers and through the same loop as evaluation. Unsuccessful episodes and episodes with
 an error are dropped; the manifest says how many and why.
@@ -8,42 +8,51 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
 from atlas_ray.environments.styles import ExpertStyle, check_style
 from atlas_ray.errors import ConfigError, DataError
-from atlas_ray.formats import files
 from atlas_ray.hashing import content_hash
-from atlas_ray.progress import Progress, say
+from atlas_ray.pipeline.imports import import_files
+from atlas_ray.pipeline.sorting import batched, sorted_trajectories
+from atlas_ray.progress import Progress
 from atlas_ray.rollout.driver import run_episodes
 from atlas_ray.rollout.player import playing
 from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.roster import RosterEntry
-from atlas_ray.trajectory import Episode, Trajectory
+from atlas_ray.store import Store
+from atlas_ray.trajectory import Episode, Trajectory, trajectories_to_table
 
 _EXPERT = RosterEntry("expert", "policy", "expert")
 PARTS = ("warmup", "tuning")
 """Of the trajectories: the warm-up's, and those that models are tuned on."""
-_SHOWN = 10
-"""Malformed rows of an import that are named; all are counted."""
 
 
-def collect(config: PipelineConfig) -> tuple[list[Trajectory], dict[str, Any]]:
-    """The trajectories that the config asks for, and what was dropped.
+def collect(config: PipelineConfig, store: Store) -> dict[str, Any]:
+    """Replace `trajectories/` by what the config asks for; returns the facts for the manifest.
 
     Raises:
         ConfigError: an unknown environment, or more tasks than it has.
         DataError: an import cannot be read, or nothing is left.
     """
-    trajectories, dropped = _from_experts(config) if config.collect.source == "expert" else _from_files(config)
-    if not trajectories:
-        raise DataError(f"collect: no trajectory is left ({dict(dropped)}); see collect.source and collect.min_score")
-    return trajectories, {"trajectories": len(trajectories), "dropped": dict(sorted(dropped.items()))}
+    if config.collect.source != "expert":
+        return import_files(config.collect, store)
+    dropped: Counter[str] = Counter()
+    count = 0
+    with sorted_trajectories(store) as add:
+        for trajectories in batched(_from_experts(config, dropped)):
+            add(trajectories_to_table(trajectories))
+            count += len(trajectories)
+        if not count:
+            raise DataError(f"collect: no trajectory is left ({dict(dropped)}); see collect.min_score")
+    return {"trajectories": count, "dropped": dict(sorted(dropped.items()))}
 
 
-def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str]]:
+def _from_experts(config: PipelineConfig, dropped: Counter[str]) -> Iterator[Trajectory]:
+    """The trajectories of successful episodes as they end; the others are counted in `dropped`."""
     if not config.collect.trajectories:
         raise ConfigError("collect.trajectories: name environments and numbers of tasks, as in {textcraft: 100}")
     specs: list[EpisodeSpec] = []
@@ -68,7 +77,6 @@ def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str
                             deadline_s=config.rollout.deadline_s)
             )  # fmt: skip
     progress = Progress("collect", len(specs), "expert episodes")
-    trajectories, dropped = [], Counter[str]()
     with playing(_EXPERT, config.engine) as expert:
         for episode in run_episodes(specs, expert, config.rollout):
             progress.add()
@@ -80,8 +88,7 @@ def _from_experts(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str
                 dropped[f"{episode.env}: score below {config.collect.min_score}"] += 1
             else:
                 part = parts[episode.env, episode.task]
-                trajectories.append(trajectory_of(episode, part, expert_style(config, part)))
-    return trajectories, dropped
+                yield trajectory_of(episode, part, expert_style(config, part))
 
 
 def expert_style(config: PipelineConfig, part: str) -> ExpertStyle:
@@ -126,22 +133,3 @@ def trajectory_of(episode: Episode, part: str = "tuning", style: ExpertStyle | N
         n_steps=len(steps), reward=episode.score, success=episode.success,
         metadata=metadata,
     )  # fmt: skip
-
-
-def _from_files(config: PipelineConfig) -> tuple[list[Trajectory], Counter[str]]:
-    limits = config.collect.trajectories
-    kept: Counter[str] = Counter()
-    trajectories, dropped = [], Counter[str]()
-    for trajectory in files.read(config.collect.source):
-        if isinstance(trajectory, files.BadRow):
-            dropped["malformed row"] += 1
-            if dropped["malformed row"] <= _SHOWN:
-                say(f"  collect: {trajectory}")
-        elif limits and trajectory.env not in limits:
-            dropped[f"{trajectory.env}: not in collect.trajectories"] += 1
-        elif limits and kept[trajectory.env] >= limits[trajectory.env]:
-            dropped[f"{trajectory.env}: more than {limits[trajectory.env]}"] += 1
-        else:
-            kept[trajectory.env] += 1
-            trajectories.append(trajectory)
-    return trajectories, dropped

@@ -20,6 +20,7 @@ from atlas_ray.pipeline.collect import PARTS, expert_style
 from atlas_ray.pipeline.run import Run
 from atlas_ray.roster import WARMUP, Roster, RosterEntry, checkpoint_name
 from atlas_ray.selection import method
+from atlas_ray.selection.filters import FILTERS
 from atlas_ray.selection.method import SelectionContext
 
 
@@ -69,7 +70,7 @@ class Keys:
             [
                 "select", spec.method, found.version, spec.ratio, spec.seed, spec.options.determinants(),
                 found.depends_on(self.context), [self.select(part) for part in found.inputs()],
-                self._part("tuning"),
+                [FILTERS[each].fingerprint(self.context) for each in spec.filters], self._part("tuning"),
             ]
         )  # fmt: skip
 
@@ -87,11 +88,11 @@ class Keys:
     def evaluate(self, entry: RosterEntry) -> str:
         """Of `evaluation/<model>`."""
         config = self._config
-        instructions, evaluated = config.evaluate.instructions, evaluated_environments(config)
+        evaluated, lists = evaluated_environments(config), (config.evaluate.instructions, config.evaluate.items)
         return content_hash(
             [
                 "evaluate", config.seed, config.evaluate.determinants(),
-                None if instructions is None else files.fingerprint(instructions),
+                [None if source is None else files.fingerprint(source) for source in lists],
                 {name: registry.version(name, config.environments.get(name, {})) for name in evaluated},
                 entry.player_key(config.engine),
             ]

@@ -1,4 +1,7 @@
-"""A configured run and its directory: work whose key is already in the manifest is skipped."""
+"""A configured run and its directory: work whose key is already in the manifest is skipped.
+
+A run of an experiment has siblings. A unit that one of them has finished under the same key is taken over from there.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from typing import Any
 
 from atlas_ray.config import PipelineConfig
 from atlas_ray.errors import StoreError
+from atlas_ray.pipeline.adopt import adopt, can_adopt
 from atlas_ray.progress import say
 from atlas_ray.store import Store
 
 _INCOMPLETE = " incomplete"
+_OWN = ("key", "finished")
+"""Fields of a manifest's entry that are written anew when the unit is taken over."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +29,24 @@ class Run:
 
     config: PipelineConfig
     store: Store
+    siblings: tuple[Store, ...] = ()
+    """Run directories whose finished units may be taken over."""
 
     def once(self, stage: str, unit: str, key: str, work: Callable[[], dict[str, Any]]) -> None:
-        """Do `work` and record its facts under `key`, unless the stage's manifest has that key.
+        """Do `work` and record its facts under `key`, unless the manifest here or of a sibling has that key.
 
         Facts with `errors` are recorded as incomplete: the same command tries what failed again.
         """
         if self.store.is_current(stage, unit, key):
             say(f"{stage} {unit}: current, skipped")
             return
+        for sibling in self.siblings if can_adopt(stage) else ():
+            if sibling.url != self.store.url and sibling.is_current(stage, unit, key):
+                adopt(self.store, sibling, stage, unit)
+                facts = {name: fact for name, fact in sibling.facts(stage)[unit].items() if name not in _OWN}
+                self.store.finish(stage, unit, key, **({"adopted_from": sibling.url} | facts))
+                say(f"{stage} {unit}: taken over from {sibling.url}")
+                return
         say(f"{stage} {unit}: running")
         start = time.monotonic()
         facts = work()
@@ -57,12 +72,16 @@ class Run:
         return key
 
 
-def open_run(config: PipelineConfig) -> Run:
+def open_run(config: PipelineConfig, siblings: tuple[Store, ...] = ()) -> Run:
     """Claim the run directory for this config.
+
+    Args:
+        config: of the run.
+        siblings: other run directories of its experiment.
 
     Raises:
         StoreError: it belongs to another experiment or to an older edition, or cannot be written.
     """
     store = Store(config.run_dir)
     store.claim(config.model_dump(mode="json"))
-    return Run(config, store)
+    return Run(config, store, siblings)

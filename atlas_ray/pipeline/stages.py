@@ -15,6 +15,7 @@ from atlas_ray.config import PipelineConfig
 from atlas_ray.evaluation.evaluate import cards, evaluate, evaluated_environments
 from atlas_ray.hashing import content_hash
 from atlas_ray.pipeline.collect import PARTS
+from atlas_ray.pipeline.held_out import refuse_planned, refuse_stored
 from atlas_ray.pipeline.keys import Keys
 from atlas_ray.pipeline.run import Run
 from atlas_ray.progress import say
@@ -53,19 +54,20 @@ def plan(run: Run) -> list[Unit]:
 
 
 # --- collect ---------------------------------------------------------------------------------------------------------
-def collect(run: Run) -> list[Trajectory]:
-    """`trajectories/`: expert trajectories of training tasks, or an import."""
+def collect(run: Run) -> int:
+    """`trajectories/`: expert trajectories of training tasks, or an import; returns how many there are."""
     keys = Keys(run)
 
     def work() -> dict[str, Any]:
         from atlas_ray.pipeline.collect import collect as collect_trajectories
 
-        trajectories, facts = collect_trajectories(run.config)
-        run.store.write_trajectories(trajectories)
+        facts = collect_trajectories(run.config, run.store)
         return facts | {"parts": {part: keys.part(part) for part in PARTS}}
 
+    refuse_planned(run.config)
     run.once("collect", "trajectories", keys.collect(), work)
-    return run.store.read_trajectories()
+    refuse_stored(run.config, run.store)
+    return int(run.store.facts("collect")["trajectories"]["trajectories"])
 
 
 def warmup_ids(run: Run) -> set[str]:

@@ -60,9 +60,9 @@ class Settings(Section):
     """Entries of the tokenizer at most."""
     epochs: int = Field(4, gt=0)
     """Times that each trajectory is read."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     """Peak."""
-    batch_size: int = Field(8, gt=0)
+    batch_size: int = Field(4, gt=0)
     """Trajectories per optimizer step."""
     observation_weight: float = Field(0.1, ge=0, le=1)
     """Weight in the loss of tokens that are no step's: a step's tokens weigh 1."""

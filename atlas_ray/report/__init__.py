@@ -50,7 +50,7 @@ def write_report(
     data = read(config, store, cards)
     said = content(data, setting(store, data))
     if data.models:
-        store.write_bytes(picture(said.rows, data.cards), "report.png")
+        store.write_bytes(picture(said.rows, data.cards, said.curves), "report.png")
     return (
         store.write_text(markdown.render(said), "report.md"),
         store.write_text(html.render(said, data, _tokenizer(store)), "report.html"),

@@ -7,20 +7,28 @@ A difference that luck can explain is called not established, whatever its size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, Literal
 
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.evaluation.compare import Contrast, against, contrast
 from atlas_ray.evaluation.metrics import Comparison
 from atlas_ray.report.data import Evaluated, RunData
+from atlas_ray.report.habits import Habit
 from atlas_ray.report.tables import Cell, Table, table
 from atlas_ray.report.text import joined, p_text
 from atlas_ray.roster import BASE, WARMUP, Kind
-from atlas_ray.selection.method import phrase_of
 from atlas_ray.store import Store
 
 _CHANCE = "random"
 """The reference policy that acts at random."""
+_LEARNED = {
+    (True, False): "{0} learned the habit and {1} did not",
+    (False, True): "{1} learned the habit and {0} did not",
+    (True, True): "both learned the habit",
+    (False, False): "neither learned the habit, so it does not explain the result",
+}
+"""By whether the model tuned on all steps, and the one in question, learned the experts' habit."""
 _TONES: dict[str, Literal["good", "bad", "soft"]] = {"better": "good", "worse": "bad", "not established": "soft"}
 
 
@@ -86,15 +94,36 @@ def contrast_table(found: list[Contrast]) -> Table:
     return table(header, rows, words=(0, 1, 2, 9))
 
 
-def headline(data: RunData) -> list[str]:
-    """The result in two sentences: the tuned model against base, and against the warm-up where there is one."""
+def headline(data: RunData, habit: Habit | None = None) -> list[str]:
+    """The result in a few sentences.
+
+    The tuned model is compared with the one that was tuned on all steps, and the second sentence tells what lies
+    behind the difference. Without such a model, it is compared with the untuned one. The last sentence compares it with
+    the warm-up, where there is one.
+
+    Args:
+        data: the run.
+        habit: of the experts, where they had one.
+    """
     lead = _lead(data)
     if lead is None:
         return ["No tuned model was evaluated, so there is no result yet."]
-    sentences = [_against_base(data, lead)]
+    rival = tuned_on_all(data, lead)
+    found = None if rival is None else _compared(data, rival, lead)
+    if rival is None or found is None:
+        sentences = [_against_base(data, lead)]
+    else:
+        sentences = [_against_all(data, lead, found), *_reasons(rival, lead, habit)]
     if data.config.train.warmup is not None or data.of_kind("warmup"):
         sentences.append(_against_warmup(data, lead))
     return sentences
+
+
+def tuned_on_all(data: RunData, model: Evaluated) -> Evaluated | None:
+    """The model that was tuned on all steps with the same training seed as `model`; None without one, or for itself."""
+    if _is_all(data, model):
+        return None
+    return next((each for each in data.of_kind("tuned") if each.seed == model.seed and _is_all(data, each)), None)
 
 
 def notes(data: RunData) -> list[str]:
@@ -103,7 +132,11 @@ def notes(data: RunData) -> list[str]:
     if lead is None:
         return []
     chance, others, trainings = _chance(data), data.of_kind("endpoint", "directory"), data.tuned
+    on_all = tuned_on_all(data, lead)
+    told = on_all if on_all is not None and _compared(data, on_all, lead) is not None else None
     lines = []
+    if told is not None and (found := _with(data, "base", lead)):
+        lines.append(f"The untuned model solved {_solved(data, found, found.first)}; {_lead_over(lead, found)}.")
     if chance is not None and (found := _compared(data, chance, lead)):
         lines.append(f"A random policy solved {_solved(data, found, found.first)}; {_lead_over(lead, found)}.")
     for other in others:
@@ -114,7 +147,9 @@ def notes(data: RunData) -> list[str]:
             )
     for selection, rivals in list(trainings.items())[1:]:
         rival = next((model for model in rivals if model.seed == lead.seed), rivals[0])
-        tuned_on = f"Tuned on {phrase_of(selection, data.method_of(selection))} instead"
+        if rival is told:
+            continue
+        tuned_on = f"Tuned on {data.phrase_of(selection)} instead"
         if found := _compared(data, rival, lead):
             solved = _solved(data, found, found.first)
             lines.append(f"{tuned_on}, the model {rival.name} solved {solved}; {_lead_over(lead, found)}.")
@@ -125,7 +160,7 @@ def notes(data: RunData) -> list[str]:
     for selection, models in trainings.items():
         if len(models) > 1:
             lines.append(
-                f"Tuned on {phrase_of(selection, data.method_of(selection))} with {len(models)} training seeds, the "
+                f"Tuned on {data.phrase_of(selection)} with {len(models)} training seeds, the "
                 f"models solved {_by_seed(models)} {_tasks(data)}."
             )
     lines += [
@@ -159,8 +194,50 @@ def _with(data: RunData, kind: Kind, lead: Evaluated) -> Comparison | None:
     return next((_compared(data, model, lead) for model in data.of_kind(kind)), None)
 
 
+def _is_all(data: RunData, model: Evaluated) -> bool:
+    selection = str(model.selection)
+    return data.method_of(selection) == "all" and not data.filters_of(selection)
+
+
+def _against_all(data: RunData, lead: Evaluated, c: Comparison) -> str:
+    if not c.established:
+        verdict = f"Luck can explain this difference: it is not established {_figures(c)}."
+    elif c.difference > 0:
+        verdict = f"The selected steps win, and this is more than luck {_figures(c)}."
+    else:
+        verdict = f"All steps win, and this is more than luck {_figures(c)}."
+    caps = {env: data.cards[env].max_rounds for env in data.environments}
+    if len(set(caps.values())) == 1:
+        within = f"{next(iter(caps.values()))} rounds"
+    else:
+        within = joined([f"{cap} rounds in {env}" for env, cap in caps.items()])
+    return (
+        f"Tuned on {data.phrase_of(str(lead.selection))}, the model solved {_solved(data, c, c.second)} within the cap "
+        f"of {within}; tuned on all steps it solved {_count(c, c.first)}. {verdict}"
+    )
+
+
+def _reasons(rival: Evaluated, lead: Evaluated, habit: Habit | None) -> list[str]:
+    """One sentence on what the two models learned of the experts' habit, and on the rounds that they use."""
+    parts = []
+    if habit is not None and {rival.name, lead.name} <= habit.models.keys():
+        parts.append(
+            f"{habit.experts} steps of the experts that both learned from are looks which change nothing; of the steps "
+            f"at test, {habit.models[rival.name]} are such looks by {rival.name}, and {habit.models[lead.name]} by "
+            f"{lead.name}"
+        )
+        parts.append(_LEARNED[habit.learned_by(rival.name), habit.learned_by(lead.name)].format(rival.name, lead.name))
+    solved = [{(e.env, e.split_task, e.seed): e.rounds for e in model.episodes if e.success} for model in (rival, lead)]
+    shared = solved[0].keys() & solved[1].keys()
+    if shared:
+        slow, fast = (fmean(rounds[key] for key in shared) for rounds in solved)
+        times = f"{len(shared)} {'task that both solved takes' if len(shared) == 1 else 'tasks that both solved take'}"
+        parts.append(f"the {times} {rival.name} {slow:.1f} rounds and {lead.name} {fast:.1f}")
+    return ["Why: " + "; ".join(parts) + "."] if parts else []
+
+
 def _against_base(data: RunData, lead: Evaluated) -> str:
-    steps = phrase_of(str(lead.selection), data.method_of(str(lead.selection)))
+    steps = data.phrase_of(str(lead.selection))
     c = _with(data, "base", lead)
     if c is None:
         return f"The model tuned on {steps} cannot be compared with the untuned one: {_why(data, BASE, 'base')}."

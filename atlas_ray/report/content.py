@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atlas_ray.report import comparisons, selections
+from atlas_ray.report.curves import success_charts
 from atlas_ray.report.data import RunData
+from atlas_ray.report.experiment_charts import LineChart
+from atlas_ray.report.habits import EXPLANATION as HABIT
+from atlas_ray.report.habits import Habit, habit_of, habit_table
 from atlas_ray.report.results import layout, with_groups
 from atlas_ray.report.setting import Setting, time_table
 from atlas_ray.report.tables import Table
@@ -20,7 +24,7 @@ from atlas_ray.selection.compare import Figures
 
 
 @dataclass(frozen=True)
-class Block:
+class PageBlock:
     """A table with what a reader must know of it."""
 
     table: Table
@@ -29,13 +33,13 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the report: sentences, then tables."""
 
     anchor: str
     title: str
     sentences: list[str] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[PageBlock] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -46,77 +50,87 @@ class Content:
     headline: list[str]
     notes: list[str]
     missing: list[str]
-    sections: list[Section]
+    sections: list[PageSection]
     setting: Setting
     rows: list[Mapping[str, Any]]
     """Of the table of results and its drawings: a `results.json` each, and the means over training seeds."""
+    curves: list[LineChart]
+    """Success over rounds, one per environment."""
     figures: Figures
     """Of all selections."""
 
 
 def content(data: RunData, setting: Setting) -> Content:
     """Prepare the report of a run."""
-    results, figures = [model.results for model in data.models.values()], data.figures()
+    results, figures = [model.results for model in data.models.values()], data.figures_by_environment()
     rows = with_groups(results, data.cards, lambda name: data.models[name].episodes)
-    parts = [_results(data, rows), _verification(data), _training(data), _selections(data, figures), _time(data)]
+    habit = habit_of(data)
+    parts = [_results(data, rows, habit), _verification(data), _training(data), _selections(data, figures), _time(data)]
     return Content(
         title=setting.title,
-        headline=comparisons.headline(data),
+        headline=comparisons.headline(data, habit),
         notes=comparisons.notes(data),
         missing=data.missing,
         sections=[part for part in parts if part is not None],
         setting=setting,
         rows=rows,
-        figures=figures,
+        curves=success_charts(data),
+        figures=figures[-1],
     )
 
 
-def _results(data: RunData, rows: Sequence[Mapping[str, Any]]) -> Section:
+def _results(data: RunData, rows: Sequence[Mapping[str, Any]], habit: Habit | None) -> PageSection:
     if not data.models:
-        return Section("results", "Results", ["No model was evaluated."])
+        return PageSection("results", "Results", ["No model was evaluated."])
     blocks = [
-        Block(
+        PageBlock(
             layout(rows, data.cards),
             explanation="Percent, 95 % interval in brackets: Wilson for rates, bootstrap over tasks for means, and "
             "over seeds and tasks for the mean of several trainings. n counts finished test episodes; episodes lost to "
             "errors are left out and named.",
         )
     ]
+    if habit is not None:
+        blocks.append(PageBlock(habit_table(data, habit), "The experts' habit", HABIT))
     if found := comparisons.contrasts(data):
         explanation = (
             "The same tasks and seeds played by both models. Success by McNemar's exact test, means by a sign-flip "
             f"test; p values are for each test alone, {len(found)} are shown. Established: p below 0.05 and an "
             "interval without 0. Of several training seeds, only the first is compared in each environment."
         )
-        blocks.append(Block(comparisons.contrast_table(found), "Paired comparisons", explanation))
-    return Section("results", "Results", blocks=blocks)
+        blocks.append(PageBlock(comparisons.contrast_table(found), "Paired comparisons", explanation))
+    return PageSection("results", "Results", blocks=blocks)
 
 
-def _verification(data: RunData) -> Section | None:
+def _verification(data: RunData) -> PageSection | None:
     if not data.verifications:
         return None
-    blocks = [Block(verification_table(*data.verifications), explanation=EXPLANATION)]
-    return Section("verification", "Verification of critical steps", blocks=blocks)
+    blocks = [PageBlock(verification_table(*data.verifications), explanation=EXPLANATION)]
+    return PageSection("verification", "Verification of critical steps", blocks=blocks)
 
 
-def _training(data: RunData) -> Section:
+def _training(data: RunData) -> PageSection:
     runs = training_runs(data)
     if not runs:
-        return Section("training", "Training", ["Nothing was trained, or it left no log."])
+        return PageSection("training", "Training", ["Nothing was trained, or it left no log."])
     explanation = (
         "Loss is in nats per labelled token. Every checkpoint learns from other labels, so losses of different "
         "checkpoints do not compare."
     )
-    return Section("training", "Training", blocks=[Block(training_table(runs), explanation=explanation)])
+    return PageSection("training", "Training", blocks=[PageBlock(training_table(runs), explanation=explanation)])
 
 
-def _selections(data: RunData, found: Figures) -> Section:
+def _selections(data: RunData, by_environment: Sequence[Figures]) -> PageSection:
     if not data.selections:
-        return Section("selections", "Selections", ["No selection was made."])
+        return PageSection("selections", "Selections", ["No selection was made."])
+    found = by_environment[-1]
     tables = [
         (
             selections.summary_table(data, found), None,
             "Shares are means over trajectories, of their steps and of the tokens of those steps.",
+        ),
+        (
+            selections.truth_table(by_environment), "Do they find the steps that matter?", selections.TRUTH,
         ),
         (
             selections.step_table(found), "Where in a trajectory",
@@ -132,11 +146,11 @@ def _selections(data: RunData, found: Figures) -> Section:
             "counts would give: their mean, and where 95 % of such means lie. Beyond chance: 1 is identity, 0 chance.",
         ),
     ]  # fmt: skip
-    blocks = [Block(table, title, explanation) for table, title, explanation in tables if table is not None]
-    return Section("selections", "Selections", [selections.worth(data, found)], blocks)
+    blocks = [PageBlock(table, title, explanation) for table, title, explanation in tables if table is not None]
+    return PageSection("selections", "Selections", [selections.worth(data, found)], blocks)
 
 
-def _time(data: RunData) -> Section:
+def _time(data: RunData) -> PageSection:
     if not data.units:
-        return Section("cost", "Time and cost", ["No stage has finished."])
-    return Section("cost", "Time and cost", blocks=[Block(time_table(data))])
+        return PageSection("cost", "Time and cost", ["No stage has finished."])
+    return PageSection("cost", "Time and cost", blocks=[PageBlock(time_table(data))])

@@ -17,6 +17,7 @@ from atlas_ray.errors import StoreError
 from atlas_ray.evaluation.ledger import counted
 from atlas_ray.roster import WARMUP, Kind, checkpoint_name, selection_of, tuned_selections
 from atlas_ray.selection.compare import Figures, figures, shapes_of
+from atlas_ray.selection.method import phrase_of
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode, Selection, Trajectory
 
@@ -61,7 +62,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Unit:
+class FinishedUnit:
     """One finished unit of a stage, from its manifest."""
 
     stage: str
@@ -93,7 +94,7 @@ class RunData:
     """By selection, what its last run logged."""
     verifications: list[dict[str, Any]]
     """The content of every `verification/<model>/<selection>.json`."""
-    units: list[Unit]
+    units: list[FinishedUnit]
     missing: list[str] = field(default_factory=list)
     """What a complete run would have and this one lacks, a line each."""
 
@@ -121,13 +122,26 @@ class RunData:
         known = selection in self.config.select.selection_names()
         return self.config.selection(selection).method if known else selection
 
+    def phrase_of(self, selection: str) -> str:
+        """What the selection's steps are called in a sentence."""
+        return phrase_of(selection, self.method_of(selection), self.filters_of(selection))
+
+    def filters_of(self, selection: str) -> list[str]:
+        """The names of the filters that the selection's rows went through."""
+        rows = self.selections.get(selection, [])
+        return list(next((row.provenance["filtered"] for row in rows if "filtered" in row.provenance), ()))
+
     def is_stand_in(self, selection: str) -> bool:
         """Whether the selection's selector stood in for a better one (provenance `stand_in`)."""
         return any(row.provenance.get("stand_in") is True for row in self.selections.get(selection, []))
 
     def figures(self) -> Figures:
         """The figures of all selections over all trajectories; tokens are not counted."""
-        return figures(self.selections, shapes_of(self.trajectories.values(), None))[-1]
+        return self.figures_by_environment()[-1]
+
+    def figures_by_environment(self) -> list[Figures]:
+        """The figures of all selections in each environment, and then over all trajectories."""
+        return figures(self.selections, shapes_of(self.trajectories.values(), None))
 
 
 def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCard] | None = None) -> RunData:
@@ -262,12 +276,12 @@ def _verifications(store: Store) -> list[dict[str, Any]]:
     ]
 
 
-def _units(store: Store, stage: str) -> list[Unit]:
+def _units(store: Store, stage: str) -> list[FinishedUnit]:
     units = []
     for name, entry in store.facts(stage).items():
         facts = {key: value for key, value in entry.items() if key not in _OWN}
         units.append(
-            Unit(stage, name, str(entry.get("finished", "")), entry.get("seconds"), entry.get("command"), facts)
+            FinishedUnit(stage, name, str(entry.get("finished", "")), entry.get("seconds"), entry.get("command"), facts)
         )
     return sorted(units, key=lambda unit: unit.finished)
 

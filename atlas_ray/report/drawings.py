@@ -13,11 +13,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from atlas_ray.environments.contract import EnvironmentCard
+from atlas_ray.report.experiment_charts import LineChart
 from atlas_ray.selection.compare import TENTHS, Figures
 from atlas_ray.selection.method import color_of
 
 WIDTH = 1200
 """Pixels of the picture of the result."""
+_CURVE_HEIGHT = 1.7
+"""Inches of a panel of success over rounds."""
 _DPI = 150
 _INK, _SOFT, _LINE, _ACCENT, _PALE = "#1d2329", "#6b7680", "#dfe3e6", "#0b66c3", "#7fb2e5"
 _CATEGORIES = ("#c2571a", "#2b8a57", "#8c4fb0", "#6b7680", "#b8860b", "#a03050", "#1d2329")
@@ -25,28 +28,62 @@ _DASHES = ("-", "--", ":", "-.")
 """Of the first, second, ... selection by the same method, which have one colour."""
 
 
-def picture(rows: Sequence[Mapping[str, Any]], cards: Mapping[str, EnvironmentCard]) -> bytes:
-    """Every model's score with its 95 % interval, one panel an environment.
+def picture(
+    rows: Sequence[Mapping[str, Any]], cards: Mapping[str, EnvironmentCard], curves: Sequence[LineChart]
+) -> bytes:
+    """Every model's score with its 95 % interval, one panel an environment; below, success over rounds.
 
     Tuned models come last and in colour, the others in grey; a hollow dot is a policy, which is no model.
 
     Args:
         rows: of the table of results (`results.with_groups`), at least one.
         cards: of the environments in them.
+        curves: one per environment, drawn in the order of the panels above.
     """
     environments = sorted(cards)
+    by_title = {chart.title: chart for chart in curves}
     columns = min(2, len(environments))
     lines = -(-len(environments) // columns)
-    figure = _figure(WIDTH / _DPI, lines * (0.34 * len(rows) + 0.85))
+    heights = [0.34 * len(rows) + 0.85, _CURVE_HEIGHT]
+    figure = figure_of(WIDTH / _DPI, lines * sum(heights))
     figure.set_layout_engine("constrained", wspace=0.06, hspace=0.06)
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
+    grid = figure.subplots(
+        2 * lines,
+        columns,
+        squeeze=False,
+        gridspec_kw={"height_ratios": [each for each in heights for _ in range(lines)]},
+    )
     for i in range(lines * columns):
-        axes = grid[i // columns][i % columns]
+        score, curve = grid[i // columns][i % columns], grid[lines + i // columns][i % columns]
         if i >= len(environments):
-            axes.axis("off")
+            score.axis("off")
+            curve.axis("off")
         else:
-            _panel(axes, environments[i], rows, named=i % columns == 0)
-    return _png(figure)
+            _panel(score, environments[i], rows, named=i % columns == 0)
+            _curves(curve, by_title[environments[i]], named=i == 0)
+    return png(figure)
+
+
+def _curves(axes: Any, chart: LineChart, *, named: bool) -> None:
+    """Success within so many rounds; lines that lie on each other are told apart by their width."""
+    for i, line in enumerate(chart.lines):
+        style = "--" if line.key.dashed else "-"
+        axes.plot(
+            [point[0] for point in line.points], [point[1] for point in line.points], f"o{style}",
+            ms=3.5, lw=1.4 + 0.5 * (len(chart.lines) - i), color=line.key.color[0], label=line.key.name, clip_on=False,
+        )  # fmt: skip
+    axes.set_title("success within so many rounds, %", loc="left", fontsize=7.5, color=_SOFT)
+    axes.set_ylim(-3, 102)
+    axes.set_xlim(0.8, chart.most + 0.2)
+    axes.set_xticks([round(at) for at in range(1, chart.most + 1, max(1, -(-chart.most // 8)))])
+    axes.set_yticks(range(0, 101, 25))
+    axes.tick_params(length=0, labelsize=7.5, labelcolor=_SOFT)
+    axes.grid(axis="y", color=_LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    if named and chart.lines:
+        axes.legend(fontsize=7, frameon=False, loc="upper left")
+    for side in axes.spines.values():
+        side.set_visible(False)
 
 
 def _panel(axes: Any, env: str, rows: Sequence[Mapping[str, Any]], *, named: bool) -> None:
@@ -84,14 +121,14 @@ def _panel(axes: Any, env: str, rows: Sequence[Mapping[str, Any]], *, named: boo
 
 def selections_plot(found: Sequence[Figures]) -> bytes:
     """An environment a row: where selections choose, how far they agree, their shares and categories."""
-    figure = _figure(12, 3.0 * len(found) + 0.4)
+    figure = figure_of(12, 3.0 * len(found) + 0.4)
     figure.set_layout_engine("constrained")
     grid = figure.subplots(len(found), 3, squeeze=False)
     for row, figures in zip(grid, found, strict=True):
         _profile(row[0], figures)
         _agreement(row[1], figures)
         _categories(row[2], figures)
-    return _png(figure)
+    return png(figure)
 
 
 def _profile(axes: Any, found: Figures) -> None:
@@ -147,14 +184,15 @@ def _categories(axes: Any, found: Figures) -> None:
     axes.legend(handles=handles, fontsize=6, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
     """An empty figure of so many inches that needs no display."""
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
     sink = io.BytesIO()
     figure.savefig(sink, format="png")
     return sink.getvalue()

@@ -11,10 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas_ray.chat import encode
+from atlas_ray.errors import DataError
+from atlas_ray.report.comparisons import tuned_on_all
 from atlas_ray.report.data import RunData
 from atlas_ray.report.selections import classes
 from atlas_ray.report.view import Exchange, conversation, rule_of, spread
-from atlas_ray.selection.compare import Figures
+from atlas_ray.selection.compare import Figures, kinds_of
 from atlas_ray.trajectory import Episode, Selection, Trajectory
 
 if TYPE_CHECKING:
@@ -52,11 +54,13 @@ def payload(data: RunData, found: Figures, tokenizer: PreTrainedTokenizerBase | 
     said = [f"{len(chosen)} of {left + len(chosen)} trajectories are here, at even distances."] if left else []
     if tokenizer is not None and len(chosen) > MOST_MASKS:
         said.append(f"The first {MOST_MASKS} bring their tokens.")
-    first_tuned = [models[0] for models in data.tuned.values()][:1]
-    names = [model.name for model in (*data.of_kind("base"), *first_tuned)]
+    refused = [made["refused"] for made in chosen if "refused" in made]
+    if refused:
+        said.append(f"{len(refused)} of these cannot be tokenised ({refused[0]}).")
+    names = _side_by_side(data)
     pairs, left = _sample(_pairs(data, names), lambda pair: _pair(data, names, pair)) if len(names) == 2 else ([], 0)
     if left:
-        said.append(f"{len(pairs)} of {left + len(pairs)} test episodes are here, failures of the tuned model first.")
+        said.append(f"{len(pairs)} of {left + len(pairs)} test episodes are here, at even distances.")
     return {
         "selections": classes(found), "models": names, "trajectories": chosen, "episodes": pairs,
         "said": " ".join(said),
@@ -102,12 +106,17 @@ def _trajectory(
     row: dict[str, Any] = {
         "id": trajectory.trajectory_id, "env": trajectory.env, "n": trajectory.n_steps, "solved": trajectory.success,
         "source": trajectory.source, "opening": talk.opening, "exchanges": _exchanges(talk.exchanges), "picks": picks,
+        "kinds": kinds_of(trajectory),
         "disagreement": _disagreement({name: pick for name, pick in picks.items() if name in comparable}),
     }  # fmt: skip
     if tokenizer is not None and trajectory.n_steps:
-        encoded = encode(trajectory, tokenizer)
-        row["tokens"] = [str(tokenizer.decode([token])) for token in encoded.ids]
-        row["spans"] = encoded.spans
+        try:
+            encoded = encode(trajectory, tokenizer)
+        except DataError as error:
+            row["refused"] = str(error)
+        else:
+            row["tokens"] = [str(tokenizer.decode([token])) for token in encoded.ids]
+            row["spans"] = encoded.spans
     return row
 
 
@@ -135,10 +144,22 @@ def _disagreement(picks: dict[str, dict[str, Any]]) -> float:
     return round(1 - sum(len(a & b) / len(a | b) for a, b in pairs) / len(pairs), 3) if pairs else 0.0
 
 
+def _side_by_side(data: RunData) -> list[str]:
+    """The first tuned model, after the one tuned on all steps, or else after the base; fewer where they are missing."""
+    lead = next((models[0] for models in data.tuned.values()), None)
+    if lead is None:
+        return [model.name for model in data.of_kind("base")]
+    rival = tuned_on_all(data, lead)
+    return [model.name for model in (*(data.of_kind("base") if rival is None else (rival,)), lead)]
+
+
 def _pairs(data: RunData, names: Sequence[str]) -> list[tuple[Episode, Episode]]:
-    """Every test episode that both models played, failures of the second first."""
-    first, second = ({(e.env, e.task, e.seed): e for e in data.models[name].episodes} for name in names)
-    keys = sorted(first.keys() & second.keys(), key=lambda key: (second[key].success, key))
+    """The test episodes that both models played: those that only the second or only the first solved, then the others."""
+    first, second = ({(e.env, e.split_task, e.seed): e for e in data.models[name].episodes} for name in names)
+    keys = sorted(
+        first.keys() & second.keys(),
+        key=lambda key: (first[key].success == second[key].success, first[key].success, key),
+    )
     return [(first[key], second[key]) for key in keys]
 
 

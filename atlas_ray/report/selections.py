@@ -5,7 +5,8 @@ Presentation only: every figure comes from `selection/compare.py`. The drawings 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from atlas_ray.report.data import RunData
 from atlas_ray.report.tables import NONE, Cell, Table, table, to_markdown
@@ -18,6 +19,13 @@ from atlas_ray.selection.method import color_of
 def classes(found: Figures) -> dict[str, str]:
     """The CSS class of every selection, which gives its colour; a name may hold what a class may not."""
     return {each.name: f"s{i}" for i, each in enumerate(found.selections)}
+
+
+TRUTH = (
+    "The experts recorded what their steps are. Productive steps matter, and steps that make up for a mistake; looks "
+    "out of habit, mistakes and detours do not. Precision is the share of the chosen steps that matter. Recall is the "
+    "share of the steps that matter that were chosen. Percent, 95 % interval over trajectories in brackets."
+)
 
 
 def colors(found: Figures) -> dict[str, tuple[str, str, int]]:
@@ -47,12 +55,27 @@ def summary_table(data: RunData, found: Figures) -> Table:
         rows.append(
             [
                 Cell(each.name, key=classes(found)[each.name]), each.method + stand_in, count(each.answered),
-                f"{count(each.picked)} of {count(each.steps)}", percent(each.step_share),
+                f"{count(each.picked)} of {count(each.steps)}{_filtered(logged)}", percent(each.step_share),
                 percent(logged.get("share_of_tokens")), f"{count(logged.get('calls') or None)}{retries}",
                 count(tokens or None), f"${cost:.4f}" if cost else NONE, _errors(each),
             ]
         )  # fmt: skip
     return table([*header, "selector tokens", "cost", "error rows"], rows, words=(0, 1, 9))
+
+
+def truth_table(by_environment: Sequence[Figures]) -> Table | None:
+    """Precision and recall of every selection in each environment; None where the truth is not known."""
+    rows = [
+        [
+            each.name, figures.environment, count(found.trajectories), _score(found.precision, found.precision_ci95),
+            _score(found.recall, found.recall_ci95), count(found.selected), count(found.relevant),
+        ]
+        for figures in by_environment
+        for each in figures.selections
+        if (found := each.truth) is not None
+    ]  # fmt: skip
+    header = ["selection", "environment", "trajectories", "precision", "recall", "steps chosen", "steps that matter"]
+    return table(header, rows, words=(0, 1)) if rows else None
 
 
 def step_table(found: Figures) -> Table | None:
@@ -124,7 +147,10 @@ def comparison(found: Sequence[Figures]) -> str:
     parts = ["# Selections compared"]
     for figures in found:
         parts.append(f"## {figures.environment} ({figures.trajectories} trajectories)")
-        tables = [_share_table(figures), category_table(figures), overlap_table(figures.overlaps), _tenths(figures)]
+        tables = [
+            _share_table(figures), truth_table([figures]), category_table(figures), overlap_table(figures.overlaps),
+            _tenths(figures),
+        ]  # fmt: skip
         parts += [to_markdown(each).rstrip() for each in tables if each is not None]
     return "\n\n".join(parts) + "\n"
 
@@ -146,6 +172,16 @@ def _tenths(found: Figures) -> Table:
 def _row(name: str, shares: Iterable[float | None]) -> list[str | Cell]:
     """A selection's shares, on a ground as strong as they are large."""
     return [name, *(Cell(percent(share, 0), shade=share or 0.0) for share in shares)]
+
+
+def _score(value: float | None, ci95: tuple[float, float] | None) -> str:
+    return NONE if value is None or ci95 is None else f"{value:.1f} [{ci95[0]:.1f}, {ci95[1]:.1f}]"
+
+
+def _filtered(logged: Mapping[str, Any]) -> str:
+    """The steps that filters removed, as in ` (looks: 5 removed)`."""
+    parts = [f"{name}: {count(steps)} removed" for name, steps in logged.get("filtered", {}).items()]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _errors(each: SelectionFigures) -> str:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from atlas_ray.report.data import RunData, Unit
+from atlas_ray.report.data import FinishedUnit, RunData
 from atlas_ray.report.tables import Cell, Table, table
 from atlas_ray.report.text import duration, facts
 from atlas_ray.store import Store
@@ -65,7 +65,7 @@ def time_table(data: RunData) -> Table:
     return table(header, rows, words=(0, 1, 2, 4, 5), strong=[len(rows) - 1])
 
 
-def _cost(data: RunData, unit: Unit) -> str:
+def _cost(data: RunData, unit: FinishedUnit) -> str:
     """What models took for a unit: tokens, and money where any was paid."""
     if unit.stage == "select":
         usages = [row.usage for row in data.selections.get(unit.name, [])]

@@ -26,14 +26,14 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Conversation:
+class Transcript:
     """The messages before the first step, and the steps."""
 
     opening: str
     exchanges: list[Exchange]
 
 
-def conversation(messages: Sequence[Message], rule: ActionRule) -> Conversation:
+def conversation(messages: Sequence[Message], rule: ActionRule) -> Transcript:
     """The exchanges of a conversation; every assistant turn that is a step begins one."""
     opening: list[str] = []
     exchanges: list[Exchange] = []
@@ -47,7 +47,7 @@ def conversation(messages: Sequence[Message], rule: ActionRule) -> Conversation:
             exchanges[-1] = Exchange(last.number, last.thought, last.action, last.text, observation)
         else:
             opening.append(message.content)
-    return Conversation("\n\n".join(opening), exchanges)
+    return Transcript("\n\n".join(opening), exchanges)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -27,7 +27,7 @@ _THOUGHT, _ACTION = "Thought:", "Action:"
 
 
 @dataclass(frozen=True)
-class Turn:
+class PolicyTurn:
     """An assistant turn and what it cost; `text` is None when the context left no room for one."""
 
     text: str | None
@@ -41,7 +41,7 @@ class Turn:
 class Policy(Protocol):
     """Plays one episode."""
 
-    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> PolicyTurn:
         """The assistant's next turn.
 
         Args:
@@ -70,12 +70,12 @@ class RandomPolicy:
         self._env = env
         self._random = random.Random(seed)
 
-    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> PolicyTurn:
         """An action, without a thought."""
         actions = self._env.valid_actions()
         if not actions:
             raise EnvironmentError(f"{self._env.card.name}: it lists no valid actions, so there is no random policy")
-        return Turn(f"Action: {self._random.choice(actions)}")
+        return PolicyTurn(f"Action: {self._random.choice(actions)}")
 
 
 class ExpertPolicy:
@@ -91,10 +91,10 @@ class ExpertPolicy:
         style = style or ExpertStyle()
         self._expert = StyledExpert(env, style.style, style.rate, seed)
 
-    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> PolicyTurn:
         """The expert's thought and action, and what kind of step it is."""
         text = format_reply(*self._expert.next_action(turns[-1].content))
-        return Turn(text, kind=self._expert.last_kind)
+        return PolicyTurn(text, kind=self._expert.last_kind)
 
 
 def reference_policy(name: str, env: TextEnv, spec: EpisodeSpec) -> Policy:
@@ -124,7 +124,7 @@ class ModelPolicy:
         self._max_len, self._playing = max_len, spec.playing
         self._seeds = random.Random(spec.key)
 
-    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> PolicyTurn:
         """Generate the next turn; None as its text when the conversation has outgrown the context."""
         for turn in turns:
             self._conversation.add(turn)
@@ -161,8 +161,8 @@ class ModelPolicy:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _turn(text: str | None, calls: list[Generation]) -> Turn:
-    return Turn(
+def _turn(text: str | None, calls: list[Generation]) -> PolicyTurn:
+    return PolicyTurn(
         text if text is None else _utf8(text),
         prompt_tokens=sum(call.prompt_tokens for call in calls),
         completion_tokens=sum(len(call.ids) for call in calls),
@@ -201,7 +201,7 @@ class EndpointPolicy:
         self._messages: list[dict[str, str]] = []
         self._seeds = random.Random(spec.key)
 
-    def reply(self, turns: list[Message], timeout_s: float) -> Turn:
+    def reply(self, turns: list[Message], timeout_s: float) -> PolicyTurn:
         """Ask for the next turn; None as its text when the endpoint says that its context is full."""
         self._messages += [{"role": turn.role, "content": turn.content} for turn in turns]
         replies: list[Reply] = []
@@ -219,7 +219,9 @@ class EndpointPolicy:
             text = None
         if text is not None:
             self._messages.append({"role": "assistant", "content": text})
-        return Turn(text, sum(reply.prompt_tokens for reply in replies), sum(r.completion_tokens for r in replies))
+        return PolicyTurn(
+            text, sum(reply.prompt_tokens for reply in replies), sum(r.completion_tokens for r in replies)
+        )
 
     def _ask(
         self, messages: list[dict[str, str]], timeout_s: float, replies: list[Reply], stop: list[str] | None = None

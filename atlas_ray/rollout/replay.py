@@ -109,9 +109,9 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
             observation = str(reply.problem)
             continue
         recorder.environment_steps += 1
-        before = _Before(env, recorder) if spec.find_unchanged else None
+        here = _Here(env, recorder) if spec.find_unchanged else None
         observation, reward, terminated, _, info = recorder.call(env.step, reply.action)
-        if before is not None and not terminated and reward == 0 and before.is_kept_by(reply.action):
+        if here is not None and not terminated and reward == 0 and here.is_kept_by(reply.action):
             unchanged.add(message.step)
         score = float(info["score"])
     if trajectory.reward is not None and score < trajectory.reward - 1e-6:
@@ -120,7 +120,7 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
     return Replay(trajectory.trajectory_id, task, split, seed, starts, kept, score, recorder.environment_steps)
 
 
-class _Before:
+class _Here:
     """The environment before an action: which actions only look, and its own state where that can be compared."""
 
     def __init__(self, env: TextEnv, recorder: EpisodeRecorder) -> None:

@@ -1,4 +1,4 @@
-"""How selections of the same trajectories differ: shares, categories, positions and overlaps.
+"""How selections of the same trajectories differ: shares, categories, positions, overlaps, and distance to the truth.
 
 The only place that computes these figures: `metrics/select.jsonl`, `jobs/select.py compare` and the report all take
 them from here. A share counts chosen steps, whatever their weights. The mathematics of overlaps is in `agreement.py`;
@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from atlas_ray.environments.styles import Kind
 from atlas_ray.errors import SelectionError
+from atlas_ray.evaluation.statistics import PrecisionRecall, precision_recall
 from atlas_ray.selection.agreement import Overlap, overlaps
 from atlas_ray.selection.chunks import plan, read, read_beside
 from atlas_ray.selection.method import method_class, names
@@ -20,19 +22,23 @@ from atlas_ray.store import GROUP_ROWS, Store
 from atlas_ray.trajectory import Selection, Trajectory
 
 OVERALL = "all environments"
+RELEVANT: frozenset[Kind] = frozenset({"productive", "recovery"})
+"""Kinds of steps that an agent has to learn; habits, slips and detours are not among them."""
 TENTHS = 10
 """Of the profile by tenth: step t of n is in tenth floor(10 t / n)."""
 PROFILE_STEPS = 10
 """Step numbers with an entry of their own in the profile by step; all later steps share one more."""
 
 
-class Shape(NamedTuple):
+class TrajectoryShape(NamedTuple):
     """What the figures need of a trajectory."""
 
     env: str
     n_steps: int
     tokens: tuple[int, ...] | None = None
     """Of each step; None where they were not counted."""
+    relevant: frozenset[int] | None = None
+    """The steps that matter; None where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class SelectionFigures:
     """Shares of the categories among the chosen steps that have one, largest first; empty where none has."""
     favourite: tuple[int, float] | None
     """The step number chosen in most trajectories of two or more steps, and its share of them; None without any."""
+    truth: PrecisionRecall | None
+    """Against the steps that matter, over the answered trajectories of which they are known; None without any."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Figures:
 
 
 class FigureSums:
-    """Adds up the figures of one selection row by row, without keeping a row.
+    """Adds up the figures of one selection row by row; of a row it keeps the steps, if the truth about it is known.
 
     Args:
         name: of the selection.
@@ -96,8 +104,10 @@ class FigureSums:
         self._step_shares = self._token_shares = 0.0
         self._tenths = _Profile(TENTHS)
         self._numbers = _Profile(PROFILE_STEPS + 1)
+        self._selected: dict[str, Collection[int]] = {}
+        self._relevant: dict[str, Collection[int]] = {}
 
-    def add(self, row: Selection, shape: Shape) -> None:
+    def add(self, row: Selection, shape: TrajectoryShape) -> None:
         """Count one trajectory's row."""
         if row.error is not None:
             self._errors[row.error.partition(":")[0]] += 1
@@ -110,6 +120,8 @@ class FigureSums:
         self._tenths.add((TENTHS * step // n for step in range(n)), (TENTHS * step // n for step in row.steps))
         last = PROFILE_STEPS
         self._numbers.add((min(step, last) for step in range(n)), (min(step, last) for step in row.steps))
+        if shape.relevant is not None:
+            self._selected[row.trajectory_id], self._relevant[row.trajectory_id] = row.steps, shape.relevant
         if n:
             self._with_steps += 1
             self._step_shares += len(row.steps) / n
@@ -134,6 +146,7 @@ class FigureSums:
                 name: count / named for name, count in sorted(self._categories.items(), key=lambda i: (-i[1], i[0]))
             },
             favourite=(step, times / self._longer) if times else None,
+            truth=precision_recall(self._selected, self._relevant) if self._selected else None,
         )  # fmt: skip
 
 
@@ -153,7 +166,7 @@ class _Profile:
         return tuple(part / whole if whole else None for part, whole in zip(self._chosen, self._present, strict=True))
 
 
-def figures(selections: Mapping[str, Iterable[Selection]], shapes: Mapping[str, Shape]) -> list[Figures]:
+def figures(selections: Mapping[str, Iterable[Selection]], shapes: Mapping[str, TrajectoryShape]) -> list[Figures]:
     """The figures of each environment, by name, and then over all of them; a single environment stands for all.
 
     Args:
@@ -170,7 +183,9 @@ def figures(selections: Mapping[str, Iterable[Selection]], shapes: Mapping[str, 
     return [_of_environment(name, rows, shapes) for name in environments]
 
 
-def _of_environment(name: str, selections: Mapping[str, Sequence[Selection]], shapes: Mapping[str, Shape]) -> Figures:
+def _of_environment(
+    name: str, selections: Mapping[str, Sequence[Selection]], shapes: Mapping[str, TrajectoryShape]
+) -> Figures:
     inside = {key: shape for key, shape in shapes.items() if name in (OVERALL, shape.env)}
     rows = {each: [row for row in found if row.trajectory_id in inside] for each, found in selections.items()}
     found = []
@@ -208,7 +223,7 @@ def stored(
     """
     if not wanted:
         raise SelectionError("there is no selection to compare; run jobs/select.py first")
-    shapes: dict[str, Shape] = {}
+    shapes: dict[str, TrajectoryShape] = {}
     rows: dict[str, list[Selection]] = defaultdict(list)
     for chunk in plan(store, ids, GROUP_ROWS).chunks:
         trajectories = read(store, chunk)
@@ -223,21 +238,35 @@ def _lean(row: Selection) -> Selection:
     return row.model_copy(update={"scores": None, "plan": None, "reason": None, "provenance": {}})
 
 
-def shapes_of(trajectories: Iterable[Trajectory], count: Callable[[list[str]], list[int]] | None) -> dict[str, Shape]:
-    """Environment, number of steps and tokens of every step, by trajectory id.
+def shapes_of(
+    trajectories: Iterable[Trajectory], count: Callable[[list[str]], list[int]] | None
+) -> dict[str, TrajectoryShape]:
+    """Environment, number of steps, tokens of every step, and the steps that matter, by trajectory id.
 
     A step's tokens are those of its text and the end-of-turn token (docs/architecture.md, decision 3). The texts are
     counted by themselves, which is much faster than `chat.encode` and differs from it only where a template's
-    whitespace merges with the text.
+    whitespace merges with the text. Which steps matter is known of trajectories whose expert recorded their kinds.
 
     Args:
         trajectories: whose steps.
         count: tokens of texts; None: tokens are not counted.
     """
     whole = list(trajectories)
+    shapes = {each.trajectory_id: TrajectoryShape(each.env, each.n_steps, None, _relevant(each)) for each in whole}
     if count is None:
-        return {each.trajectory_id: Shape(each.env, each.n_steps) for each in whole}
+        return shapes
     counts = iter(count([message.content for each in whole for message in each.steps]))
     return {
-        each.trajectory_id: Shape(each.env, each.n_steps, tuple(next(counts) + 1 for _ in each.steps)) for each in whole
+        name: shape._replace(tokens=tuple(next(counts) + 1 for _ in range(shape.n_steps)))
+        for name, shape in shapes.items()
     }
+
+
+def kinds_of(trajectory: Trajectory) -> Sequence[Kind] | None:
+    """The kind of every step; None where no expert of ours recorded it: an import's metadata have their own words."""
+    return trajectory.metadata.get("kinds") if trajectory.source == "expert" else None
+
+
+def _relevant(trajectory: Trajectory) -> frozenset[int] | None:
+    kinds = kinds_of(trajectory)
+    return None if kinds is None else frozenset(step for step, kind in enumerate(kinds) if kind in RELEVANT)

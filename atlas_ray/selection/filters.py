@@ -9,7 +9,6 @@ selection is said in `select.filters` and in the selection itself. How a traject
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -55,6 +54,10 @@ class Filter(ABC):
         del context
         return None
 
+    def fingerprint(self, context: SelectionContext) -> Any:
+        """What of it determines a selection, as JSON."""
+        return [self.name, self.version, self.depends_on(context)]
+
     @abstractmethod
     def judge(self, context: SelectionContext, plan: Plan) -> dict[str, Judgement]:
         """The judgement of every planned trajectory, by its id.
@@ -84,122 +87,120 @@ class Looks(Filter):
         from atlas_ray.rollout.driver import Rollouts
         from atlas_ray.rollout.player import ModelSpec
 
-        config, store = context.config, context.store
-        found: dict[str, Judgement] = {}
-        under_way: dict[str, str] = {}
-        specs = self._missing(context, plan, found, under_way)
-        progress = Progress("select looks", plan.n_trajectories, "trajectories")
-        with Rollouts(ModelSpec(), config.rollout) as rollouts:
-            rollouts.add(islice(specs, 2 * config.rollout.servers * config.rollout.slots))
+        rollout, replays = context.config.rollout, _Replays(context, plan, [self.name, self.version])
+        specs = replays.missing()
+        with Rollouts(ModelSpec(), rollout) as rollouts:
+            rollouts.add(islice(specs, 2 * rollout.servers * rollout.slots))
             for replay in rollouts:
                 assert isinstance(replay, Replay)  # a replay's task has a replay as its result
-                key = under_way.pop(replay.trajectory_id)
-                if replay.error is None:
-                    row = {"key": key, "trajectory_id": replay.trajectory_id, "steps": sorted(replay.unchanged)}
-                    store.append([row], *JOURNAL)
-                found[replay.trajectory_id] = Judgement(replay.unchanged, replay.error)
-                progress.add()
+                replays.take(replay)
                 rollouts.add(islice(specs, 1))
-        return found
+        return replays.found
 
-    def _missing(
-        self, context: SelectionContext, plan: Plan, found: dict[str, Judgement], under_way: dict[str, str]
-    ) -> Iterator[ReplaySpec]:
-        """Replays of the trajectories that the journal lacks, read chunk by chunk.
 
-        Args:
-            context: of the run.
-            plan: which trajectories.
-            found: filled with the judgements that need no replay.
-            under_way: filled with the keys of the replays, by trajectory id.
-        """
-        config, store = context.config, context.store
-        known = {row["key"]: frozenset(row["steps"]) for row in store.journal(*JOURNAL)}
-        environments = set(registry.names())
-        versions: dict[str, str] = {}
-        for chunk in plan.chunks:
-            for trajectory in read(store, chunk):
+class _Replays:
+    """The judgements of `Looks`: from the journal, or from replays, which are then appended to it.
+
+    Args:
+        context: of the run.
+        plan: which trajectories.
+        rule: what tells the journal's rows from those of another rule.
+    """
+
+    def __init__(self, context: SelectionContext, plan: Plan, rule: Sequence[Any]) -> None:
+        self.found: dict[str, Judgement] = {}
+        """By trajectory id."""
+        self._config, self._store, self._plan, self._rule = context.config, context.store, plan, rule
+        self._known = {row["key"]: frozenset(row["steps"]) for row in self._store.journal(*JOURNAL)}
+        self._versions: dict[str, str] = {}
+        self._under_way: dict[str, str] = {}
+        """Keys of the replays that were asked for, by trajectory id."""
+        self._progress = Progress("filter looks", plan.n_trajectories, "trajectories")
+
+    def missing(self) -> Iterator[ReplaySpec]:
+        """Replays of the trajectories that the journal lacks, read chunk by chunk; the others are judged."""
+        config, environments = self._config, set(registry.names())
+        for chunk in self._plan.chunks:
+            for trajectory in read(self._store, chunk):
                 name, env = trajectory.trajectory_id, trajectory.env
                 if not trajectory.n_steps:
-                    found[name] = Judgement()
-                    continue
-                if env not in environments:
-                    found[name] = Judgement(error=f"there is no environment {env!r} to play it again in")
-                    continue
-                options = config.collect_options(env)
-                if env not in versions:
-                    versions[env] = registry.version(env, options)
-                key = self._key(trajectory, versions[env])
-                if key in known:
-                    found[name] = Judgement(known[key])
-                    continue
-                under_way[name] = key
-                yield ReplaySpec(
-                    trajectory, frozenset(), config.seed, options, config.rollout.deadline_s, find_unchanged=True
-                )
+                    self._settle(name, Judgement())
+                elif env not in environments:
+                    self._settle(name, Judgement(error=f"there is no environment {env!r} to play it again in"))
+                elif (key := self._key(trajectory)) in self._known:
+                    self._settle(name, Judgement(self._known[key]))
+                else:
+                    self._under_way[name] = key
+                    yield ReplaySpec(
+                        trajectory, frozenset(), config.seed, config.collect_options(env), config.rollout.deadline_s,
+                        find_unchanged=True,
+                    )  # fmt: skip
 
-    def _key(self, trajectory: Trajectory, env_version: str) -> str:
-        """Of a row of the journal; imported trajectories of equal ids may differ."""
+    def take(self, replay: Replay) -> None:
+        """Judge by a replay, and keep it unless it failed."""
+        name = replay.trajectory_id
+        key = self._under_way.pop(name)
+        if replay.error is None:
+            row = {"key": key, "trajectory_id": name, "steps": sorted(replay.unchanged)}
+            self._store.append([row], *JOURNAL)
+        self._settle(name, Judgement(replay.unchanged, replay.error))
+
+    def _settle(self, name: str, judgement: Judgement) -> None:
+        self.found[name] = judgement
+        self._progress.add()
+
+    def _key(self, trajectory: Trajectory) -> str:
+        """Of a row of the journal; of imported trajectories, the id alone does not tell what was said."""
+        env = trajectory.env
+        if env not in self._versions:
+            self._versions[env] = registry.version(env, self._config.collect_options(env))
         said = [message.model_dump() for message in trajectory.messages]
-        return content_hash([self.name, self.version, env_version, trajectory.trajectory_id, said])
+        return content_hash([*self._rule, self._versions[env], trajectory.trajectory_id, said])
 
 
 FILTERS: Mapping[FilterName, Filter] = {each.name: each for each in (Looks(),)}
 """Every filter by its name."""
 
 
-class FilteredSteps:
-    """Removes steps from the rows of one selection, and counts them.
-
-    Args:
-        judgements: by trajectory id, for each filter in the order in which they are applied.
-    """
-
-    def __init__(self, judgements: Mapping[FilterName, Mapping[str, Judgement]]) -> None:
-        self._judgements = judgements
-        self.removed: Counter[str] = Counter(dict.fromkeys(judgements, 0))
-        """Steps by the filter that removed them."""
-
-    def apply(self, row: Selection) -> Selection:
-        """The row without what the filters remove, with their names and steps in its provenance.
-
-        Scores stay, because they were given to all steps. An error row stays as it is.
-        """
-        if row.error is not None:
-            return row
-        judged = {name: found[row.trajectory_id] for name, found in self._judgements.items()}
-        for name, judgement in judged.items():
-            if judgement.error is not None:
-                error = f"filter {name}: {judgement.error}"
-                return row.model_copy(update={"steps": (), "weights": None, "categories": None, "error": error})
-        kept = list(row.steps)
-        removed: dict[str, list[int]] = {}
-        for name, judgement in judged.items():
-            removed[name] = [step for step in kept if step in judgement.steps]
-            kept = [step for step in kept if step not in judgement.steps]
-            self.removed[name] += len(removed[name])
-        beside = [index for index, step in enumerate(row.steps) if step in kept]
-        return row.model_copy(
-            update={
-                "steps": tuple(kept), "weights": _at(row.weights, beside), "categories": _at(row.categories, beside),
-                "provenance": row.provenance | {"filtered": removed},
-            }
-        )  # fmt: skip
-
-
-def judge(context: SelectionContext, filters: Sequence[FilterName], plan: Plan) -> FilteredSteps:
-    """Let the filters of a selection judge the planned trajectories."""
+def judge(
+    context: SelectionContext, filters: Sequence[FilterName], plan: Plan
+) -> dict[FilterName, dict[str, Judgement]]:
+    """What the filters say of the planned trajectories: by filter, in their order, and by trajectory id."""
     judgements = {name: FILTERS[name].judge(context, plan) for name in filters}
     for name, found in judgements.items():
-        errors = sum(judgement.error is not None for judgement in found.values())
         steps = sum(len(judgement.steps) for judgement in found.values())
+        errors = sum(judgement.error is not None for judgement in found.values())
         say(f"  filter {name}: {steps} steps in {len(found)} trajectories" + (f", {errors} errors" if errors else ""))
-    return FilteredSteps(judgements)
+    return judgements
 
 
-def filters_of(row: Selection) -> tuple[str, ...]:
-    """The names of the filters that a row went through."""
-    return tuple(row.provenance.get("filtered", ()))
+def apply(row: Selection, judgements: Mapping[FilterName, Mapping[str, Judgement]]) -> Selection:
+    """A selection's row without the steps that the filters remove.
+
+    Its provenance gets `filtered`: by filter, the chosen steps that it removed. A step that two filters would remove is
+    the first one's. Scores stay, because they were given to all steps. An error row stays as it is.
+
+    Args:
+        row: as the method made it.
+        judgements: see `judge`; they know the row's trajectory.
+    """
+    if row.error is not None or not judgements:
+        return row
+    kept, removed = list(row.steps), {}
+    for name, found in judgements.items():
+        judgement = found[row.trajectory_id]
+        if judgement.error is not None:
+            error = f"filter {name}: {judgement.error}"
+            return row.model_copy(update={"steps": (), "weights": None, "categories": None, "error": error})
+        removed[name] = [step for step in kept if step in judgement.steps]
+        kept = [step for step in kept if step not in judgement.steps]
+    indices = [index for index, step in enumerate(row.steps) if step in kept]
+    return row.model_copy(
+        update={
+            "steps": tuple(kept), "weights": _at(row.weights, indices), "categories": _at(row.categories, indices),
+            "provenance": row.provenance | {"filtered": removed},
+        }
+    )  # fmt: skip
 
 
 def _at(values: tuple[Any, ...] | None, indices: Sequence[int]) -> tuple[Any, ...] | None:

@@ -160,11 +160,19 @@ def color_of(method: str) -> tuple[str, str]:
     return own or _PALETTE[sum(method.encode()) % len(_PALETTE)]
 
 
-def phrase_of(selection: str, method: str) -> str:
-    """What a selection's steps are called in a sentence; a selection with a name of its own is named too."""
+def phrase_of(selection: str, method: str, filters: Sequence[str] = ()) -> str:
+    """What a selection's steps are called in a sentence; a selection with a name of its own is named too.
+
+    Args:
+        selection: its name.
+        method: its method's name.
+        filters: the names of its filters, which are named with a phrase of the method's own.
+    """
     own = method_class(method).phrase if method in names() else None
     if own is None:
         return f"the steps that {selection} selected"
+    if filters:
+        own += f" but {' and '.join(filters)}"
     return own if selection == method else f"{own} ({selection})"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,14 +18,16 @@ import pyarrow as pa
 import ray.exceptions
 
 from atlas_ray import models
+from atlas_ray.config import FilterName
 from atlas_ray.errors import AtlasError, BudgetError, EngineError, ModelError, SelectionError
 from atlas_ray.progress import Progress, say
-from atlas_ray.selection import batches
+from atlas_ray.selection import batches, filters
 from atlas_ray.selection.chunks import Plan, plan, read
 from atlas_ray.selection.compare import FigureSums, SelectionFigures, shapes_of
+from atlas_ray.selection.filters import Judgement
 from atlas_ray.selection.method import Method, SelectionContext
 from atlas_ray.selection.summary import Calls, Tally, line
-from atlas_ray.trajectory import SELECTION_SCHEMA, selection_from_row
+from atlas_ray.trajectory import SELECTION_SCHEMA, selection_from_row, selections_to_table
 
 
 def run(context: SelectionContext, method: Method, ids: Collection[str] | None = None) -> dict[str, Any]:
@@ -58,11 +60,22 @@ def run(context: SelectionContext, method: Method, ids: Collection[str] | None =
         write = stack.enter_context(store.table_writer(SELECTION_SCHEMA, "selections", spec.name, "part-0.parquet"))
         work = plan(store, ids, method.rows_per_chunk)
         if work.chunks:
-            _collect(method.tables(context, work, stack), spec.name, tally, work.n_trajectories, write)
+            judgements = filters.judge(context, spec.filters, work)
+            tables = (_filtered(table, judgements) for table in method.tables(context, work, stack))
+            _collect(tables, spec.name, tally, work.n_trajectories, write)
     summary = tally.summary(_figures(context, method, work), time.monotonic() - start) | method.facts()
     store.append([summary], "metrics", "select.jsonl")
     say(f"  select {spec.name}: {line(summary)}")
     return {"trajectories": tally.rows, "error_rows": tally.error_rows}
+
+
+def _filtered(table: pa.Table, judgements: Mapping[FilterName, Mapping[str, Judgement]]) -> pa.Table:
+    """A stage's output without the steps that filters remove."""
+    if not judgements or batches.stopped(table) is not None:
+        return table
+    rows = table.drop_columns([batches.CALLS]).to_pylist()
+    kept = selections_to_table([filters.apply(selection_from_row(row), judgements) for row in rows])
+    return kept.append_column(batches.CALLS, table[batches.CALLS])
 
 
 def _collect(

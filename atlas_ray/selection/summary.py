@@ -6,8 +6,9 @@ Shares and other figures of the choice itself are computed in `compare.py`.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas_ray import ray_metrics
@@ -51,6 +52,7 @@ class Tally:
         self.calls = Calls(latencies_s=array("d"))
         self.rows = self.error_rows = 0
         self._elided = self._windowed = self._prompt = self._completion = 0
+        self._filtered: Counter[str] = Counter()
         self._cost = 0.0
 
     def add(self, selection: Selection, calls: Calls) -> None:
@@ -61,6 +63,8 @@ class Tally:
         self.error_rows += selection.error is not None
         self._elided += "elided" in selection.provenance
         self._windowed += "windows" in selection.provenance
+        for name, steps in selection.provenance.get("filtered", {}).items():
+            self._filtered[name] += len(steps)
         self._prompt += selection.usage.prompt_tokens
         self._completion += selection.usage.completion_tokens
         self._cost += selection.usage.cost_usd
@@ -73,15 +77,18 @@ class Tally:
             seconds: wall-clock time.
 
         Returns:
-            Counts, shares, cost, latencies, and error rows by kind.
+            Counts, shares, cost, latencies, and error rows by kind. `filtered` counts the chosen steps that each
+            filter removed; `truth` is as in `SelectionFigures`.
         """
         return {
             "selection": figures.name,
             "method": figures.method,
             "trajectories": self.rows,
             "critical_steps": figures.picked,
+            "filtered": dict(self._filtered),
             "share_of_steps": _rounded(figures.step_share),
             "share_of_tokens": _rounded(figures.token_share),
+            "truth": None if figures.truth is None else asdict(figures.truth),
             "errors": figures.errors,
             "calls": self.calls.made,
             "retries": self.calls.retries,
@@ -105,6 +112,11 @@ def line(summary: dict[str, Any]) -> str:
         of_tokens = summary["share_of_tokens"]
         text += f" ({summary['share_of_steps']:.0%} of steps"
         text += f", {of_tokens:.0%} of their tokens)" if of_tokens is not None else ")"
+    for name, steps in summary["filtered"].items():
+        text += f", {steps} more removed by the filter {name}"
+    if summary["truth"] is not None:
+        found = summary["truth"]
+        text += f"; against the truth: precision {_percent(found['precision'])}, recall {_percent(found['recall'])}"
     if summary["calls"] or summary["cache_hits"]:
         text += f"; {summary['calls']} calls, {summary['retries']} retries, {summary['cache_hits']} from the journal"
         text += f", {summary['prompt_tokens']} + {summary['completion_tokens']} tokens, {summary['cost_usd']:.4f} USD"
@@ -117,6 +129,10 @@ def line(summary: dict[str, Any]) -> str:
 
 def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 6)
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0f} %"
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:

@@ -238,8 +238,8 @@ def prepare(
     end_tokens = sum(int(np.count_nonzero((each.ids == end_id) & (each.weights > 0))) for each in examples)
     if not end_tokens:
         raise TrainingError(
-            f"0 of {critical} steps to train on end with the end-of-turn token {end_of_turn(tokenizer)!r}, so the model "
-            "would never learn to stop; use a chat template that ends each assistant turn with it"
+            f"0 of {critical} steps to train on end with the end-of-turn token {end_of_turn(tokenizer)!r}, so the "
+            "model would never learn to stop; use a chat template that ends each assistant turn with it"
         )
     report = Report(
         trajectories=used,

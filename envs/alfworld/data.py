@@ -17,7 +17,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from atlas_ray.environments.contract import Split
+from atlas_ray.environments.contract import Split, item_number
 from atlas_ray.errors import ConfigError, DataError, EnvironmentError
 
 N_AGENTGYM_TRAIN, N_AGENTGYM_TEST = 2420, 200
@@ -109,16 +109,16 @@ def _item(folder: Path, item_id: int | str) -> tuple[str, str]:
     task, mark, trial = text.removeprefix("alfworld_").partition("_trial_")
     if mark:
         return task.rstrip("/"), f"trial_{trial}"
-    digits = task.removeprefix("alfworld_")
-    if not (digits.isascii() and digits.isdigit() and int(digits) < N_AGENTGYM_TRAIN + N_AGENTGYM_TEST):
+    number = item_number(item_id, "alfworld")
+    if number is None or number >= N_AGENTGYM_TRAIN + N_AGENTGYM_TEST:
         raise EnvironmentError(
             f"alfworld: there is no item {item_id!r}; items are 0 to {N_AGENTGYM_TRAIN + N_AGENTGYM_TEST - 1}, "
             'or "<task>_trial_<time>" as in AgentTraj-L'
         )
-    name = "mappings_train.json" if int(digits) < N_AGENTGYM_TRAIN else "mappings_test.json"
-    row = _mapping(folder / name).get(int(digits))
+    name = "mappings_train.json" if number < N_AGENTGYM_TRAIN else "mappings_test.json"
+    row = _mapping(folder / name).get(number)
     if row is None:
-        raise EnvironmentError(f"alfworld: {folder / name} has no item_id {digits}")
+        raise EnvironmentError(f"alfworld: {folder / name} has no item_id {number}")
     return row
 
 

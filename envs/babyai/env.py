@@ -17,7 +17,7 @@ from gymnasium.envs.registration import load_env_creator
 from minigrid.core.roomgrid import RoomGrid
 from minigrid.envs.babyai.core.roomgrid_level import RejectSampling
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
 from atlas_ray.errors import EnvironmentError
 from envs.babyai.expert import BabyAIExpert
 from envs.babyai.grid import World, encode, look
@@ -138,14 +138,14 @@ class BabyAIEnv(TextEnv):
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """AgentGym's item n is training task n; see `TextEnv.locate`."""
-        digits = str(item_id).removeprefix("babyai_")
+        number = item_number(item_id, "babyai")
         if self._levels != tuple(range(1, len(LEVELS) + 1)):
             raise EnvironmentError("babyai: item ids number the tasks of all levels; leave out the option levels")
-        if not (digits.isascii() and digits.isdigit() and int(digits) < self.card.n_train):
+        if number is None or number >= self.card.n_train:
             raise EnvironmentError(
                 f"babyai: there is no item {item_id!r}; they are babyai_0 to babyai_{self.card.n_train - 1}"
             )
-        return "train", int(digits)
+        return "train", number
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         self._number, level_seed = level_and_seed(task, split, self._levels)

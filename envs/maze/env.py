@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
 from atlas_ray.errors import ConfigError, EnvironmentError
 from envs.maze.expert import MazeExpert
 from envs.maze.tasks import (
@@ -53,6 +53,7 @@ class MazeEnv(TextEnv):
         self._layout = layout
         card = EnvironmentCard(
             name="maze",
+            version=2,
             held_in=True,
             metric="success_rate",
             max_rounds=15,
@@ -78,12 +79,12 @@ class MazeEnv(TextEnv):
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """AgentGym's item n is test task n, its item 25 the last training task; see `TextEnv.locate`."""
-        digits = str(item_id).removeprefix("lmrlgym_").removeprefix("maze_")
+        number = item_number(item_id, "maze", "lmrlgym_maze")
         if self._layout != "double_t":
             raise EnvironmentError("maze: item ids number the starts of the double T; use layout='double_t'")
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 9 and int(digits) <= GOAL_ITEM):
+        if number is None or number > GOAL_ITEM:
             raise EnvironmentError(f"maze: there is no item {item_id!r}; they are maze_0 to maze_{GOAL_ITEM}")
-        return ("train", N_RANDOM_TRAIN) if int(digits) == GOAL_ITEM else ("test", int(digits))
+        return ("train", N_RANDOM_TRAIN) if number == GOAL_ITEM else ("test", number)
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         if self._layout == "double_t" and (split == "test" or task == N_RANDOM_TRAIN):

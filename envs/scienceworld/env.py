@@ -61,6 +61,7 @@ class ScienceWorldEnv(TextEnv):
     def __init__(self, *, max_rounds: int | None = None) -> None:
         card = EnvironmentCard(
             name="scienceworld",
+            version=2,
             held_in=True,
             metric="mean_reward",
             max_rounds=30,
@@ -152,7 +153,7 @@ class ScienceWorldEnv(TextEnv):
             answer = self._play(self._engine, line)
         except EngineFailure as error:
             raise self._engine_failed(error) from error
-        score = min(max(answer.score, 0.0), 1.0)
+        score = min(max(round(100 * answer.score), 0), 100) / 100  # whole percents, as the engine's package has them
         over = answer.completed or answer.score < 0
         return Outcome(_plain(answer.text), score, success=score == 1.0, done=over)
 

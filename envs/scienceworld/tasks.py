@@ -12,7 +12,7 @@ from functools import cache
 from itertools import zip_longest
 from typing import NamedTuple
 
-from atlas_ray.environments.contract import Split
+from atlas_ray.environments.contract import Split, item_number
 from atlas_ray.errors import EnvironmentError
 
 
@@ -98,12 +98,12 @@ def locate(item_id: int | str) -> tuple[Split, int]:
         EnvironmentError: It has no such item.
     """
     items = _agentgym_items()
-    digits = str(item_id).removeprefix("sciworld_").removeprefix("scienceworld_")
-    if not (digits.isascii() and digits.isdigit() and int(digits) < len(items)):
+    number = item_number(item_id, "sciworld", "scienceworld")
+    if number is None or number >= len(items):
         raise EnvironmentError(
             f"scienceworld: there is no item {item_id!r}; they are sciworld_0 to sciworld_{len(items) - 1}"
         )
-    task = items[int(digits)]
+    task = items[number]
     return _located()[task]
 
 

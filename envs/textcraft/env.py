@@ -20,8 +20,6 @@ Thought: your reasoning
 Action: get [count] [item], craft [count] [item] using [count] [item], ... or inventory
 Get what no command crafts. Craft by the given commands; for a kind such as planks, name one such as oak planks."""
 
-FORMAT_HELP = 'An action is "get N item", "craft N item using N item, N item" or "inventory".'
-
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9, ]+")
 _CRAFT = re.compile(r"craft (.*) using (.*)")
 _GET = re.compile(r"get ([0-9]+) (.*)")
@@ -53,6 +51,7 @@ class TextCraftEnv(TextEnv):
         self._distractors = distractors
         card = EnvironmentCard(
             name="textcraft",
+            version=2,
             held_in=True,
             metric="success_rate",
             max_rounds=20,
@@ -100,7 +99,7 @@ class TextCraftEnv(TextEnv):
         if text.startswith("inventory"):
             held = "".join(f"[{item}] ({count}) " for item, count in self._inventory.items())
             return Outcome(f"Inventory: {held or 'You are not carrying anything.'}", 0.0)
-        return Outcome(f"Could not execute {text}. {FORMAT_HELP}", 0.0)
+        return Outcome(f"Could not execute {text}", 0.0)
 
     def _get(self, count: int, item: str) -> str:
         if not self._book.fetchable(item):
@@ -177,7 +176,7 @@ class TextCraftEnv(TextEnv):
         return TextCraftExpert(self)
 
     def _explain_format(self) -> str:
-        return f"Could not execute this. {FORMAT_HELP}"
+        return "Could not execute "
 
     def _save(self) -> tuple[str, tuple[Recipe, ...], dict[str, int]]:
         return self._goal, self._commands, dict(self._inventory)

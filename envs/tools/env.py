@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
 
-from atlas_ray.environments.contract import EnvironmentCard, Metric, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Metric, Outcome, Split, TextEnv, item_number
 from atlas_ray.errors import EnvironmentError
 from envs.tools.backend import Backend, Fault, Refused
 from envs.tools.expert import ToolExpert
@@ -223,10 +223,13 @@ class ToolEnv(TextEnv):
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """The line of the task file, counted from 0; see `TextEnv.locate`."""
-        number = str(item_id).removeprefix(f"{self.card.name}_")
-        if not self._templates and number.isdecimal() and int(number) < self.card.n_test:
-            return "test", int(number)
-        return super().locate(item_id)
+        name, n = self.card.name, self.card.n_test
+        number = item_number(item_id, name, f"tool_{name}")
+        if self._templates:
+            raise EnvironmentError(f"{name}: item ids number the lines of AgentGym's task file; give data={name}.jsonl")
+        if number is None or number >= n:
+            raise EnvironmentError(f"{name}: there is no item {item_id!r}; the file's are {name}_0 to {name}_{n - 1}")
+        return "test", number
 
     def _save(self) -> tuple[Task, tuple[LoggedCall, ...], int, Any]:
         return self.task, self._log, self._faults, self.backend.save()

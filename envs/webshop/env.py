@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
 from atlas_ray.errors import ConfigError, EnvironmentError
 from envs.webshop.catalogue import Product, Shop, generated_shop
 from envs.webshop.expert import WebShopExpert
@@ -120,17 +120,17 @@ class WebShopEnv(TextEnv):
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """AgentGym's item n is goal n of the official files that it plays; see `TextEnv.locate`."""
-        digits = str(item_id).removeprefix("webshop_")
+        number = item_number(item_id, "webshop")
         if self._official is None:
             raise EnvironmentError(
                 "webshop: item ids number the goals of upstream's products, which are not here; "
                 "give data=items_shuffle_1000.json or choose tasks by number"
             )
-        if not (digits.isascii() and digits.isdigit() and int(digits) < self.card.n_train):
+        if number is None or number >= self.card.n_train:
             raise EnvironmentError(
                 f"webshop: there is no item {item_id!r}; they are webshop_0 to webshop_{self.card.n_train - 1}"
             )
-        return "train", int(digits)
+        return "train", number
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         self._enter(task, split)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
 from atlas_ray.errors import EnvironmentError
 from envs.wordle.expert import WordleExpert
 from envs.wordle.tasks import GAME_GUESSES, N_GAMES, drawn_word, feedback, hidden_words, load_words
@@ -53,6 +53,7 @@ class WordleEnv(TextEnv):
         self._strict = strict
         card = EnvironmentCard(
             name="wordle",
+            version=2,
             held_in=True,
             metric="success_rate",
             max_rounds=8,
@@ -86,14 +87,14 @@ class WordleEnv(TextEnv):
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """AgentGym's item n is the game with seed n over its own vocabulary; see `TextEnv.locate`."""
-        digits = str(item_id).removeprefix("lmrlgym_").removeprefix("wordle_")
+        number = item_number(item_id, "wordle", "lmrlgym_wordle")
         if not self._has_games:
             raise EnvironmentError(
                 "wordle: item ids are games over AgentGym's words, which are not here; give vocabulary=tweet_words.txt"
             )
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 9 and int(digits) < N_GAMES):
+        if number is None or number >= N_GAMES:
             raise EnvironmentError(f"wordle: there is no item {item_id!r}; they are wordle_0 to wordle_{N_GAMES - 1}")
-        return "train", len(hidden_words(self._words, "train")) + int(digits)
+        return "train", len(hidden_words(self._words, "train")) + number
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         hidden = hidden_words(self._words, split)

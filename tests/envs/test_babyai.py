@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from envs.babyai.env import BabyAIEnv
 from envs.babyai.grid import EMPTY, FORWARD, LEFT, RIGHT, UNSEEN, WALL, World, code, encode, look
 from envs.babyai.tasks import LEVELS
 from envs.babyai.text import read
+from tests.reference import reference
 
 ROOM = """
 #######
@@ -117,7 +120,8 @@ def test_only_a_box_with_something_in_it_can_be_opened() -> None:
         world.cells[world.at(2, 2)] = symbols[symbol]
         reading = read(world, look(world))
         assert "grey box 1 right in front of you" in reading.description
-        assert ("toggle" in reading.actions) is openable
+        assert "toggle" not in reading.actions, "as upstream's list"
+        assert ("toggle" in reading.unlisted) is openable
     world.move(5)
     assert world.cells[world.at(2, 2)] == code("key", "blue")
 
@@ -185,16 +189,18 @@ def test_first_observation_and_words_for_wrong_actions() -> None:
     assert description.endswith("You are not carrying anything.")
     assert actions.startswith('Available actions: ["turn left", "turn right", ')
     assert actions.endswith('"check available actions"]')
-    for wrong in ("dance", "go to red lion 7", ""):
+    for wrong in ("dance", "go to red lion 7", "pick up red ball 1"):
         assert env.step(wrong)[0] == f"The action is not recognized. Please check valid actions.\n{actions}"
+    for empty in ("", " ", "!?"):
+        assert env.step(empty)[0] == f"No change in state.\n{actions}"
     listed = env.step("check available actions")[0]
     assert listed.startswith("You can take the following actions: turn left, turn right, ")
     assert env.step("drop")[0].startswith("You cannot drop the object, as you are not carrying anything.")
 
 
-def test_pick_up_may_be_two_words_and_other_signs_are_dropped() -> None:
+def test_signs_and_capitals_are_dropped() -> None:
     env = BabyAIEnv(levels=["PickupLoc"], max_rounds=50)
-    for action in ("Pick up {}.", "pickup {}", "  PICKUP   {} !"):
+    for action in ("Pickup {}.", "  PICKUP   {} !"):
         for task in range(40):
             env.reset(options={"task": task})
             targets = [name.removeprefix("pickup ") for name in env.valid_actions() if name.startswith("pickup")]
@@ -240,6 +246,80 @@ def test_a_strict_failure_does_not_end_the_episode() -> None:
             assert info["success"]
             return
     raise AssertionError("no task with two objects to pick up")
+
+
+@reference("agentgym_walks/babyai.json")
+def test_every_observation_of_agentgyms_server(path: str) -> None:
+    walks = json.loads(Path(path).read_text())
+    env = BabyAIEnv(max_rounds=1000)
+    steps = 0
+    for item, (first, *walk) in walks.items():
+        split, task = env.locate(item)
+        assert env.reset(options={"task": task, "split": split})[0] == first, item
+        for action, observation, reward, done in walk:
+            given, gained, terminated, _, info = env.step(action)
+            assert (given, terminated, info["success"]) == (observation, done, done), item
+            assert gained == pytest.approx(reward)
+            steps += 1
+    assert (len(walks), steps) == (60, 556)
+
+
+def test_a_macro_action_is_played_to_its_end_and_its_last_move_counts() -> None:
+    env = BabyAIEnv(levels=["OpenDoorLoc"], max_rounds=30)
+    for task in range(40):
+        env.reset(options={"task": task})
+        doors = env.level.instrs.desc.obj_set
+        through = [a for a in env.valid_actions() if a.startswith("toggle and go through")]
+        if len(doors) == 1 and through and env.reading.targets[through[0]].cell == encode(doors[0]):
+            text, reward, terminated, _, info = env.step(through[0])
+            assert doors[0].is_open
+            assert "The task is completed." not in text
+            assert (reward, terminated, info["success"]) == (0, False, False), "opening was not the last move"
+            return
+    raise AssertionError("no task begins with the door in sight")
+
+
+def test_a_small_reward_is_kept_and_the_episode_goes_on() -> None:
+    env = BabyAIEnv(levels=["GoToRedBallNoDists"], max_rounds=200)
+    env.reset(options={"task": 5})
+    while env.level.step_count <= 0.6 * env.level.max_steps:
+        env.step("turn left")
+    expert, text, reward, terminated, info = env.expert(), "", 0.0, False, {"success": False}
+    while not info["success"]:
+        text, reward, terminated, _, info = env.step(expert.next_action(text)[1])
+    assert "The task is completed." in text
+    assert 0 < reward == info["score"] <= 0.5
+    assert not terminated
+    score = info["score"]
+    for action in ("dance", "turn left"):
+        assert env.step(action)[4]["score"] == score, "an old reward is not counted again"
+
+
+def test_the_first_observation_shows_what_is_held_where_it_was() -> None:
+    env = BabyAIEnv(levels=["PutNextS7N4Carrying"], max_rounds=5)
+    shown = 0
+    for task in range(60):
+        first, _ = env.reset(options={"task": task})
+        name = first.split("You are carrying a ")[1].split(".")[0]
+        state, before = env.snapshot(), env.step("check available actions")[0]
+        env.step("turn left")
+        env.step("turn right")
+        shown += before.count(f"go to {name}") > env.step("check available actions")[0].count(f"go to {name}")
+        other = BabyAIEnv(levels=["PutNextS7N4Carrying"], max_rounds=5)
+        other.restore(pickle.loads(pickle.dumps(state)))
+        assert other.step("check available actions")[0] == before
+    assert shown > 0
+
+
+def test_an_unreachable_door_is_named_as_upstream_does() -> None:
+    world = _world("#########\n#####D###\n####bbb##\n#...^...#\n#########", direction=3)
+    world.cells[world.at(4, 2)] = EMPTY
+    reading = read(world, look(world))
+    refused = {action: text for action, text in reading.refusals.items() if action.startswith("toggle and")}
+    assert refused == {
+        "toggle and go through green closed door 1": "You cannot toggle and go through green closed door "
+        "{'green closed door': 1}, as there is no path leading to it."
+    }
 
 
 def test_snapshots_are_small_and_the_level_survives_them() -> None:

@@ -14,7 +14,7 @@ import pytest
 from atlas_ray.environments import make
 from atlas_ray.errors import ConfigError, DataError, EnvironmentError
 from atlas_ray.rollout.episode import play
-from atlas_ray.rollout.policy import Turn
+from atlas_ray.rollout.policy import PolicyTurn
 from atlas_ray.rollout.spec import EpisodeSpec
 from envs.tools import live
 from envs.tools.grammar import format_call
@@ -249,9 +249,9 @@ def test_live_errors_are_observations_and_counted(
 
 def test_faults_of_a_live_service_stand_in_the_episode(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asks:
-        def reply(self, turns: Any, timeout_s: float) -> Turn:
+        def reply(self, turns: Any, timeout_s: float) -> PolicyTurn:
             action = {"latitude": 59.9, "longitude": 10.7, "current_date": "2023-01-02"}
-            return Turn(f"Action: get_current_temp with Action Input: {json.dumps(action)}")
+            return PolicyTurn(f"Action: get_current_temp with Action Input: {json.dumps(action)}")
 
     monkeypatch.setattr(live.time, "sleep", lambda seconds: None)
     with _live(tmp_path, lambda *_: Reply("", 500)) as env:

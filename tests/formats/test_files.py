@@ -10,11 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_ray.config import CollectConfig, PipelineConfig
 from atlas_ray.errors import DataError
-from atlas_ray.formats import agenttraj
-from atlas_ray.formats.files import BadRow, fingerprint, read
-from atlas_ray.pipeline.collect import collect
+from atlas_ray.formats.files import BLOCK_ROWS, SHAPE, BadRow, Options, blocks, read
 from atlas_ray.trajectory import Trajectory
 from tests.reference import reference
 
@@ -52,7 +49,7 @@ def test_chat_messages_with_weights_parts_tools_and_a_system_message(tmp_path: P
         ("assistant", 'Thought: Now craft.\nAction: craft {"item": "axe"}', 1),
     ]  # fmt: skip
     assert isinstance(one, Trajectory)
-    assert (one.env, one.source, one.trajectory_id) == ("textcraft", "textcraft_train.jsonl", "textcraft_0")
+    assert (one.env, one.source, one.trajectory_id) == ("textcraft", "textcraft_train.jsonl", "textcraft_train:0")
 
 
 def test_sharegpt_and_axolotl(tmp_path: Path) -> None:
@@ -104,21 +101,23 @@ def test_a_json_list_and_agenttraj_rows(tmp_path: Path) -> None:
     [
         ("{torn", "not JSON"),
         ("3", "expected an object, found 3"),
-        ({"text": "x"}, "expected one of the fields messages, conversations, content, found ['text']"),
-        ({"messages": []}, "field messages: "),
-        ({"messages": [{"role": "bot", "content": "x"}]}, "field messages.0.role: "),
-        ({"messages": [ASK | {"weight": 1}, STEP]}, "only an assistant's message has a weight"),
+        ({"text": "x"}, 'expected a list of turns under one of messages, conversations, conversation, content, found'),
+        ({"messages": []}, "field messages: expected a non-empty list"),
+        ({"messages": "hello"}, "field messages: expected a list of turns"),
         ({"messages": [ASK, STEP | {"weight": 2}]}, "field messages.1.weight: "),
-        ({"messages": [ASK, {"role": "assistant", "content": None}]}, "content is missing"),
+        ({"messages": [ASK, {"role": "assistant", "content": None}]}, "field messages.1.content: expected a text"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
-        ({"messages": [ASK, OK]}, "at least one assistant turn that is trained on"),
+        ({"messages": [ASK, STEP], "images": ["a.png"]}, "field images: expected none"),
+        ({"messages": [ASK, OK]}, "at least one turn of the assistant that is trained on"),
         ({"conversations": [{"from": "human", "value": 3}]}, "field conversations.0.value: "),
-        ({"conversations": [{"from": "human", "loss": None, "value": "h"}]}, "field item_id"),
+        ({"chosen": [ASK, STEP], "rejected": [ASK, STEP]}, "expected one conversation, found a pair of a preference"),
+        ({"messages": [ASK, STEP | {"content": "\ud83d"}]}, "messages.1.content: expected Unicode text, found the"),
+        ({"messages": [ASK, STEP], "id": "a\ud83d"}, "expected Unicode text, found the lone surrogate U+D83D"),
+        ('{"messages": [], "n": %s}' % ("1" * 5000), "an integer of 5000 digits"),
         ({"id": "a", "content": [{"class_": "image_observation", "content": "x"}]}, "field content.0: "),
         ({"id": "a", "content": [{"class_": "api_action", "function": "f"}]}, "content.0.api_action.kwargs: "),
-        ({"content": [{"class_": "message_action", "content": "f"}]}, "field id: "),
     ],
-)
+)  # fmt: skip
 def test_a_bad_row_names_file_row_and_field_and_the_others_are_read(tmp_path: Path, line: Any, says: str) -> None:
     good = {"messages": [ASK, STEP]}
     first, bad, last = rows(tmp_path, good, line, good)
@@ -151,36 +150,169 @@ def test_any_json_is_a_trajectory_or_a_bad_row(tmp_path_factory: pytest.TempPath
     assert all(isinstance(one, Trajectory | BadRow) for one in found)
 
 
+def test_bytes_that_are_no_utf8_cost_their_row_alone(tmp_path: Path) -> None:
+    good = json.dumps({"messages": [ASK, STEP]}).encode()
+    for text in (
+        b"\n".join([good, good.replace(b"go", b"g\xff"), good]),
+        b"[%b, %b, %b]" % (good, good.replace(b"go", b"\xff"), good),
+    ):
+        (tmp_path / "maze.json").write_bytes(text)
+        first, bad, last = read(str(tmp_path / "maze.json"))
+        assert isinstance(bad, BadRow)
+        assert "found the byte 0xff, which is no UTF-8" in str(bad)
+        assert isinstance(first, Trajectory)
+        assert isinstance(last, Trajectory)
+
+
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         list(read(str(tmp_path / "none")))
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):
         list(read(str(tmp_path / "binary.json")))
-    (tmp_path / "torn.json").write_text("[{")
-    with pytest.raises(DataError, match="torn.json: not JSON"):
-        list(read(str(tmp_path / "torn.json")))
-    (tmp_path / "empty.json").write_text("")
-    assert list(read(str(tmp_path / "empty.json"))) == []
 
 
-def test_a_fingerprint_changes_with_the_content(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("[]")
-    before = fingerprint(str(tmp_path / "*.json"))
-    (tmp_path / "a.json").write_text("[ ]")
-    assert fingerprint(str(tmp_path / "*.json")) != before
+def one_of(tmp_path: Path, row: Any, **options: Any) -> Trajectory:
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    (found,) = read(str(tmp_path / "mine.jsonl"), Options(**options))
+    assert isinstance(found, Trajectory), found
+    return found
 
 
-def test_an_import_counts_its_bad_rows_and_keeps_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = {"messages": [ASK, STEP]}
-    rows(tmp_path, good, {"messages": []}, "{torn", good)
-    config = PipelineConfig(collect=CollectConfig(source=str(tmp_path / "*.jsonl")))
-    trajectories, facts = collect(config)
-    assert [one.trajectory_id for one in trajectories] == ["textcraft_0", "textcraft_3"]
-    assert facts == {"trajectories": 2, "dropped": {"malformed row": 2}}
-    assert "textcraft_train.jsonl: row 1: field messages" in capsys.readouterr().out
+TURNS = {
+    "human": {"from": "human", "value": "h"},
+    "ok": {"from": "gpt", "value": "OK."},
+    "gpt": {"from": "gpt", "value": "a"},
+}
+LIST = [TURNS["human"], TURNS["ok"], TURNS["human"], TURNS["gpt"]]
 
 
-@reference("agenttraj/textcraft_sample.json")
-def test_real_rows_read_as_agenttraj_reads_them(path: str) -> None:
-    assert list(read(path)) == agenttraj.read(path)
+@pytest.mark.parametrize("key", ["messages", "conversations", "conversation", "trajectory", "history", "anything"])
+@pytest.mark.parametrize("form", [lambda turns: turns, json.dumps])
+def test_turns_are_found_under_any_name_and_inside_text(tmp_path: Path, key: str, form: Any) -> None:
+    found = one_of(tmp_path, {key: form(LIST), "id": "maze_1"})
+    assert (found.n_steps, found.env, found.item_id) == (1, "maze", "maze_1")
+
+
+@pytest.mark.parametrize(
+    ("row", "identity", "env"),
+    [
+        ({"item_id": "tool_sheet_3"}, "tool_sheet_3", "sheet"), ({"id": "webshop_3"}, "webshop_3", "webshop"),
+        ({"id": 7, "task_name": "maze"}, "7", "maze"), ({"id": 7, "env": "ALFWorld"}, "7", "alfworld"),
+        ({"metadata": {"env": "sciworld"}, "uuid": "u"}, "u", "scienceworld"), ({}, "mine:0", "mine"),
+        ({"task_id": "os_3"}, "os_3", "os"), ({"item_id": "", "id": "babyai_1"}, "babyai_1", "babyai"),
+    ],
+)  # fmt: skip
+def test_loss_flags_with_any_id_or_none(tmp_path: Path, row: dict[str, Any], identity: str, env: str) -> None:
+    flagged = [turn | {"loss": None if turn["from"] == "human" else turn["value"] == "a"} for turn in LIST]
+    found = one_of(tmp_path, {"conversations": flagged} | row)
+    assert (found.trajectory_id, found.env, found.n_steps) == (identity, env, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "reward", "success"),
+    [
+        ({"reward": 0.5, "success": 0}, 0.5, False), ({"reward": 1, "success": 1}, 1.0, True),
+        ({"score": "0.25", "is_success": "True"}, 0.25, True), ({"reward": True}, 1.0, None),
+        ({"reward": 57}, None, None), ({"reward": -100, "success": False}, 0.0, False),
+        ({"reward": [0, 1], "resolved": True}, None, True), ({"outcome": "failure"}, None, False),
+        ({"metadata": {"reward": 0.75, "success": True}}, 0.75, True), ({"info": '{"reward": 0.75}'}, 0.75, None),
+        ({"reward": None, "success": None}, None, None), ({"success": 0.5}, None, None), ({}, None, None),
+    ],
+)  # fmt: skip
+def test_reward_and_success(tmp_path: Path, row: dict[str, Any], reward: float | None, success: bool | None) -> None:
+    found = one_of(tmp_path, {"conversations": LIST} | row)
+    assert (found.reward, found.success) == (reward, success)
+
+
+def test_no_number_is_no_reward(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(f'{{"conversations": {json.dumps(LIST)}, "reward": NaN, "score": 1e999}}')
+    (found,) = read(str(tmp_path / "x.jsonl"))
+    assert isinstance(found, Trajectory)
+    assert found.reward is None
+
+
+def test_the_rows_system_text_and_tools_open_the_conversation(tmp_path: Path) -> None:
+    found = one_of(tmp_path, {"conversations": LIST, "system": "Be good.", "tools": [{"name": "f"}]})
+    assert said(found)[0] == ("system", 'Be good.\n\nTools:\n[{"name": "f"}]', None)
+    own = [{"from": "system", "value": "Own."}, *LIST]
+    found = one_of(tmp_path, {"conversations": own, "system": "Be good.", "tools": "[]"})
+    assert said(found)[:2] == [("system", "Be good.\n\nOwn.", None), ("user", "h", None)]
+    assert said(one_of(tmp_path, {"conversations": own, "system": "Own."}))[0] == ("system", "Own.", None)
+
+
+def test_prompt_and_completion(tmp_path: Path) -> None:
+    found = one_of(tmp_path, {"prompt": [ASK, STEP, ASK], "completion": [STEP]})
+    assert [step for _, _, step in said(found)] == [None, None, None, 0]
+
+
+def test_ids_are_distinct_whatever_they_are(tmp_path: Path) -> None:
+    ids = ["a", "a#2", "a", "a", "a#2", "b"]
+    found = rows(tmp_path, *({"messages": [ASK, STEP], "id": identity} for identity in ids))
+    assert [one.trajectory_id for one in found if isinstance(one, Trajectory)] == [
+        "a",
+        "a#2",
+        "a#3",
+        "a#4",
+        "a#2#2",
+        "b",
+    ]
+
+
+def test_what_a_row_has_besides_is_kept_where_it_is_short_and_counted_where_it_is_not(tmp_path: Path) -> None:
+    row = {"messages": [ASK, STEP], "model": "m", "task": "Find it.", "embedding": [0.5] * 500, "empty": []}
+    assert one_of(tmp_path, row).metadata == {"row": {"model": "m", "task": "Find it."}}
+    assert notes_of(tmp_path) == {"field 'embedding' of a row: no place for it": 1}
+
+
+def notes_of(tmp_path: Path, **options: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for _, tally in blocks(str(tmp_path / "mine.jsonl"), Options(**options)):
+        found |= {note: count for note, count in tally.notes.items() if not note.startswith(SHAPE)}
+    return found
+
+
+def test_environments_are_counted_where_they_are_called_otherwise(tmp_path: Path) -> None:
+    rows(tmp_path, *({"messages": [ASK, STEP], "item_id": f"tool_sheet_{n}"} for n in range(3)), name="mine.jsonl")
+    assert notes_of(tmp_path) == {"environment 'tool_sheet' is 'sheet' here": 3}
+    rows(tmp_path, {"messages": [ASK, STEP], "item_id": "babyai_3", "task_name": "webshop"}, name="mine.jsonl")
+    assert notes_of(tmp_path) == {"its id is of babyai, its task_name of webshop: the latter counts": 1}
+    rows(tmp_path, {"messages": [ASK, STEP], "task_name": "os"}, name="mine.jsonl")
+    assert notes_of(tmp_path, environments={"os": "maze"}) == {"environment 'os' is 'maze' here": 1}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shares_of_several_processes_taken_in_turn_are_the_whole(tmp_path: Path, count: int) -> None:
+    for name, size in (("a", 2 * BLOCK_ROWS + 7), ("b", 3), ("c", BLOCK_ROWS)):
+        lines = [json.dumps({"messages": [ASK, STEP], "id": f"{name}{n}"}) for n in range(size)]
+        text = "\n".join(lines) if name != "c" else f"[{','.join(lines)}]"
+        (tmp_path / f"{name}.json").write_text(text)
+    expected = [one.trajectory_id for one in read(str(tmp_path)) if isinstance(one, Trajectory)]
+    shares = [list(blocks(str(tmp_path), Options(), (number, count))) for number in range(count)]
+    found, total = [], 0
+    for turn in range(max(map(len, shares))):
+        for share in shares:
+            if turn < len(share):
+                table, tally = share[turn]
+                found += table["trajectory_id"].to_pylist()
+                total += tally.rows
+    assert found == expected
+    assert total == len(expected)
+
+
+@reference("agentgym_runs")
+def test_real_episodes_of_agentgyms_environments(path: str) -> None:
+    found = list(read(path))
+    assert len(found) == 38
+    raw = [json.loads(line) for file in sorted(Path(path).glob("*.jsonl")) for line in file.read_text().splitlines()]
+    for one, row in zip(found, raw, strict=True):
+        assert isinstance(one, Trajectory)
+        turns = row["conversations"]
+        assert [(message.role, message.content) for message in one.messages] == [
+            (t["role"], t["content"]) for t in turns
+        ]
+        assert one.messages[1].step is None  # "OK.", or one of AgentGym's longer forms of it
+        assert one.n_steps == sum(turn["role"] == "assistant" for turn in turns) - 1
+        assert (one.env, one.item_id) == (row["task_name"], row["item_id"])
+        assert (one.reward, one.success) == (row["reward"], row["success"] == 1)
+    assert len({one.trajectory_id for one in found if isinstance(one, Trajectory)}) == 38

@@ -58,8 +58,8 @@ def others(tmp_path, tiny_model, monkeypatch) -> dict[str, Any]:
         "run_dir": str(tmp_path / "elsewhere"), "model": str(tiny_model), "collect.source": str(data),
         "evaluate.instructions": str(data), "environments": {"maze": {"max_rounds": 8}},
         "collect.trajectories": {"maze": 4, "textcraft": 2}, "collect.min_score": 0.5, "collect.style": "slips",
-        "collect.warmup_style": "checks", "collect.max_rounds": {"maze": 20},
-        "select.methods": ["all"], "select.selections": {}, "select.llm.base_url": "http://127.0.0.1:9/v1",
+        "collect.warmup_style": "checks", "collect.environments": {"os": "maze"}, "collect.max_rounds": {"maze": 20},
+        "select.methods": ["all"], "select.filters": ["looks"], "select.selections": {}, "select.llm.base_url": "http://127.0.0.1:9/v1",
         "select.llm.model": "another", "select.llm.prices": {"m": [1.0, 2.0]},
         "select.perplexity.reference_model": str(tiny_model), "select.hybrid.weights": {"random": 1.0},
         "select.non_critical.complement_of": "random", "select.value.model": "random", "train.selections": ["random"],
@@ -122,6 +122,19 @@ def test_a_longer_context_makes_what_engines_said_stale_and_nothing_else(tmp_pat
     stale = {unit for unit in before if after[unit] != before[unit]}
     assert {("evaluate", "base"), ("evaluate", "llm"), ("select", "perplexity"), ("select", "value")} <= stale
     assert not stale & {("evaluate", "random"), ("evaluate", "there"), ("collect", "trajectories"), ("train", "llm")}
+
+
+def test_a_filter_makes_its_selection_and_what_is_made_from_it_stale_and_no_other(tmp_path):
+    before = keys(BASE, str(tmp_path))
+    filtered = {"random": {"filters": ["looks"]}, "few": BASE["select"]["selections"]["few"]}
+    values = changed(BASE, "select.selections", filtered | {"hybrid": {"weights": {"random": 1.0}}})
+    plain = changed(values, "select.selections.random", {})
+    after, without = keys(values, str(tmp_path)), keys(plain, str(tmp_path))
+    stale = {name for (stage, name), key in after.items() if key != without[stage, name]}
+    assert stale == {"random", "hybrid"}
+    assert without["select", "random"] == before["select", "random"]
+    longer = changed(values, "collect.max_rounds", {"maze": 30})  # the environment that looks are found in
+    assert keys(longer, str(tmp_path))["select", "random"] != after["select", "random"]
 
 
 def test_a_model_directory_has_one_identity_wherever_it_lies(tmp_path, tiny_model):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 from PIL import Image
 
+from atlas_ray.report.curves import success_charts
 from atlas_ray.report.data import RunData
 from atlas_ray.report.drawings import WIDTH, picture
 from atlas_ray.report.results import with_groups
@@ -14,10 +16,11 @@ from atlas_ray.report.results import with_groups
 TUNED = (0x0B, 0x66, 0xC3)
 
 
-def drawn(data: RunData) -> Image.Image:
+def drawn(data: RunData, *, curves: bool = True) -> Image.Image:
     results = [model.results for model in data.models.values()]
     rows = with_groups(results, data.cards, lambda name: data.models[name].episodes)
-    return Image.open(io.BytesIO(picture(rows, data.cards))).convert("RGB")
+    charts = [chart if curves else replace(chart, lines=()) for chart in success_charts(data)]
+    return Image.open(io.BytesIO(picture(rows, data.cards, charts))).convert("RGB")
 
 
 def lines(image: Image.Image, color: tuple[int, int, int]) -> int:
@@ -36,8 +39,18 @@ def test_the_picture_of_the_result_is_opaque_and_as_wide_as_a_page(data: RunData
 
 
 def test_every_tuned_model_and_the_mean_of_its_seeds_has_a_line_in_colour(outcome: Callable[..., RunData]) -> None:
-    assert lines(drawn(outcome({"base": 0.5})), TUNED) == 0
-    one = lines(drawn(outcome({"base": 0.5, "llm": 0.5})), TUNED)
+    assert lines(drawn(outcome({"base": 0.5}), curves=False), TUNED) == 0
+    one = lines(drawn(outcome({"base": 0.5, "llm": 0.5}), curves=False), TUNED)
     assert one > 0
     both = outcome({"base": 0.5, "llm": 0.5, "llm.s1": 0.5}, train__seeds=[0, 1])
-    assert lines(drawn(both), TUNED) == 3 * one
+    assert lines(drawn(both, curves=False), TUNED) == 3 * one
+
+
+def test_success_over_rounds_has_a_line_for_every_selection(outcome: Callable[..., RunData]) -> None:
+    def pixels(data: RunData, *, curves: bool) -> int:
+        image = drawn(data, curves=curves).tobytes()
+        return sum(image[i : i + 3] == bytes(TUNED) for i in range(0, len(image), 3))
+
+    untuned, tuned = outcome({"base": 0.5}), outcome({"base": 0.5, "llm": 0.5})
+    assert pixels(untuned, curves=True) == 0
+    assert pixels(tuned, curves=True) > pixels(tuned, curves=False) + 100

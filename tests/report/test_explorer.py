@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from atlas_ray.report.data import RunData
 from tests.report.synthetic import ENVIRONMENTS, TASKS
 
 
-def test_the_explorer_has_every_trajectory_and_every_pair_failures_first(data: RunData) -> None:
+def test_the_explorer_has_every_trajectory_and_every_pair_differences_first(data: RunData) -> None:
     known = explorer.payload(data, data.figures())
     assert len(known["trajectories"]) == len(data.trajectories)
     assert known["said"] == ""
@@ -22,9 +23,12 @@ def test_the_explorer_has_every_trajectory_and_every_pair_failures_first(data: R
     assert first["picks"]["llm"]["steps"] == (0,)
     assert len(first["picks"]["perplexity"]["scores"]) == first["n"] == len(first["exchanges"])
     assert 0 <= first["disagreement"] <= 1
-    outcomes = [pair["sides"][1]["solved"] for pair in known["episodes"]]
-    assert outcomes == sorted(outcomes)
-    assert {False, True} == set(outcomes)
+    outcomes = [tuple(side["solved"] for side in pair["sides"]) for pair in known["episodes"]]
+    order = [(False, True), (True, False), (False, False), (True, True)]
+    differ = [pair for pair in outcomes if pair[0] != pair[1]]
+    assert differ
+    assert outcomes[: len(differ)] == sorted(differ, key=order.index)
+    assert {False, True} == {tuned for _, tuned in outcomes}
     assert all([side["model"] for side in pair["sides"]] == ["base", "llm"] for pair in known["episodes"])
     assert len(known["episodes"]) == TASKS * len(ENVIRONMENTS)
 
@@ -44,3 +48,10 @@ def test_embedded_text_cannot_end_its_element(text: str) -> None:
     embedded = explorer.embed({"text": text})
     assert not set("<>&\u2028\u2029") & set(embedded)
     assert json.loads(embedded) == {"text": text}
+
+
+def test_the_model_tuned_on_all_steps_stands_beside_the_first_one(outcome: Callable[..., RunData]) -> None:
+    data = outcome({"base": 0.0, "llm": 0.5})
+    assert explorer.payload(data, data.figures())["models"] == ["base", "llm"]
+    data = outcome({"base": 0.0, "llm": 0.5, "all": 0.2})
+    assert explorer.payload(data, data.figures())["models"] == ["all", "llm"]

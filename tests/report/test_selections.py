@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from atlas_ray.report import selections
+from atlas_ray.report import explorer, selections
+from atlas_ray.report.content import content
 from atlas_ray.report.data import RunData
 from atlas_ray.report.drawings import selections_plot
+from atlas_ray.report.setting import setting
 from atlas_ray.report.tables import Table
 from atlas_ray.selection.compare import PROFILE_STEPS, shapes_of
 from atlas_ray.selection.compare import figures as figures_of
 from atlas_ray.selection.method import color_of
+from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection
 from tests.report.synthetic import make_trajectories
 
@@ -50,6 +53,46 @@ def test_step_numbers_end_with_the_longest_trajectory(data: RunData) -> None:
     assert shown.header == ("step", *map(str, range(9)))
     assert (shown.rows[0][1].text, shown.rows[0][1].shade) == ("100 %", 1.0)
     assert selections.step_table(selected(data, {}).figures()) is None
+
+
+def test_the_truth_of_each_environment_and_steps_that_filters_removed(data: RunData) -> None:
+    assert selections.truth_table(data.figures_by_environment()) is None  # nobody recorded any
+    recorded = {
+        each.trajectory_id: each.model_copy(
+            update={"metadata": {"kinds": ["productive" if step % 2 == 0 else "habit" for step in range(each.n_steps)]}}
+        )
+        for each in make_trajectories()
+    }
+    every = selected(data, {}, all=lambda n: tuple(range(n)), random=lambda n: (0,))
+    masked = [row.model_copy(update={"provenance": {"filtered": {"looks": [1]}}}) for row in every.selections["all"]]
+    logged = {"all": {"filtered": {"looks": 20}}}
+    known = RunData(
+        **{
+            **vars(every),
+            "trajectories": recorded,
+            "selecting": logged,
+            "selections": every.selections | {"all": masked},
+        }
+    )
+    shown = selections.truth_table(known.figures_by_environment())
+    assert shown is not None
+    rows = [[cell.text for cell in row] for row in shown.rows]
+    assert [row[:2] for row in rows] == [
+        [name, env] for env in ("babyai", "textcraft", "all environments") for name in ("all", "random")
+    ]
+    assert rows[5][2:4] == ["20", "100.0 [83.9, 100.0]"]
+    assert rows[4][4:] == ["100.0 [83.9, 100.0]", "118", "64"]
+    assert rows[4][3].startswith("54.2 [")
+    table = selections.summary_table(known, known.figures())
+    assert table.rows[0][3].text == "118 of 118 (looks: 20 removed)"
+    assert known.phrase_of("all") == "all steps but looks"
+    assert known.phrase_of("random") == "random steps"
+    assert "| all | babyai | 10 | 54.2 [" in selections.comparison(known.figures_by_environment())
+    said = content(known, setting(Store(known.url), known))
+    titles = [block.title for section in said.sections if section.anchor == "selections" for block in section.blocks]
+    assert titles[:2] == [None, "Do they find the steps that matter?"]
+    row = explorer.payload(known, known.figures())["trajectories"][0]
+    assert row["kinds"][:3] == ["productive", "habit", "productive"]
 
 
 def test_what_cannot_differ_is_not_compared(data: RunData) -> None:

@@ -12,7 +12,7 @@ from atlas_ray.environments import registry
 from atlas_ray.errors import EndpointError
 from atlas_ray.react import parse_reply
 from atlas_ray.rollout.episode import play
-from atlas_ray.rollout.policy import ExpertPolicy, RandomPolicy, Turn
+from atlas_ray.rollout.policy import ExpertPolicy, PolicyTurn, RandomPolicy
 from atlas_ray.rollout.spec import EpisodeSpec, Start
 from atlas_ray.trajectory import Message
 
@@ -36,7 +36,7 @@ class Script:
                 raise TimeoutError
             time.sleep(turn)
             turn = "Action: inventory"
-        return Turn(turn, prompt_tokens=10, completion_tokens=2)
+        return PolicyTurn(turn, prompt_tokens=10, completion_tokens=2)
 
 
 def run(policy, spec=SPEC):

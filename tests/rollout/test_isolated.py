@@ -12,7 +12,7 @@ from atlas_ray.environments import EnvironmentCard, Outcome, TextEnv, registry
 from atlas_ray.environments.process import EngineProcess
 from atlas_ray.rollout.episode import EpisodeRecorder
 from atlas_ray.rollout.isolated import Isolated
-from atlas_ray.rollout.policy import Turn
+from atlas_ray.rollout.policy import PolicyTurn
 from atlas_ray.rollout.server import _Slot
 from atlas_ray.rollout.sessions import Refusal, Sessions
 from atlas_ray.rollout.spec import EpisodeSpec
@@ -54,7 +54,7 @@ class ApartEnv(TextEnv):
 
 class Adder:
     def reply(self, unheard, seconds):
-        return Turn("Thought: one more\nAction: add")
+        return PolicyTurn("Thought: one more\nAction: add")
 
 
 @pytest.fixture(autouse=True)

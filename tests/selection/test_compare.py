@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from atlas_ray.errors import SelectionError
+from atlas_ray.evaluation.statistics import precision_recall
 from atlas_ray.models import token_counter
-from atlas_ray.selection.compare import OVERALL, Shape, figures, stored
+from atlas_ray.selection.compare import OVERALL, TrajectoryShape, figures, kinds_of, shapes_of, stored
 from atlas_ray.store import Store
-from atlas_ray.trajectory import Selection
+from atlas_ray.trajectory import Selection, Trajectory
 from tests.selection.data import made, trajectory
 
 
@@ -66,8 +67,8 @@ def test_figures_by_hand() -> None:
         return Selection(trajectory_id=key, method="m", ratio=0.3, steps=steps, error=error)
 
     shapes = {
-        "a": Shape("maze", 12, (*[1] * 11, 9)), "b": Shape("maze", 1, (4,)), "c": Shape("maze", 0, ()),
-        "d": Shape("maze", 3, (1, 1, 2)),
+        "a": TrajectoryShape("maze", 12, (*[1] * 11, 9)), "b": TrajectoryShape("maze", 1, (4,)),
+        "c": TrajectoryShape("maze", 0, ()), "d": TrajectoryShape("maze", 3, (1, 1, 2)),
     }  # fmt: skip
     rows = [row("a", 3, 11), row("b", 0), row("c"), row("d", error="timeout: late"), row("elsewhere", 1)]
     (found,) = figures({"mine": rows}, shapes)
@@ -81,6 +82,41 @@ def test_figures_by_hand() -> None:
     assert mine.favourite == (3, 1.0)
 
 
+def test_precision_and_recall_against_what_experts_recorded() -> None:
+    def recorded(number: int, *kinds: str, env: str = "maze", source: str = "expert") -> Trajectory:
+        fields = {"env": env, "source": source, "metadata": {"kinds": list(kinds)}}
+        return trajectory(number, len(kinds)).model_copy(update=fields)
+
+    subjects = [
+        recorded(0, "productive", "habit", "productive"),
+        recorded(1, "slip", "recovery", "wander", "productive"),
+        recorded(2, "productive", "habit", env="textcraft"),
+        recorded(3, "productive", "productive"),
+        recorded(4, "slip", source="a file"),  # another word for something else
+        trajectory(5, 3),
+    ]
+    assert kinds_of(subjects[4]) is kinds_of(subjects[5]) is None
+    picks = {"t0000": (0, 1), "t0001": (1, 2), "t0002": (1,), "t0004": (0,), "t0005": (0, 1)}
+    rows = [Selection(trajectory_id=name, method="m", ratio=0.5, steps=steps) for name, steps in picks.items()]
+    rows.append(Selection(trajectory_id="t0003", method="m", ratio=0.5, error="timeout: late"))  # not scored
+    found = {each.environment: each.selections[0].truth for each in figures({"mine": rows}, shapes_of(subjects, None))}
+    maze, textcraft, overall = found["maze"], found["textcraft"], found[OVERALL]
+    assert maze is not None
+    assert (maze.trajectories, maze.selected, maze.relevant) == (2, 4, 4)
+    assert (maze.precision, maze.recall) == (50, 50)
+    assert textcraft is not None
+    assert (textcraft.trajectories, textcraft.precision, textcraft.recall) == (1, 0, 0)
+    assert overall == precision_recall(
+        {"t0000": (0, 1), "t0001": (1, 2), "t0002": (1,)}, {"t0000": (0, 2), "t0001": (1, 3), "t0002": (0,)}
+    )
+    assert overall.precision == 40
+    (unknown,) = figures({"mine": rows}, shapes_of(subjects[5:], lambda texts: [1] * len(texts)))
+    assert unknown.selections[0].truth is None
+    assert shapes_of(subjects[:1], lambda texts: [len(texts)] * len(texts)) == {
+        "t0000": TrajectoryShape("maze", 3, (4, 4, 4), frozenset({0, 2}))
+    }
+
+
 def test_without_tokens_trajectories_or_selections() -> None:
     (found,) = figures({"mine": [], "other": []}, {})
     assert (found.environment, found.trajectories, found.overlaps) == (OVERALL, 0, ())
@@ -88,7 +124,7 @@ def test_without_tokens_trajectories_or_selections() -> None:
         ("mine", None, None, None), ("other", None, None, None)
     ]  # fmt: skip
     rows = [Selection(trajectory_id="a", method="m", ratio=0.3, steps=(1,))]
-    (found,) = figures({"mine": rows}, {"a": Shape("maze", 2)})
+    (found,) = figures({"mine": rows}, {"a": TrajectoryShape("maze", 2)})
     assert (found.selections[0].step_share, found.selections[0].token_share) == (0.5, None)
 
 

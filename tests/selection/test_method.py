@@ -11,7 +11,7 @@ import pytest
 from atlas_ray import selection
 from atlas_ray.config import load
 from atlas_ray.errors import ConfigError
-from atlas_ray.selection.method import color_of, in_order, method_class
+from atlas_ray.selection.method import color_of, in_order, method_class, phrase_of
 
 ROOT = Path(__file__).parents[2]
 OWN = {"all", "hybrid", "llm", "non_critical", "perplexity", "random", "value"}
@@ -46,6 +46,9 @@ def test_every_method_describes_itself() -> None:
         assert "|" not in found.summary + found.source + found.needs  # the table's own sign
         for field, option in found.Options.model_fields.items():
             assert option.description, f"{name}: {field} has no line for --help"
+    assert phrase_of("all", "all") == "all steps"
+    assert phrase_of("masked", "all", ["looks"]) == "all steps but looks (masked)"
+    assert phrase_of("llm", "llm", ["looks"]) == "the steps that llm selected"
     assert len({color_of(name) for name in OWN}) == len(OWN)
     assert color_of("of a package that is gone") == color_of("of a package that is gone")
 
@@ -53,7 +56,8 @@ def test_every_method_describes_itself() -> None:
 def test_importing_every_method_loads_neither_ray_nor_torch() -> None:
     code = (
         "import sys\nfrom atlas_ray.selection.method import describe\ndescribe()\n"
-        "from atlas_ray.selection import agreement, answer, budget, chunks, compare, estimate, export, limits, prompt\n"
+        "from atlas_ray.selection import agreement, answer, budget, chunks, compare, estimate, export, filters\n"
+        "from atlas_ray.selection import limits, prompt\n"
         "print(sorted({'ray', 'torch', 'transformers', 'vllm'} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -64,9 +64,10 @@ const unique = (values) => [...new Set(values)].sort();
 function steps(item, marks) {
   return item.exchanges.map(([thought, action, observation], step) => {
     const who = marks ? marks(step) : [];
+    const kind = (at) => !item.kinds || item.kinds[at] === "productive" ? null : make("i", { text: item.kinds[at] });
     const part = (kind, text) => text ? make("div", { class: `part ${kind}` }, make("span", { text: kind }), make("pre", { text })) : null;
     return make("div", { class: who.length ? "step on" : "step", id: marks ? `x${step}` : null },
-      make("div", { class: "head" }, make("b", { text: `step ${step}` }), ...who.map((text) => make("span", { text }))),
+      make("div", { class: "head" }, make("b", { text: `step ${step}` }), kind(step), ...who.map((text) => make("span", { text }))),
       part("thought", thought), part("action", action), part("observation", observation));
   });
 }

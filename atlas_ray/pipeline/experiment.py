@@ -1,0 +1,272 @@
+"""Run an experiment: every combination's pipeline, cell by cell, over one cluster.
+
+A cell is one model of one combination: its selection, its training, its evaluation. A unit that another combination has
+finished under the same key is taken over from there, so what combinations share is done once. A cell that fails is
+recorded with its error and the others go on; the same command tries it again. What the cells say is put together by
+`report/experiment.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray.exceptions
+
+from atlas_ray.errors import AtlasError, ClusterError
+from atlas_ray.evaluation import ledger
+from atlas_ray.evaluation.evaluate import cards, evaluated_environments
+from atlas_ray.evaluation.power import power, power_table
+from atlas_ray.pipeline import stages
+from atlas_ray.pipeline.grid import Combination, Experiment, assumptions
+from atlas_ray.pipeline.keys import Keys
+from atlas_ray.pipeline.run import Run, open_run
+from atlas_ray.progress import say
+from atlas_ray.report.data import STAGES
+from atlas_ray.report.experiment import RunOfGrid, write_experiment
+from atlas_ray.report.tables import Table, table
+from atlas_ray.report.text import duration
+from atlas_ray.roster import RosterEntry, tuned_selections
+from atlas_ray.store import Store
+
+FAILURES = "failures.json"
+"""In the experiment's directory: the error of every cell that failed last time, by combination and model."""
+_FREE_S = 1.0
+"""A cell that took less was finished before."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model of one combination."""
+
+    combination: Combination
+    run: Run
+    entry: RosterEntry
+    asked: str
+    """The model's name in `evaluate.models`."""
+
+
+def open_runs(experiment: Experiment) -> list[Run]:
+    """The run directories of an experiment, each knowing the others.
+
+    Raises:
+        StoreError: one belongs to another experiment, or cannot be written.
+    """
+    stores = tuple(Store(combination.config.run_dir) for combination in experiment.combinations)
+    return [open_run(combination.config, stores) for combination in experiment.combinations]
+
+
+def cells_of(experiment: Experiment, runs: Sequence[Run]) -> list[Cell]:
+    """Every model of every combination, in the order in which they are run.
+
+    Raises:
+        ConfigError: a model or selection is unknown.
+    """
+    cells: list[Cell] = []
+    for combination, run in zip(experiment.combinations, runs, strict=True):
+        roster = Keys(run, planned=True).roster
+        found: dict[str, Cell] = {}
+        for asked in run.config.evaluate.models:
+            for entry in roster.entries(asked):
+                name = entry.name if entry.kind == "tuned" else asked
+                found.setdefault(entry.name, Cell(combination, run, entry, name))
+        cells += found.values()
+    return cells
+
+
+# --- before the start ------------------------------------------------------------------------------------------------
+def power_of(experiment: Experiment) -> tuple[Table, str]:
+    """The power table of the design, and what it says of the design as it stands."""
+    config = experiment.combinations[0].config
+    seeds = len(config.training_seeds)
+    tasks = sum(
+        min(config.evaluate.tasks, card.n_test) for card in cards(config, evaluated_environments(config)).values()
+    )
+    selections = len(tuned_selections(config))
+    comparisons = len(experiment.combinations) * max(1, selections - 1) * max(1, len(experiment.config.references))
+    assumed = assumptions(experiment, comparisons)
+    rows = power_table(assumed)
+    sizes = sorted({row.tasks for row in rows})
+    powers = {(row.seeds, row.tasks): row.power for row in rows}
+    found = table(
+        ["training seeds", *(f"{size} tasks" for size in sizes)],
+        [[str(count), *(f"{powers[count, size]:.2f}" for size in sizes)] for count in sorted({r.seeds for r in rows})],
+        caption=f"chance to find {assumed.difference:g} points at {assumed.base:g} %, {comparisons} comparisons (Holm)",
+    )
+    if seeds < 2:
+        said = "One training seed: intervals cover the tasks alone, and nothing is known of another training's luck."
+    elif tasks < 2:
+        said = "One test task: no comparison is possible."
+    else:
+        chance = power(assumed, seeds, tasks)
+        said = (
+            f"This design, {seeds} training seeds and {tasks} tasks over all environments, finds a difference of "
+            f"{assumed.difference:g} points with a chance of {chance:.2f}."
+        )
+        if chance < 0.8:
+            said += " That is below 0.8: smaller differences will often stay not established."
+    return found, said
+
+
+def estimate(runs: Sequence[Run]) -> str:
+    """How long what is left will take, by the units that any run of the experiment has finished."""
+    plans = [(run, unit) for run in runs for unit in stages.plan(run) if unit.stage != "verification"]
+    manifests = {run.store.url: {stage: run.store.facts(stage) for stage in STAGES} for run in runs}
+    finished = {
+        (stage, name, entry["key"])
+        for found in manifests.values() for stage, entries in found.items() for name, entry in entries.items()
+    }  # fmt: skip
+    known: dict[tuple[str, str], list[float]] = {}
+    for found in manifests.values():
+        for stage, entries in found.items():
+            for name, entry in entries.items():
+                if "adopted_from" not in entry and entry.get("seconds") is not None:
+                    for kind in {(stage, _kind(name)), (stage, "")}:
+                        known.setdefault(kind, []).append(float(entry["seconds"]))
+    owed = {unit for _, unit in plans if tuple(unit) not in finished}
+    seconds, unknown = 0.0, 0
+    for unit in owed:
+        like = known.get((unit.stage, _kind(unit.name))) or known.get((unit.stage, ""))
+        seconds += sum(like) / len(like) if like else 0.0
+        unknown += like is None
+    text = f"{len(owed)} of {len({unit for _, unit in plans})} different units of work are to be done"
+    if not owed:
+        return text
+    if unknown == len(owed):
+        return f"{text}; how long they take is unknown, as none like them is finished"
+    rest = f", and {unknown} units of which none is finished yet" if unknown else ""
+    return f"{text}: about {duration(seconds)} by the finished ones{rest}"
+
+
+def _kind(name: str) -> str:
+    """A unit's name without its training seed."""
+    head, _, seed = name.rpartition(".s")
+    return head if head and seed.lstrip("-").isdigit() else name
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+def run_grid(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+    """Run every cell; what is finished, here or in a sibling, costs nothing.
+
+    Returns:
+        The errors of the cells that failed, by combination and model.
+
+    Raises:
+        ClusterError: the cluster cannot run any of them.
+    """
+    failures: dict[str, dict[str, str]] = {}
+    failed_before: dict[tuple[str, str], str] = {}
+    start, costly = time.monotonic(), [0.0, 0]
+    for number, cell in enumerate(cells, start=1):
+        begun = time.monotonic()
+        name = cell.combination.name
+        label = f"cell {number}/{len(cells)} {name} {cell.entry.name}"
+        say(f"{label}: begins")
+        try:
+            said = _run(cell, failed_before)
+        except ClusterError:
+            raise
+        except (AtlasError, ray.exceptions.RayError) as error:
+            said = f"failed: {_one_line(error)}"
+            failures.setdefault(name, {})[cell.entry.name] = _one_line(error)
+        took = time.monotonic() - begun
+        if took > _FREE_S:
+            costly = [costly[0] + took, costly[1] + 1]
+        left = f", about {duration((len(cells) - number) * costly[0] / costly[1])} left" if costly[1] else ""
+        say(f"{label}: {said} ({duration(took)}; {duration(time.monotonic() - start)} so far{left})")
+        if number == len(cells) or cells[number].combination is not cell.combination:
+            failures.setdefault(name, {}).update(_select_the_rest(cell.run))
+    return {name: found for name, found in failures.items() if found}
+
+
+def _select_the_rest(run: Run) -> dict[str, str]:
+    """Make the selections that nothing is trained on: they are scored against the truth. Returns errors by name."""
+    failed = {}
+    for name in stages.wanted_selections(run.config):
+        if name not in tuned_selections(run.config):
+            try:
+                stages.select(run, [name])
+            except ClusterError:
+                raise
+            except (AtlasError, ray.exceptions.RayError) as error:
+                failed[f"selection {name}"] = _one_line(error)
+                say(f"select {name}: failed: {_one_line(error)}")
+    return failed
+
+
+def _run(cell: Cell, failed_before: dict[tuple[str, str], str]) -> str:
+    """All that a cell needs, in order; returns its scores in words."""
+    run, entry = cell.run, cell.entry
+    _unless_failed(cell, "", failed_before, lambda: _prepare(run))
+    if entry.selection is not None and entry.seed is not None:
+        selection, seed = entry.selection, entry.seed
+        _unless_failed(cell, selection, failed_before, lambda: stages.select(run, [selection]))
+        stages.train(run, [selection], [seed])
+    alone = run.config.evaluate.model_copy(update={"models": (cell.asked,)})
+    [results] = stages.evaluate_models(replace(run, config=run.config.model_copy(update={"evaluate": alone})))
+    _count_looks(run, entry)
+    scores = {name: found["score"] for name, found in results["environments"].items()}
+    return ", ".join(f"{name} {'no result' if score is None else f'{score:.1f}'}" for name, score in scores.items())
+
+
+def _prepare(run: Run) -> None:
+    stages.collect(run)
+    stages.warm_up(run)
+
+
+def _unless_failed(cell: Cell, what: str, failed_before: dict[tuple[str, str], str], work: Callable[[], Any]) -> None:
+    """Do what several cells of a combination need; if it failed for one of them, it is not tried for the next."""
+    key = (cell.combination.name, what)
+    if key in failed_before:
+        raise AtlasError(failed_before[key])
+    try:
+        work()
+    except ClusterError:
+        raise
+    except (AtlasError, ray.exceptions.RayError) as error:
+        failed_before[key] = _one_line(error)
+        raise
+
+
+def _count_looks(run: Run, entry: RosterEntry) -> None:
+    """In the manifest of `looks`: how many of the model's test steps only looked."""
+    key = run.store.key_of("evaluate", entry.name)
+    if key is None:
+        return
+
+    def work() -> dict[str, Any]:
+        from atlas_ray.evaluation.looks import count_looks
+
+        return {"environments": count_looks(ledger.counted(run.store, entry.name), run.config.environments)}
+
+    run.once("looks", entry.name, key, work)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+# --- after it --------------------------------------------------------------------------------------------------------
+def report(experiment: Experiment, cells: Sequence[Cell], failures: dict[str, dict[str, str]]) -> tuple[str, str]:
+    """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures; returns the first two's paths."""
+    by_combination: dict[str, RunOfGrid] = {}
+    for cell in cells:
+        name = cell.combination.name
+        own = by_combination.setdefault(
+            name, RunOfGrid(name, cell.combination.values, cell.run.config, cell.run.store, [], failures.get(name, {}))
+        )
+        own.models.append(cell.entry)
+    _, said = power_of(experiment)
+    return write_experiment(
+        Store(experiment.config.run_dir), experiment.config.model_dump(mode="json"), list(by_combination.values()),
+        said, f"python jobs/experiment.py --config {experiment.file}",
+    )  # fmt: skip
+
+
+def read_failures(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """The errors that the last run of the grid recorded."""
+    store = Store(experiment.config.run_dir)
+    found: dict[str, dict[str, str]] = store.read_json(FAILURES) if store.exists(FAILURES) else {}
+    return found

@@ -1,0 +1,143 @@
+"""The rows of `experiment.json`: one per combination, model and environment, from the run directories alone.
+
+A row holds what the model is, what its selection and its training were, how it played, and every test episode in
+short, so that anyone can compute other figures from the file. A cell that failed is a row with its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atlas_ray.config import PipelineConfig
+from atlas_ray.environments.contract import EnvironmentCard
+from atlas_ray.evaluation import ledger
+from atlas_ray.evaluation.statistics import PrecisionRecall, success_curve
+from atlas_ray.roster import RosterEntry, checkpoint_name
+from atlas_ray.selection.compare import OVERALL, figures, shapes_of
+from atlas_ray.store import Store
+from atlas_ray.trajectory import Episode
+
+
+@dataclass(frozen=True)
+class RunOfGrid:
+    """One combination of an experiment, and where its run lies."""
+
+    name: str
+    values: dict[str, Any]
+    """Of the options that differ between the combinations."""
+    config: PipelineConfig
+    store: Store
+    models: list[RosterEntry]
+    """Those that are evaluated, in order."""
+    failures: Mapping[str, str]
+    """Error by the name of a model, or of a `selection <name>` that nothing is trained on."""
+
+
+def rows_of(run: RunOfGrid, cards: Mapping[str, EnvironmentCard], within: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The rows of one combination; a model that has not been evaluated yet has none.
+
+    Args:
+        run: the combination.
+        cards: of the evaluated environments.
+        within: rounds within which a success counts, where they are fewer than the environment's cap.
+    """
+    truths = truth_of(run)
+    logged: dict[str, list[dict[str, Any]]] = {}
+    for record in run.store.journal("metrics", "train.jsonl"):
+        logged.setdefault(str(record["checkpoint"]), []).append(record)
+    looks = run.store.facts("looks")
+    rows = []
+    for entry in run.models:
+        facts = _model(run, entry, logged)
+        error = run.failures.get(entry.name)
+        evaluated = run.store.exists("evaluation", entry.name, "results.json")
+        if error is None and not evaluated:
+            continue
+        episodes = ledger.counted(run.store, entry.name) if error is None else []
+        results = run.store.read_json("evaluation", entry.name, "results.json") if error is None else None
+        for env, card in cards.items():
+            found = None if results is None else results["environments"].get(env)
+            played = [episode for episode in episodes if episode.env == env]
+            cap = min(card.max_rounds, within.get(env, card.max_rounds))
+            counted = looks.get(entry.name, {}).get("environments", {}).get(env)
+            rows.append(
+                facts
+                | {"environment": env, "held_in": card.held_in, "metric": card.metric, "within": cap, "error": error}
+                | _played(played, found, cap, card.max_rounds)
+                | _looked(counted if error is None else None)
+                | _scored(truths.get(str(entry.selection), {}).get(env))
+            )
+    return rows
+
+
+def truth_of(run: RunOfGrid) -> dict[str, dict[str, PrecisionRecall]]:
+    """Precision and recall of every stored selection whose truth is known, by environment and over all of them."""
+    names = [name for name in run.store.names("selections") if _has_rows(run.store, "selections", name)]
+    if not names or not _has_rows(run.store, "trajectories"):
+        return {}
+    shapes = shapes_of(run.store.read_trajectories(), None)
+    scores: dict[str, dict[str, PrecisionRecall]] = {}
+    for name in names:
+        for found in figures({name: run.store.read_selections(name)}, shapes):
+            [own] = found.selections
+            if own.truth is not None:
+                scores.setdefault(name, {})[found.environment] = own.truth
+        if name in scores and OVERALL not in scores[name]:
+            scores[name][OVERALL] = next(iter(scores[name].values()))
+    return scores
+
+
+def _has_rows(store: Store, *parts: str) -> bool:
+    return any(name.endswith(".parquet") for name in store.names(*parts))
+
+
+def _model(run: RunOfGrid, entry: RosterEntry, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "combination": run.name, "values": run.values, "model": entry.name, "kind": entry.kind,
+        "selection": entry.selection, "training_seed": entry.seed, "method": None, "ratio": None, "filters": None,
+    }  # fmt: skip
+    checkpoint = "warmup" if entry.kind == "warmup" else None
+    if entry.selection is not None and entry.seed is not None:
+        spec = run.config.selection(entry.selection)
+        row |= {"method": spec.method, "ratio": spec.ratio, "filters": list(spec.filters)}
+        checkpoint = checkpoint_name(entry.selection, entry.seed, run.config.training_seeds)
+    steps = logged.get(checkpoint or "", ())
+    return row | {
+        "optimizer_steps": len(steps) or None,
+        "labelled_tokens": sum(step["labelled_tokens"] for step in steps) or None,
+        "training_seconds": round(sum(step["seconds"] for step in steps), 3) or None,
+    }
+
+
+def _played(
+    episodes: Sequence[Episode], found: Mapping[str, Any] | None, within: int, max_rounds: int
+) -> dict[str, Any]:
+    done = [episode for episode in episodes if episode.error is None]
+    solved = [episode.success and episode.rounds <= within for episode in done]
+    names = ("score", "ci95", "success_rate", "mean_rounds", "n", "errors")
+    row: dict[str, Any] = {name: None if found is None else found[name] for name in names}
+    return row | {
+        "success_within": 100 * sum(solved) / len(solved) if solved else None,
+        "curve": [
+            {"rounds": point.rounds, "success": point.success, "ci95": list(point.ci95)}
+            for point in success_curve([done], max_rounds)
+        ],
+        "episodes": [[e.task, e.seed, e.rounds, int(e.success), round(e.score, 6)] for e in done],
+    }
+
+
+def _looked(counted: Mapping[str, int] | None) -> dict[str, Any]:
+    if not counted or not counted["steps"]:
+        return {"looks": None, "steps": None, "share_of_looks": None}
+    return {**counted, "share_of_looks": counted["looks"] / counted["steps"]}
+
+
+def _scored(found: PrecisionRecall | None) -> dict[str, Any]:
+    names = ("precision", "precision_ci95", "recall", "recall_ci95", "selected")
+    return {name: None if found is None else _listed(getattr(found, name)) for name in names}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,259 @@
+"""A small grid on a tiny random Llama: killed in its midst, resumed, and shared work is done once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from atlas_ray.config import PipelineConfig
+from atlas_ray.errors import ConfigError
+from atlas_ray.pipeline import grid
+from atlas_ray.pipeline.adopt import adopt
+from atlas_ray.pipeline.run import Run
+from atlas_ray.store import Store
+from tests.conftest import ROOT
+
+SMALL = ROOT / "configs" / "experiments" / "small.yaml"
+RATIO = "select.selections.first.ratio"
+FIRST, SECOND, BROKEN = "ratio-0.2_max_length-1024", "ratio-0.6_max_length-1024", "ratio-0.2_max_length-16"
+
+
+def settings(**changes) -> dict:
+    """The small experiment with a third combination, whose cells fail: no step fits into its `max_length`."""
+    values = yaml.safe_load(SMALL.read_text())
+    values["grid"]["train.max_length"] = [1024, 16]
+    return values | {"exclude": [{RATIO: 0.6, "train.max_length": 16}]} | changes
+
+
+@pytest.fixture(scope="module")
+def experiment(ray_cluster, tiny_model, tmp_path_factory):
+    """`start(*options)` starts the job; `folder` is the experiment's directory."""
+    home = tmp_path_factory.mktemp("experiment")
+    file = home / "grid.yaml"
+    file.write_text(yaml.safe_dump(settings(run_dir=str(home / "out"))))
+
+    class Experiment:
+        folder = home / "out"
+
+        def start(self, *options: str) -> subprocess.Popen[str]:
+            return subprocess.Popen(
+                [sys.executable, str(ROOT / "jobs" / "experiment.py"), "--config", str(file), "--model", tiny_model,
+                 *options],
+                env=os.environ | {"RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT)}, cwd=home, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+        def __call__(self, *options: str) -> str:
+            with self.start(*options) as process:
+                out, _ = process.communicate(timeout=400)
+            assert process.returncode == 0, out
+            return out
+
+        def facts(self, combination: str, stage: str) -> dict:
+            return Store(str(self.folder / combination)).facts(stage)
+
+        def data(self) -> dict:
+            return json.loads((self.folder / "experiment.json").read_text())
+
+    return Experiment()
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_grid_goes_on_and_does_nothing_twice(experiment):
+    with experiment.start() as process:
+        deadline = time.monotonic() + 300
+        while len(experiment.facts(FIRST, "evaluate")) < 2:  # the third cell is under way
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    stages = ("collect", "select", "train", "evaluate")
+    before = {stage: experiment.facts(FIRST, stage) for stage in stages}
+    assert not (experiment.folder / "experiment.json").exists()
+
+    out = experiment()
+    for stage in stages:
+        after = experiment.facts(FIRST, stage)
+        assert {name: after[name] for name in before[stage]} == before[stage]
+    assert "cell 12/12" in out
+    again = experiment()
+    assert "running" not in again
+    assert "0 of" in experiment("--plan")
+
+
+def test_what_two_combinations_share_is_done_once(experiment):
+    first, second = (Store(str(experiment.folder / name)) for name in (FIRST, SECOND))
+    for stage in ("collect", "train", "evaluate", "looks"):
+        entries = second.facts(stage)
+        assert entries
+        assert {entry["adopted_from"] for entry in entries.values()} == {first.url}
+        assert {name: entry["key"] for name, entry in entries.items()} == {
+            name: entry["key"] for name, entry in first.facts(stage).items()
+        }
+    selected = second.facts("select")
+    assert {name for name, entry in selected.items() if "adopted_from" not in entry} == {"first"}
+    weights = [Path(store.path("checkpoints", "all", "model.safetensors")) for store in (first, second)]
+    assert weights[0].samefile(weights[1])
+    journals = [Path(store.path("evaluation", "all", "textcraft.jsonl")) for store in (first, second)]
+    assert not journals[0].samefile(journals[1])  # a journal is appended to
+    assert journals[0].read_bytes() == journals[1].read_bytes()
+    assert first.read_trajectories() == second.read_trajectories()
+    logged = [[row for row in store.journal("metrics", "train.jsonl")] for store in (first, second)]
+    assert sorted(map(str, logged[0])) == sorted(map(str, logged[1]))
+
+
+def test_the_file_has_a_row_for_every_cell_and_failed_ones_have_their_error(experiment):
+    data = experiment.data()
+    rows = data["rows"]
+    assert [(row["combination"], row["model"]) for row in rows] == [
+        (combination, model)
+        for combination in (FIRST, BROKEN, SECOND)
+        for model in ("all", "all.s1", "random_steps", "random_steps.s1")
+    ]
+    for row in rows:
+        assert row["environment"] == "textcraft"
+        assert set(row) == set(rows[0])
+        if row["combination"] == BROKEN:
+            assert "lie beyond train.max_length=16" in row["error"]
+            assert row["n"] is None
+            continue
+        assert row["error"] is None
+        assert row["n"] == len(row["episodes"]) == 4
+        assert row["labelled_tokens"] > 0
+        assert row["training_seconds"] > 0
+        assert [point["rounds"] for point in row["curve"]] == [1, 2, 3, 4]
+        assert row["within"] == 3
+        assert 0 <= row["share_of_looks"] <= 1
+        assert 0 < row["precision"] < 100 if row["model"] == "all" else row["precision"] is not None
+        assert row["recall"] == 100 or row["selection"] != "all"
+    assert {row["training_seed"] for row in rows} == {0, 1}
+    assert [(c["combination"], c["reference"], c["selection"]) for c in data["comparisons"]] == [
+        (FIRST, "all", "random"), (SECOND, "all", "random"),
+    ]  # fmt: skip
+    assert all(c["seeds"] == [2, 2] and c["tasks"] == 4 for c in data["comparisons"])
+    assert experiment.data() == data
+
+
+def test_the_page_says_what_failed_and_leaves_it_out_of_the_tables(experiment):
+    html, text = ((experiment.folder / f"experiment.{kind}").read_text() for kind in ("html", "md"))
+    for said in (html, text):
+        assert "failed and is left out of every table" in said
+        assert "lie beyond train.max" in said.replace("\\", "")
+    assert f"<td>{BROKEN}" not in html
+    assert "<script" not in html
+    assert "default-src 'none'" in html
+    assert "http" not in html.replace('http-equiv="Content-Security-Policy"', "")
+    for picture in ("curves", "forest", "causes"):
+        assert (experiment.folder / f"experiment-{picture}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"experiment-{picture}.png" in text
+
+
+def test_the_time_that_is_left_is_told_by_finished_units(experiment):
+    out = experiment("--plan", "--train.epochs", "2")
+    assert "to be done: about" in out
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+def written(tmp_path: Path, values: dict) -> str:
+    file = tmp_path / "grid.yaml"
+    file.write_text(yaml.safe_dump(values | {"run_dir": str(tmp_path / "out")}))
+    return str(file)
+
+
+def checked(file: str, **overrides) -> grid.Experiment:
+    found = grid.read_experiment(file, overrides)
+    grid.check(found)
+    return found
+
+
+BAD = [
+    ({"grid": {"collect.styl": ["plain", "checks"]}}, "unknown option"),
+    ({"grid": {"collect.rate": [0.5, 1.5]}}, r"combination collect.rate=1.5: collect.rate"),
+    ({"grid": {"collect.rate": []}}, "give one or more different values"),
+    ({"grid": {"collect.rate": [1.0, 1.0]}}, "give one or more different values"),
+    ({"grid": {"run_dir": ["a", "b"]}}, "a run directory of its own"),
+    ({"grid": {RATIO: [0.2]}, "exclude": [{"collect.rate": 1}]}, "is no option of the grid"),
+    ({"grid": {RATIO: [0.2]}, "exclude": [{RATIO: 0.3}]}, "has no value 0.3"),
+    ({"grid": {RATIO: [0.2]}, "exclude": [{RATIO: 0.2}]}, "leaves no combination"),
+    ({"grid": {"collect.trajectories": [{"textcraft": 10_000}]}}, "10000 tasks asked for"),
+    ({"grid": {"collect.trajectories": [{"textcraft": 1}], "train.warmup.fraction": [0.5]}}, "both need one or more"),
+    ({"grid": {"collect.trajectories": [{"webshop": 2}], "collect.style": ["checks"]}}, "no listed action fits"),
+    ({"grid": {"evaluate.tasks": [1]}}, "a comparison needs 2"),
+    ({"references": ["value"]}, "'value' is not evaluated"),
+    ({"within": {"maze": 3}}, "'maze' is not evaluated"),
+    ({"titel": "x"}, "titel"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), BAD)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path, changes, says):
+    values = {**settings(), "exclude": [], "grid": {}} | changes
+    with pytest.raises(ConfigError, match=says):
+        checked(written(tmp_path, values))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_option_on_the_command_line_takes_the_place_of_the_grids_values(tmp_path):
+    file = written(tmp_path, settings(grid={"collect.style": ["plain", "checks"], "train.epochs": [1, 2]}, exclude=[]))
+    assert [each.name for each in checked(file).combinations] == [
+        "style-plain_epochs-1", "style-plain_epochs-2", "style-checks_epochs-1", "style-checks_epochs-2",
+    ]  # fmt: skip
+    narrowed = checked(file, **{"collect.style": "checks", "evaluate.tasks": 9})
+    assert [each.name for each in narrowed.combinations] == ["epochs-1", "epochs-2"]
+    assert {each.config.collect.style for each in narrowed.combinations} == {"checks"}
+    assert {each.config.evaluate.tasks for each in narrowed.combinations} == {9}
+    assert narrowed.combinations[0].config.run_dir.endswith("/out/epochs-1")
+
+
+@pytest.mark.parametrize("file", sorted(SMALL.parent.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_experiments_in_the_repository_can_be_run(file, tiny_model, tmp_path):
+    found = checked(str(file), model=tiny_model, run_dir=str(tmp_path / "out"))
+    assert found.combinations
+
+
+# --- taking over -----------------------------------------------------------------------------------------------------
+def test_a_unit_is_taken_over_from_a_store_that_is_no_local_one():
+    first, second = Store("memory://adopt-a"), Store("memory://adopt-b")
+    first.write_text("weights", "checkpoints", "all", "model.bin")
+    first.write_text("state", "checkpoints", "all", "training_state", "run.json")
+    first.append([{"checkpoint": "all", "step": 1}, {"checkpoint": "other", "step": 1}], "metrics", "train.jsonl")
+    second.write_text("old", "checkpoints", "all", "old.bin")
+    second.append([{"checkpoint": "all", "step": 9}, {"checkpoint": "mine", "step": 1}], "metrics", "train.jsonl")
+    first.finish("train", "all", "k", seconds=3.0)
+    run = Run(PipelineConfig(), second, (second, first))
+    run.once("train", "all", "k", lambda: pytest.fail("done again"))
+    assert second.names("checkpoints", "all") == ["model.bin"]
+    assert [(row["checkpoint"], row["step"]) for row in second.journal("metrics", "train.jsonl")] == [
+        ("mine", 1), ("all", 1),
+    ]  # fmt: skip
+    assert second.facts("train")["all"]["adopted_from"] == first.url
+    assert second.facts("train")["all"]["seconds"] == 3.0
+
+
+def test_a_torn_take_over_is_made_good(tmp_path):
+    first, second = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    first.write_text("rows", "selections", "all", "part-0.parquet")
+    first.append([{"selection": "all"}], "metrics", "select.jsonl")
+    second.write_text("half", ".adopting-selections-all", "part-0.parquet")  # what a kill leaves
+    adopt(second, first, "select", "all")
+    adopt(second, first, "select", "all")
+    assert second.read_text("selections", "all", "part-0.parquet") == "rows"
+    assert list(second.journal("metrics", "select.jsonl")) == [{"selection": "all"}]
+    assert [name for name in second.names() if name.startswith(".")] == []
+
+
+def test_an_incomplete_unit_is_not_taken_over(tmp_path):
+    first, second = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    Run(PipelineConfig(), first).once("select", "all", "k", lambda: {"errors": 2})
+    done = []
+    Run(PipelineConfig(), second, (first,)).once("select", "all", "k", lambda: done.append(1) or {})
+    assert done == [1]
