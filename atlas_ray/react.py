@@ -33,6 +33,16 @@ def format_reply(thought: str, action: str) -> str:
     return f"Thought: {thought}\nAction: {action}"
 
 
+def last_line(text: str) -> str | None:
+    """The action of a reply without labels, as ADaPT's prompts ask for: the last line that is no thought.
+
+    "OK.", which answers a thought there, is no action; a leading ">" is dropped. None if no line is left.
+    """
+    lines = [line.strip().removeprefix(">").strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line != "OK." and not line.lower().startswith("think:")]
+    return lines[-1] if lines else None
+
+
 def parse_reply(text: str, rule: ActionRule) -> ThoughtAction:
     """Take thought and action out of a reply.
 

@@ -17,15 +17,19 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+MISSING = object()
+"""As an answer's usage: the body has none."""
+
 
 @dataclass(frozen=True)
 class Answer:
-    """A chat completion with this text."""
+    """A chat completion with this text, or with other content and usage as some provider sends them."""
 
-    text: str | None
-    finish_reason: str = "stop"
+    text: Any
+    finish_reason: str | None = "stop"
     refusal: str | None = None
     delay_s: float = 0.0
+    usage: Any = field(default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110})
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Status:
     code: int
     error: dict[str, Any] = field(default_factory=lambda: {"message": "the server says no", "type": "error"})
     headers: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+    """The whole body as JSON, or bytes, for providers that frame an error otherwise."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Raw:
 
     body: bytes
     delay_s: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ class EndpointServer:
         if (method, path) == ("GET", "/v1/models"):
             listed = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.models]
             return await self._send(writer, Raw(json.dumps({"object": "list", "data": listed}).encode()))
-        if (method, path) != ("POST", "/v1/chat/completions"):
+        if (method, path.partition("?")[0]) != ("POST", "/v1/chat/completions"):
             return await self._send(writer, Status(404, {"message": f"no path {path}"}))
         request = json.loads(body)
         self.requests.append(request)
@@ -168,17 +175,18 @@ class EndpointServer:
 
     async def _send(self, writer: asyncio.StreamWriter, play: Play, request: dict[str, Any] | None = None) -> None:
         if isinstance(play, Status):
-            return await self._write(writer, play.code, json.dumps({"error": play.error}).encode(), play.headers)
+            body = {"error": play.error} if play.body is None else play.body
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            return await self._write(writer, play.code, data, play.headers)
         if isinstance(play, Raw):
-            return await self._write(writer, 200, play.body, {})
+            return await self._write(writer, 200, play.body, play.headers)
         answer = play if isinstance(play, Answer) else steps_answer(0)
         message = {"role": "assistant", "content": answer.text, "refusal": answer.refusal}
-        body = {
+        body: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 0, "model": (request or {}).get("model"),
             "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
         }  # fmt: skip
-        data = json.dumps(body).encode()
+        data = json.dumps(body if answer.usage is MISSING else body | {"usage": answer.usage}).encode()
         if isinstance(play, Reset):
             head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
             if not play.silent:

@@ -104,8 +104,9 @@ MISTRAL3 = (  # the system text stands in the last user turn, while that is the 
     "{% else %}{{ ' ' + m['content'] + '</s>' }}{% endif %}{% endfor %}"
 )
 LLAMA31 = (  # shows the date
-    "{{ '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + strftime_now('%d %b %Y %H:%M:%S') "
-    "+ '\n<|eot_id|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' "
+    "{{ '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: ' "
+    "+ strftime_now('%d %b %Y %H:%M:%S') + '\n<|eot_id|>' }}"
+    "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' "
     "+ m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
@@ -125,11 +126,11 @@ KEEPS_HISTORY = {
 }  # fmt: skip
 REWRITES_HISTORY = {"qwen3": QWEN3, "harmony": HARMONY, "forgetful": FORGETFUL}
 KINDS = ("byte-level", "split", "metaspace", "metaspace-first", "prepend", "wordpiece", "unigram")
-"""Kinds of tokenizers: GPT-2's; Qwen's and Llama 3's, which split by a rule; sentencepiece's in three forms; BERT's; and
-a Unigram model."""
+"""GPT-2's, that of Qwen and Llama 3 (which split by a rule), sentencepiece's in three forms, BERT's, and a Unigram
+model."""
 
 _CONTROL = [
-    *SPECIAL, "<bos>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>", "<|start|>", "<|channel|>",
+    *SPECIAL, "<bos>", "<start_of_turn>", "<end_of_turn>", "<|start|>", "<|channel|>",
     "<|message|>", "<|return|>",
 ]  # fmt: skip
 _SPLIT = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -175,10 +176,10 @@ def of_kind(kind: str, template: str, *, texts: tuple[str, ...] = ()) -> PreTrai
         trainer = trainers.WordPieceTrainer(special_tokens=["[UNK]"], **common)
     # Sentencepiece's vocabularies have no piece that holds a line break and more.
     lines = [line for text in _TEXT for line in text.split("\n")]
-    core.train_from_iterator([*(lines if core.decoder is None or kind not in ("byte-level", "split") else _TEXT), *texts],
-                             trainer)  # fmt: skip
+    core.train_from_iterator([*(_TEXT if kind in ("byte-level", "split") else lines), *texts], trainer)
     swallows = [f"<|{role}|>" for role in ("user", "assistant", "system", "end")] if name == "phi3" else []
     core.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in _CONTROL])
+    core.add_tokens([AddedToken(text, special=False, normalized=False) for text in ("<think>", "</think>")])
     core.add_special_tokens([AddedToken(text, rstrip=True, normalized=False) for text in swallows])
     if "<|end|>" not in swallows:
         core.add_special_tokens([AddedToken("<|end|>", normalized=False)])

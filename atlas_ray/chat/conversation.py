@@ -55,6 +55,20 @@ class Conversation:
         self._done = text
         return self.ids
 
+    def opening(self, text: str) -> list[int]:
+        """Ids of a reply's beginning that the caller writes for the model, after `prompt()`; as in a whole reply.
+
+        Raises:
+            DataError: the template changes the text, or the tokenizer joins it with the prompt.
+        """
+        done, template = self._done or "", self._template
+        written = template.reply([*self.messages, Message(role="assistant", content=text)], done)
+        before = template.tail_ids(done, len(done))
+        ids = template.ids(template.tail(done, len(done)) + written.removesuffix(template.end))
+        if ids[: len(before)] != before:
+            raise DataError(f"the tokenizer joins the end of the prompt and {text[:20]!r} into one token")
+        return ids[len(before) :]
+
     def reply(self, text: str, ids: Sequence[int]) -> None:
         """Append the assistant's turn after `prompt()`.
 

@@ -182,12 +182,14 @@ def _span(
         start, stop = len(before), len(until)
         is_cut = ids[:start] == before and ids[:stop] == until
     else:
-        # A tokenizer may drop characters: the first that it kept is in the step's first token.
-        found = (encoding.char_to_token(place) for place in range(begin, end))
-        start = next((token for token in found if token is not None), len(ids))
+        first = encoding.char_to_token(begin)
+        if first is None:  # a tokenizer may drop characters: the first that it kept is in the step's first token
+            found = (encoding.char_to_token(place) for place in range(begin + 1, end))
+            first = next((token for token in found if token is not None), len(ids))
+        start = first
         last = encoding.char_to_token(end - 1)
         stop = len(ids) if last is None else last + 1
-        header = template.prompt_tail(text, begin)
+        header = template.tail_ids(text, begin)
         is_cut = ids[max(0, start - len(header)) : start] == header
     if not is_cut:
         raise DataError(

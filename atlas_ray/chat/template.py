@@ -23,10 +23,9 @@ from atlas_ray.trajectory import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_THINKING_ENDS = "</think>"
+_THINKING = ("<think>", "</think>")
 _NEAR = 200
 """Characters within which the header of an assistant turn usually has a control token."""
-_MOST_HEADERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,12 @@ class Template:
         }  # fmt: skip
         self.controls = [str(token) for token in known.values()]
         """Control tokens: the special ones, and those that the template writes."""
-        self._stops = {str(token) for token in known.values() if token.special} | {self.end}
+        self._stops = {str(token) for token in known.values() if token.special}.difference(_THINKING) | {self.end}
         self._first_letters = {text[0] for text in self.controls}
         # A token that is looked for in the normalised text does not cut the text before it is normalised.
         cutting = sorted((str(token) for token in known.values() if not token.normalized), key=len, reverse=True)
         self._cuts = re.compile("|".join(map(re.escape, cutting)) or "(?!)")
-        self._headers: dict[str, list[int]] = {}
+        self._usual: tuple[str, list[int]] = "", []
         self._layouts: dict[tuple[tuple[str, bool], ...], _Layout | None] = {}
 
     def ids(self, text: str) -> list[int]:
@@ -96,14 +95,19 @@ class Template:
         found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
-    def prompt_tail(self, text: str, end: int) -> list[int]:
-        """Ids of `text[:end]` from its last control token on; the ids before do not depend on what follows."""
-        tail = text[self._cut(text, end) : end]
-        if tail in self._headers:
-            return self._headers[tail]
+    def tail(self, text: str, end: int) -> str:
+        """`text[:end]` from its last control token on; the ids before that token do not depend on what follows it."""
+        return text[self._cut(text, end) : end]
+
+    def tail_ids(self, text: str, end: int) -> list[int]:
+        """Ids of `tail`."""
+        usual, ids = self._usual
+        if usual and text.endswith(usual, 0, end):
+            return ids
+        tail = self.tail(text, end)
         ids = self.ids(tail)
-        if len(tail) <= _NEAR and len(self._headers) < _MOST_HEADERS:  # headers recur
-            self._headers[tail] = ids
+        if not usual and len(tail) <= _NEAR and self._cuts.match(tail):
+            self._usual = tail, ids  # the header of the assistant's turns, which recurs
         return ids
 
     def render(self, messages: Sequence[Message], *, header: bool = False) -> str:
@@ -145,14 +149,14 @@ class Template:
         """
         text = self.render(messages)
         end = text.rfind(self.end)
-        said = messages[-1].content.rpartition(_THINKING_ENDS)[2].strip()
+        said = messages[-1].content.rpartition(_THINKING[1])[2].strip()
         body = text[: max(end, 0)].rstrip()
         if not body.endswith(said):
             raise DataError(f"the chat template changes the assistant's text {said[:60]!r}; its tokens are not known")
         stop = end + len(self.end)
         if end >= len(prompt) and text.startswith(prompt):
             return text[len(prompt) : stop]
-        header = prompt[self._cut(prompt, len(prompt)) :]
+        header = self.tail(prompt, len(prompt))
         begin = text.rfind(header, 0, len(body) - len(said))
         written = text[begin + len(header) : stop]
         if begin < 0 or not header or self.end in written[: -len(self.end)]:
@@ -176,8 +180,8 @@ class Template:
             inside = {token: count for token, count in inside.items() if count}
             if message.step is not None and (stops := sorted(inside.keys() & self._stops)):
                 raise DataError(
-                    f"step {message.step} contains the control token {stops[0]!r}, at which a model would stop; "
-                    "remove it from the text"
+                    f"step {message.step} contains the control token {stops[0]!r}, which ends or begins a turn for the "
+                    "model; remove it from the text"
                 )
             found.update(inside)
         return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, get_args
 
@@ -17,6 +17,7 @@ import gymnasium
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas_ray.errors import ConfigError, EnvironmentError
+from atlas_ray.trajectory import Message
 
 Split = Literal["train", "test"]
 Metric = Literal["success_rate", "mean_reward", "progress_rate"]
@@ -131,6 +132,17 @@ def item_number(item_id: int | str, *names: str) -> int | None:
     return int(digits)
 
 
+def first_texts(messages: Sequence[Message]) -> str:
+    """What a trajectory's agent reads before its first step: instruction and first observation, in one text."""
+    texts = []
+    for message in messages:
+        if message.step is not None:
+            break
+        if message.role != "assistant":
+            texts.append(message.content)
+    return "\n".join(texts)
+
+
 class TextEnv(gymnasium.Env[str, str], ABC):
     """A text environment: `reset` and `step` as in Gymnasium, `snapshot` and `restore`, valid actions, an expert.
 
@@ -207,6 +219,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """Split and task number of an AgentTraj-L `item_id`, such as "babyai_7" or 7.
 
+        The number may be beyond the card's: such a task is there for those who ask for the item, not one of the split.
+
         Raises:
             EnvironmentError: Upstream's task set cannot be reproduced, or has no such item.
         """
@@ -214,6 +228,18 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             f"{self.card.name}: item {item_id!r} cannot be mapped to a task: upstream's task order is not "
             "reproducible here; choose tasks by number instead"
         )
+
+    def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
+        """Split and task number of someone else's trajectory, told by its own texts; None if they do not tell.
+
+        Item ids of imported trajectories can be wrong or missing. An environment recognises the task in the first
+        observation, or in the course of the episode.
+        """
+        return None
+
+    def _n_items(self, split: Split) -> int:
+        """How many tasks follow the split's own, which `locate` alone gives."""
+        return 0
 
     def _explain_format(self) -> str:
         """The observation for an action that is empty or longer than `max_action_chars`."""
@@ -351,7 +377,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         if isinstance(task, bool) or not isinstance(task, int):
             raise EnvironmentError(f"{name}: task is {task!r}; give a whole number, counted from 0")
         n = self.card.n_tasks(split)
-        if not 0 <= task < n:
+        if not 0 <= task < n + self._n_items(split):
             numbers = f"its tasks are 0 to {n - 1}" if n else "it has no tasks with these options"
             raise EnvironmentError(f"{name}: split {split!r} has no task {task}; {numbers}")
         return task, split

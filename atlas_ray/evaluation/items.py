@@ -143,11 +143,9 @@ def _find(source: str, content: tuple[tuple[str, str], ...], settings: str) -> I
 def _located(env: TextEnv, item_id: str) -> tuple[Split, int] | str:
     """Split and task of an item, or why there is none."""
     try:
-        split, task = env.locate(item_id)
+        return env.locate(item_id)
     except AtlasError as error:
         return str(error).replace(repr(item_id), "...")  # equal for all items, which are named beside it
-    n = env.card.n_tasks(split)
-    return (split, task) if task < n else f"{env.card.name} has {n} {split} tasks with these options"
 
 
 def _named(source: str, names: Names) -> Iterator[Named | Missing]:

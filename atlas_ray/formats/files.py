@@ -25,7 +25,7 @@ from atlas_ray.formats.names import Names
 from atlas_ray.formats.rows import SKIPPED, Problem, rows
 from atlas_ray.formats.sources import files, fingerprint, stem
 from atlas_ray.formats.turns import Malformed, malformed, parsed, shown
-from atlas_ray.trajectory import Trajectory, trajectories_to_table
+from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Trajectory, trajectories_to_table
 
 __all__ = ["BadRow", "DistinctIds", "Options", "Tally", "blocks", "fingerprint", "read"]
 
@@ -52,6 +52,7 @@ _WORDS = {
 _NESTED = ("metadata", "meta", "info", "extra_info", "details", "extra")
 """Objects of a row that may hold its reward, success or environment."""
 _TOOLS = ("tools", "functions")
+_OWN = frozenset(TRAJECTORY_SCHEMA.names)
 _MEDIA = ("images", "videos", "audios", "image", "audio")
 SHAPE = "shape: "
 """Begins the note that says how a row was told apart."""
@@ -153,7 +154,6 @@ def _rows(
     """Number of the block, what was read (None: another process reads it) and notes of every row."""
     names, first = Names(options.environments), 0
     for path in files(source):
-        shown_path = path.encode("utf-8", "replace").decode()  # a file's name need not be Unicode text
         block = first
 
         def wanted(position: int, first: int = first) -> bool:
@@ -167,9 +167,14 @@ def _rows(
                 try:
                     found = _trajectory(row, path, position, names, notes, options.reasoning)
                 except Malformed as error:
-                    found = BadRow(shown_path, position, str(error))
+                    found = BadRow(_visible(path), position, str(error))
             yield first + position // BLOCK_ROWS, found, notes
         first = block + 1
+
+
+def _visible(path: str) -> str:
+    """The path as Unicode text, which a file's name need not be."""
+    return path.encode("utf-8", "replace").decode()
 
 
 class DistinctIds:
@@ -190,24 +195,31 @@ class DistinctIds:
 
 
 def _validated(values: dict[str, Any]) -> Trajectory:
-    contents = [message["content"] for message in values["messages"]]
     try:
-        "".join((values["trajectory_id"], values["item_id"], values["env"], *contents)).encode()
-        return Trajectory.model_validate(values)
+        found = Trajectory.model_validate(values)
+        "".join(_texts(found).values()).encode()
     except UnicodeEncodeError as error:
-        raise Malformed(_no_text(values, contents)) from error
+        raise Malformed(_no_text(_texts(found))) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "messages"
         raise Malformed(f"field {where}: {first['msg']}, found {shown(first['input'])}") from error
+    return found
 
 
-def _no_text(values: dict[str, Any], contents: list[str]) -> str:
+def _texts(trajectory: Trajectory) -> dict[str, str]:
+    """All texts of a trajectory by their field."""
+    texts = {f"messages.{index}.content": message.content for index, message in enumerate(trajectory.messages)}
+    texts |= {name: getattr(trajectory, name) for name in ("trajectory_id", "item_id", "env", "source")}
+    if trajectory.metadata:
+        texts["metadata"] = json.dumps(trajectory.metadata, ensure_ascii=False)
+    return texts
+
+
+def _no_text(texts: Mapping[str, str]) -> str:
     """Names the field that is no Unicode text: half of a character, or a byte that is no UTF-8."""
-    named = {name: values[name] for name in ("trajectory_id", "item_id", "env")}
-    named |= {f"messages.{index}.content": text for index, text in enumerate(contents)}
     where, code = next(
-        (where, ord(char)) for where, text in named.items() for char in text if 0xD800 <= ord(char) <= 0xDFFF
+        (where, ord(char)) for where, text in texts.items() for char in text if 0xD800 <= ord(char) <= 0xDFFF
     )
     what = f"the lone surrogate U+{code:04X}"
     if 0xDC80 <= code <= 0xDCFF:
@@ -229,6 +241,9 @@ def _trajectory(row: Any, path: str, number: int, names: Names, notes: set[str],
         raise Malformed(f"expected an object, found {shown(row)}")
     if isinstance(row.get("row"), dict):  # as the Hugging Face datasets server writes rows
         row = row["row"]
+    if row.keys() >= _OWN:
+        notes.add(f"{SHAPE}a trajectory of this project")
+        return _validated({name: row[name] for name in _OWN} | {"metadata": parsed(row["metadata"])})
     read: set[str] = {"split"}
     key, items = _turns_of(row, read)
     if isinstance(items[0], dict) and "class_" in items[0]:
@@ -255,7 +270,7 @@ def _trajectory(row: Any, path: str, number: int, names: Names, notes: set[str],
     return _validated(
         {
             "trajectory_id": identity if isinstance(identity, str) and identity else item_id, "env": env,
-            "item_id": item_id, "source": os.path.basename(path), "messages": messages, "n_steps": n_steps,
+            "item_id": item_id, "source": _visible(os.path.basename(path)), "messages": messages, "n_steps": n_steps,
             "reward": reward, "success": success, "metadata": {"row": metadata} if metadata else {},
         }
     )  # fmt: skip

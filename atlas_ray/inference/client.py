@@ -1,8 +1,9 @@
 """The client of OpenAI-compatible endpoints: asks one question and gives its answer, or says why there is none.
 
-It builds requests and reads answers. An option that the endpoint does not support is left out from then on. An endpoint
-that refuses every question raises `EndpointError`; a question without an answer raises `CallError`. Sending and retrying
-is in `transport.py`, the reading of errors in `refusals.py`; which endpoint to ask is decided in `resolve.py`.
+It builds requests and reads answers. An option that the endpoint does not support is left out from then on. An
+endpoint that refuses every question raises `EndpointError`; a question without an answer raises `CallError`. Sending
+and retrying is in `transport.py`, and the reading of errors in `refusals.py`. Which endpoint to ask is decided in
+`resolve.py`.
 """
 
 from __future__ import annotations

@@ -43,8 +43,9 @@ _KEY = re.compile(
 
 _QUOTA_WORDS = re.compile(
     r"insufficient (?:account )?(?:balance|credits?|funds|quota)|(?:balance|credits?|funds) (?:is|are) (?:too low"
-    r"|insufficient|not enough|exhausted|used up)|not enough (?:balance|credits?|funds)|(?:out of|have any|no) credits"
-    r"|account is not active|check your (?:plan and )?billing|reached your (?:specified )?(?:api )?usage limit"
+    r"|insufficient|not enough|exhausted|used up)|not enough (?:balance|credits?|funds)"
+    r"|(?:out of|have any|ha(?:ve|s) no) credits|account is not active"
+    r"|check your (?:plan and )?billing|reached your (?:specified )?(?:api )?usage limit"
     r"|spend(?:ing)? limit|budget has been exceeded|overdue|in good standing|余额不足|额度不足|欠费"
 )
 _QUOTA_OR_RATE_WORDS = re.compile(r"exceeded your current quota|quota exceeded|quota (?:has been )?exhausted")
@@ -213,10 +214,11 @@ def unsupported(error: ErrorBody, said: Callable[[], str]) -> set[str]:
     }
     if any(not _is_echo(match[0], said) for match in _REPLACED.finditer(own)):
         named.add("max_tokens")
+    if not error.params:
+        return named
     structured = error.params & _OPTIONS.keys()
-    if _RANGE.search(own):
-        structured -= {"temperature", "max_tokens", "seed"}  # known, but not with this value
-    return named | structured
+    known = {"temperature", "max_tokens", "seed"} if _RANGE.search(own) else set()  # but not with this value
+    return set(structured - known)
 
 
 def _any(words: re.Pattern[str], codes: Iterable[str]) -> bool:
@@ -282,7 +284,9 @@ def _of_choice(found: dict[str, Any]) -> Any:
 
 
 def _roots(names: Iterable[Any]) -> frozenset[str]:
-    return frozenset(re.split(r"[.\[]", name)[0] for name in names if isinstance(name, str))
+    return frozenset(
+        re.split(r"[.\[]", name)[0] for name in names if isinstance(name, str) and name not in ("", "None")
+    )
 
 
 def _dicts(values: Any) -> list[dict[str, Any]]:

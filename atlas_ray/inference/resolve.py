@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr
 
 from atlas_ray.errors import EndpointError
-from atlas_ray.inference.transport import Endpoint, Failure, Transport
+from atlas_ray.inference.transport import LONGEST_WAIT_S, Endpoint, Failure, Transport
 from atlas_ray.section import RuntimeOnly, Section
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -35,7 +35,9 @@ class SelectorEndpoint(Section):
     timeout_s: RuntimeOnly[float] = Field(120.0, gt=0)
     """Seconds until a request is given up and tried again."""
     max_retries: RuntimeOnly[int] = Field(10, ge=0)
-    """Tries after the first for 429, 5xx, timeouts and broken connections; Retry-After is honoured."""
+    """Tries after the first for 429, 5xx, timeouts and broken connections."""
+    max_wait_s: RuntimeOnly[float] = Field(LONGEST_WAIT_S, ge=0)
+    """Seconds that a question waits because the endpoint asks it to (Retry-After), all its tries together."""
 
 
 def resolve(config: SelectorEndpoint, environ: Mapping[str, str]) -> Endpoint | None:
@@ -78,7 +80,9 @@ def _base_url(config: SelectorEndpoint, environ: Mapping[str, str]) -> str | Non
 
 def _only_model(endpoint: Endpoint, config: SelectorEndpoint) -> str:
     async def ask() -> list[str]:
-        transport = Transport(endpoint, timeout_s=config.timeout_s, max_retries=_TRIES - 1, concurrency=1)
+        transport = Transport(
+            endpoint, timeout_s=config.timeout_s, max_retries=_TRIES - 1, concurrency=1, max_wait_s=config.max_wait_s
+        )
         try:
             listed = await transport.request("GET", "/models")
             return sorted(str(model["id"]) for model in listed.body["data"])

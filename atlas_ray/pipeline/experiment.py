@@ -8,6 +8,7 @@ recorded with its error and the others go on; the same command tries it again. W
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +19,9 @@ import ray.exceptions
 from atlas_ray.errors import AtlasError, ClusterError
 from atlas_ray.evaluation import ledger
 from atlas_ray.evaluation.evaluate import cards, evaluated_environments
-from atlas_ray.evaluation.power import power, power_table
+from atlas_ray.evaluation.power import Assumptions, power, power_table
 from atlas_ray.pipeline import stages
-from atlas_ray.pipeline.grid import Combination, Experiment, assumptions
+from atlas_ray.pipeline.grid import Combination, Experiment, assumptions, tasks_played
 from atlas_ray.pipeline.keys import Keys
 from atlas_ray.pipeline.run import Run, open_run
 from atlas_ray.progress import say
@@ -33,6 +34,8 @@ from atlas_ray.store import Store
 
 FAILURES = "failures.json"
 """In the experiment's directory: the error of every cell that failed last time, by combination and model."""
+_ENOUGH = 0.8
+"""The power that is usually called enough."""
 _FREE_S = 1.0
 """A cell that took less was finished before."""
 
@@ -49,12 +52,14 @@ class Cell:
 
 
 def open_runs(experiment: Experiment) -> list[Run]:
-    """The run directories of an experiment, each knowing the others.
+    """The run directories of an experiment, each knowing all others in its directory.
 
     Raises:
         StoreError: one belongs to another experiment, or cannot be written.
     """
-    stores = tuple(Store(combination.config.run_dir) for combination in experiment.combinations)
+    home, wanted = Store(experiment.config.run_dir), [each.name for each in experiment.combinations]
+    earlier = [name for name in home.names() if name not in wanted and home.exists(name, "config.yaml")]
+    stores = tuple(Store(posixpath.join(experiment.config.run_dir, name)) for name in (*wanted, *earlier))
     return [open_run(combination.config, stores) for combination in experiment.combinations]
 
 
@@ -70,10 +75,16 @@ def cells_of(experiment: Experiment, runs: Sequence[Run]) -> list[Cell]:
         found: dict[str, Cell] = {}
         for asked in run.config.evaluate.models:
             for entry in roster.entries(asked):
-                name = entry.name if entry.kind == "tuned" else asked
-                found.setdefault(entry.name, Cell(combination, run, entry, name))
+                found.setdefault(entry.name, Cell(combination, run, entry, _alone(entry, asked)))
         cells += found.values()
     return cells
+
+
+def _alone(entry: RosterEntry, asked: str) -> str:
+    """What `evaluate.models` calls this one model: of a tuned one, its selection alone would mean every seed."""
+    if entry.kind != "tuned" or entry.name.endswith(f".s{entry.seed}"):
+        return entry.name if entry.kind == "tuned" else asked
+    return f"{entry.name}.s{entry.seed}"
 
 
 # --- before the start ------------------------------------------------------------------------------------------------
@@ -81,11 +92,8 @@ def power_of(experiment: Experiment) -> tuple[Table, str]:
     """The power table of the design, and what it says of the design as it stands."""
     config = experiment.combinations[0].config
     seeds = len(config.training_seeds)
-    tasks = sum(
-        min(config.evaluate.tasks, card.n_test) for card in cards(config, evaluated_environments(config)).values()
-    )
-    selections = len(tuned_selections(config))
-    comparisons = len(experiment.combinations) * max(1, selections - 1) * max(1, len(experiment.config.references))
+    tasks = sum(tasks_played(config).values())
+    comparisons = max(1, len(tuned_selections(config)) - 1)
     assumed = assumptions(experiment, comparisons)
     rows = power_table(assumed)
     sizes = sorted({row.tasks for row in rows})
@@ -93,7 +101,7 @@ def power_of(experiment: Experiment) -> tuple[Table, str]:
     found = table(
         ["training seeds", *(f"{size} tasks" for size in sizes)],
         [[str(count), *(f"{powers[count, size]:.2f}" for size in sizes)] for count in sorted({r.seeds for r in rows})],
-        caption=f"chance to find {assumed.difference:g} points at {assumed.base:g} %, {comparisons} comparisons (Holm)",
+        caption=f"chance to find {assumed.difference:g} points at {assumed.base:g} %, Holm over {comparisons}",
     )
     if seeds < 2:
         said = "One training seed: intervals cover the tasks alone, and nothing is known of another training's luck."
@@ -103,11 +111,20 @@ def power_of(experiment: Experiment) -> tuple[Table, str]:
         chance = power(assumed, seeds, tasks)
         said = (
             f"This design, {seeds} training seeds and {tasks} tasks over all environments, finds a difference of "
-            f"{assumed.difference:g} points with a chance of {chance:.2f}."
+            f"{assumed.difference:g} points with a chance of {chance:.2f}"
         )
-        if chance < 0.8:
-            said += " That is below 0.8: smaller differences will often stay not established."
+        larger = [points for points in range(5, int(100 - assumed.base) + 1, 5) if points > assumed.difference]
+        surely = (points for points in larger if power(_by(assumed, points), seeds, tasks) >= _ENOUGH)
+        least = next(surely, None) if chance < _ENOUGH else assumed.difference
+        said += (
+            f", and one of {least:g} points with 0.8 or more." if least is not None else ", and no larger one with 0.8."
+        )
     return found, said
+
+
+def _by(assumed: Assumptions, difference: float) -> Assumptions:
+    """The same two methods, as far apart as that; a discordance would have to differ as well, and is left open."""
+    return replace(assumed, difference=difference, discordance=None)
 
 
 def estimate(runs: Sequence[Run]) -> str:
@@ -253,11 +270,13 @@ def report(experiment: Experiment, cells: Sequence[Cell], failures: dict[str, di
     """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures; returns the first two's paths."""
     by_combination: dict[str, RunOfGrid] = {}
     for cell in cells:
-        name = cell.combination.name
-        own = by_combination.setdefault(
-            name, RunOfGrid(name, cell.combination.values, cell.run.config, cell.run.store, [], failures.get(name, {}))
-        )
-        own.models.append(cell.entry)
+        name, config = cell.combination.name, cell.run.config
+        if name not in by_combination:
+            known = cards(config, evaluated_environments(config))
+            by_combination[name] = RunOfGrid(
+                name, cell.combination.values, config, cell.run.store, known, [], failures.get(name, {})
+            )
+        by_combination[name].models.append(cell.entry)
     _, said = power_of(experiment)
     return write_experiment(
         Store(experiment.config.run_dir), experiment.config.model_dump(mode="json"), list(by_combination.values()),

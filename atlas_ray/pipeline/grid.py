@@ -22,14 +22,14 @@ from atlas_ray.config import PipelineConfig, explain, made_from, read_yaml
 from atlas_ray.environments import registry
 from atlas_ray.environments.styles import ExpertStyle, check_style
 from atlas_ray.errors import AtlasError, ConfigError
-from atlas_ray.evaluation.evaluate import cards, evaluated_environments
+from atlas_ray.evaluation.evaluate import cards, episode_specs, evaluated_environments
 from atlas_ray.evaluation.power import Assumptions
 from atlas_ray.pipeline.collect import PARTS, expert_style, warmup_tasks
-from atlas_ray.roster import POLICIES, selection_of
+from atlas_ray.roster import POLICIES, RosterEntry, selection_of
 from atlas_ray.section import Section
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
-_PLANNED = ("run_dir",)
+_OWN = ("run_dir",)
 """Options that the experiment sets itself."""
 
 
@@ -89,29 +89,24 @@ class Experiment:
     config: ExperimentConfig
     combinations: tuple[Combination, ...]
 
-    @property
-    def axes(self) -> dict[str, tuple[Any, ...]]:
-        """The options with more than one value."""
-        return {option: values for option, values in self.config.grid.items() if len(values) > 1}
-
 
 def read_experiment(path: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
     """The experiment of a file.
 
     Args:
         path: of the YAML file.
-        overrides: dotted options of the base configuration; one that is in the grid takes the place of its values.
-            `run_dir` is the experiment's directory.
+        overrides: dotted options of the base configuration; one that is in the grid takes the place of its values, and
+            the runs keep their names. `run_dir` is the experiment's directory.
 
     Raises:
         ConfigError: the file or a combination is wrong; the text names the combination.
     """
-    settings = _settings(path, dict(overrides or {}))
+    written, settings = _settings(path, dict(overrides or {}))
     rest = {name: value for name, value in (overrides or {}).items() if name not in (*settings.grid, "run_dir")}
     values = settings.base
     if isinstance(values, str):
         values = read_yaml(str(Path(path).parent / values))
-    axes = {option: found for option, found in settings.grid.items() if len(found) > 1}
+    axes = {option: found for option, found in written.items() if len(found) > 1}
     combinations = []
     for picked in _combinations(settings):
         varying = {option: picked[option] for option in axes}
@@ -125,19 +120,17 @@ def read_experiment(path: str, overrides: Mapping[str, Any] | None = None) -> Ex
     return Experiment(Path(path).stem, path, settings, tuple(combinations))
 
 
-def _settings(path: str, overrides: dict[str, Any]) -> ExperimentConfig:
+def _settings(path: str, overrides: dict[str, Any]) -> tuple[dict[str, tuple[Any, ...]], ExperimentConfig]:
+    """The grid as the file has it, which names the runs, and the experiment with the overrides in the grid."""
     values = {"run_dir": f"runs/experiments/{Path(path).stem}"} | read_yaml(path)
     if "run_dir" in overrides:
         values["run_dir"] = overrides["run_dir"]
-    grid = values.get("grid", {})
-    if isinstance(grid, dict):
-        values["grid"] = {option: [overrides[option]] if option in overrides else each for option, each in grid.items()}
     try:
         settings = ExperimentConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"config {path}: {explain(error)}") from error
     for option, found in settings.grid.items():
-        if option in _PLANNED:
+        if option in _OWN:
             raise ConfigError(f"config {path}: grid.{option}: every combination has a run directory of its own")
         if not found or any(each in found[:i] for i, each in enumerate(found)):
             raise ConfigError(f"config {path}: grid.{option}: give one or more different values, found {list(found)}")
@@ -145,9 +138,10 @@ def _settings(path: str, overrides: dict[str, Any]) -> ExperimentConfig:
         for option, value in entry.items():
             if option not in settings.grid:
                 raise ConfigError(f"config {path}: exclude.{number}: {option!r} is no option of the grid")
-            if value not in settings.grid[option] and option not in overrides:
+            if value not in settings.grid[option]:
                 raise ConfigError(f"config {path}: exclude.{number}: {option} has no value {value!r} in the grid")
-    return settings
+    narrowed = {name: (overrides[name],) if name in overrides else found for name, found in settings.grid.items()}
+    return settings.grid, settings.model_copy(update={"grid": narrowed})
 
 
 def _combinations(settings: ExperimentConfig) -> list[dict[str, Any]]:
@@ -169,8 +163,13 @@ def _name(varying: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> st
         label = leaf if leaves.count(leaf) == 1 else option.replace(".", "-")
         is_plain = value is None or isinstance(value, bool | int | float | str)
         shown = _UNSAFE.sub("-", str(value).lower()) if is_plain else ""
-        parts.append(f"{label}-{shown.strip('-') or axes[option].index(value)}")
+        parts.append(f"{label}-{shown.strip('-') or _number(value, axes[option])}")
     return "_".join(parts) or "run"
+
+
+def _number(value: Any, values: tuple[Any, ...]) -> int:
+    """Of a value of an axis; one that the command line brings comes after them."""
+    return values.index(value) if value in values else len(values)
 
 
 def _said(values: Mapping[str, Any]) -> str:
@@ -202,12 +201,18 @@ def check(experiment: Experiment) -> None:
             ) from error
 
 
+def tasks_played(config: PipelineConfig) -> dict[str, int]:
+    """How many tasks each model plays, by environment."""
+    known = cards(config, evaluated_environments(config))
+    specs = episode_specs(config, RosterEntry("random", "policy", "random"), known)
+    played = {(spec.env, spec.split, spec.task) for spec in specs}
+    return {name: sum(env == name for env, _, _ in played) for name in known}
+
+
 def _check_tasks(config: PipelineConfig) -> None:
-    for name, card in cards(config, evaluated_environments(config)).items():
-        if config.evaluate.items is None and min(config.evaluate.tasks, card.n_test) < 2:
-            raise ConfigError(
-                f"{name}: {min(config.evaluate.tasks, card.n_test)} test task; a comparison needs 2 or more"
-            )
+    for name, tasks in tasks_played(config).items():
+        if tasks < 2:
+            raise ConfigError(f"{name}: {tasks} test task; a comparison needs 2 or more")
     if config.collect.source != "expert":
         return
     if not config.collect.trajectories:

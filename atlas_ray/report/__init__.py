@@ -2,7 +2,8 @@
 
 `data.py` reads the run directory. `comparisons.py`, `results.py`, `verification.py`, `training.py`, `selections.py` and
 `setting.py` turn it into sentences and tables, and `content.py` puts them in order. `markdown.py` and `html.py` write
-them. `charts.py`, `explorer.py` and `view.py` prepare what only the page has; `drawings.py` draws pictures.
+them. `charts.py`, `explorer.py` and `view.py` prepare what only the page has; `drawings.py` draws pictures. An
+experiment of many runs has its own report: `experiment.py` and the modules that its name begins.
 """
 
 from __future__ import annotations

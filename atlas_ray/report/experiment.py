@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from atlas_ray.evaluation.evaluate import cards, evaluated_environments
 from atlas_ray.report.experiment_comparisons import arms_of, comparisons
 from atlas_ray.report.experiment_drawings import curves_picture, forest_picture, scatter_picture
 from atlas_ray.report.experiment_page import Page, page, to_html, to_text
@@ -47,8 +46,7 @@ def write_experiment(
     precisions: dict[tuple[str, str], float] = {}
     missing: list[str] = []
     for run in runs:
-        known = cards(run.config, evaluated_environments(run.config))
-        found = rows_of(run, known, settings["within"])
+        found = rows_of(run, settings["within"])
         rows += found
         for name, truth in truth_of(run).items():
             if OVERALL in truth and truth[OVERALL].precision is not None:

@@ -2,7 +2,7 @@
 
 The outcome of a test task is whether it was solved within the rounds that the experiment fixed, as a mean over
 episodes where a task has several. Comparisons are paired by task and clustered by training seed. Holm's correction is
-over all comparisons of a table: those in one environment, or those over all environments.
+over a family: one combination's comparisons with one reference, in one environment or over all of them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any, Literal
 
 from atlas_ray.evaluation.statistics import (
     CurvePoint,
+    Difference,
     compare_over_seeds,
     hierarchical_bootstrap,
     holm,
 )
 
 ALL = "all environments"
-Task = tuple[str, int]
+Task = tuple[str, str, int]
+"""Environment, split and number."""
 Verdict = Literal["better", "worse", "not established"]
 
 
@@ -49,8 +51,8 @@ class Arm:
             if env in (ALL, row["environment"]):
                 most = row["within"] if rounds is None else rounds
                 tasks = by_seed.setdefault(row["training_seed"], {})
-                for task, _, used, success, _ in row["episodes"]:
-                    tasks.setdefault((row["environment"], task), []).append(bool(success) and used <= most)
+                for split, task, _, used, success, _ in row["episodes"]:
+                    tasks.setdefault((row["environment"], split, task), []).append(bool(success) and used <= most)
         return [{task: fmean(found) for task, found in tasks.items()} for tasks in by_seed.values() if tasks]
 
     def mean_of(self, field: str, env: str = ALL) -> float | None:
@@ -96,7 +98,7 @@ class Compared:
     ci95: tuple[float, float]
     p_value: float
     p_holm: float
-    """Corrected for all comparisons of the table."""
+    """Corrected over the family."""
     seeds: tuple[int, int]
     tasks: int
 
@@ -152,35 +154,39 @@ def curve_of(arm: Arm, env: str, max_rounds: int) -> list[CurvePoint]:
 def comparisons(arms: Sequence[Arm], references: Sequence[str], environments: Sequence[str]) -> list[Compared]:
     """Every selection against every reference, over all environments and then in each one.
 
+    Two references are compared once, in the table of the first.
+
     Args:
         arms: of all combinations.
         references: names of arms; a combination without one has no comparison with it.
         environments: that were evaluated in; with a single one, there is no second table over all.
     """
     found: list[Compared] = []
+    by_combination: dict[str, dict[str, Arm]] = {}
+    for arm in arms:
+        by_combination.setdefault(arm.combination, {})[arm.name] = arm
     for env in (ALL, *environments) if len(environments) > 1 else environments:
-        table = [each for each in _pairs(arms, references, env) if each is not None]
-        adjusted = holm([each[1].p_value for each in table])
-        for (combination, difference, reference, selection), p_holm in zip(table, adjusted, strict=True):
-            found.append(
-                Compared(
-                    combination, env, reference, selection, difference.first, difference.second, difference.difference,
-                    difference.ci95, difference.p_value, p_holm, difference.seeds, difference.tasks,
-                )
-            )  # fmt: skip
+        for i, reference in enumerate(references):
+            for combination, own in by_combination.items():
+                family = _family(own, reference, references[:i], env)
+                adjusted = holm([difference.p_value for _, difference in family])
+                found += [
+                    Compared(
+                        combination, env, reference, selection, d.first, d.second, d.difference, d.ci95, d.p_value,
+                        p_holm, d.seeds, d.tasks,
+                    )
+                    for (selection, d), p_holm in zip(family, adjusted, strict=True)
+                ]  # fmt: skip
     return found
 
 
-def _pairs(arms: Sequence[Arm], references: Sequence[str], env: str) -> Iterable[tuple[str, Any, str, str] | None]:
-    for combination in dict.fromkeys(arm.combination for arm in arms):
-        own = {arm.name: arm for arm in arms if arm.combination == combination}
-        done: set[frozenset[str]] = set()
-        for reference in (name for name in references if name in own):
-            for name, arm in own.items():
-                pair = frozenset((reference, name))
-                if name == reference or arm.method is None or pair in done:
-                    continue
-                done.add(pair)
-                first, second = own[reference].outcomes(env), arm.outcomes(env)
-                difference = compare_over_seeds(first, second) if first and second else None
-                yield None if difference is None else (combination, difference, reference, name)
+def _family(arms: Mapping[str, Arm], reference: str, earlier: Sequence[str], env: str) -> list[tuple[str, Difference]]:
+    """A combination's comparisons with a reference, by selection; those with an earlier reference are not repeated."""
+    first = arms[reference].outcomes(env) if reference in arms else []
+    found = []
+    for name, arm in arms.items():
+        second = [] if arm.method is None or name in (reference, *earlier) else arm.outcomes(env)
+        difference = compare_over_seeds(first, second) if first and second else None
+        if difference is not None:
+            found.append((name, difference))
+    return found

@@ -32,7 +32,7 @@ def curves_picture(charts: Sequence[LineChart]) -> bytes:
 
 def forest_picture(plots: Sequence[Forest]) -> bytes:
     """Differences with their intervals, a panel per combination."""
-    figure, panels = _grid(len(plots), 0.9 + 0.24 * max(len(plot.rows) for plot in plots))
+    figure, panels = _grid(len(plots), 0.9 + 0.24 * max(len(plot.rows) for plot in plots), sharex=True)
     for axes, plot in zip(panels, plots):
         _style(axes, plot.title)
         for y, row in enumerate(plot.rows):
@@ -66,13 +66,13 @@ def scatter_picture(plots: Sequence[Scatter]) -> bytes:
     return png(figure)
 
 
-def _grid(count: int, height: float) -> tuple[Any, list[Any]]:
+def _grid(count: int, height: float, *, sharex: bool = False) -> tuple[Any, list[Any]]:
     """A figure of `count` panels, each of so many inches in height."""
     columns = min(_COLUMNS, count)
     lines = -(-count // columns)
     figure = figure_of(5.0 * columns, height * lines)
     figure.set_layout_engine("constrained")
-    panels = [axes for row in figure.subplots(lines, columns, squeeze=False) for axes in row]
+    panels = [axes for row in figure.subplots(lines, columns, squeeze=False, sharex=sharex) for axes in row]
     for axes in panels[count:]:
         axes.axis("off")
     return figure, panels

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from atlas_ray.report.content import PageBlock, PageSection
 from atlas_ray.report.experiment_charts import Forest, Key, LineChart, Scatter, forests, key_of, line_charts, scatter
 from atlas_ray.report.experiment_comparisons import ALL, Arm, Compared, success_of
-from atlas_ray.report.tables import NONE, Cell, escape, table, to_markdown
+from atlas_ray.report.tables import NONE, Cell, Table, escape, table, to_markdown
 from atlas_ray.report.text import count, joined, p_text, percent
 
-_TONES = {"better": "good", "worse": "bad", "not established": "soft"}
+_TONES: dict[str, Literal["good", "bad", "soft"]] = {"better": "good", "worse": "bad", "not established": "soft"}
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,10 @@ def page(
         sections=[
             PageSection("map", "Success by combination and selection", blocks=[PageBlock(_map(arms, scope))]),
             PageSection("arms", "What was trained, and how it played", blocks=[PageBlock(trained)]),
-            PageSection("comparisons", "Comparisons", blocks=[
-                PageBlock(_comparisons(compared, env), env, _EXPLAINED) for env in scopes
+            PageSection("comparisons", "Comparisons", [_EXPLAINED], [
+                PageBlock(_comparisons(own), f"{env}, against {reference}")
+                for env in scopes for reference in references
+                if (own := [each for each in compared if (each.environment, each.reference) == (env, reference)])
             ]),
             PageSection("rounds", "Success over rounds, in figures", blocks=[
                 PageBlock(_rounds(charts), env) for env, charts in curves.items()
@@ -99,7 +101,7 @@ def page(
 
 _EXPLAINED = (
     "Paired by task, clustered by training seed. The interval covers seeds and tasks where both sides have several "
-    "seeds. p is corrected by Holm over the comparisons of this table; below 0.05 a difference is established."
+    "seeds. p is corrected by Holm over the comparisons of one combination; below 0.05 a difference is established."
 )
 
 
@@ -132,7 +134,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"A task counts as solved within {said}; this was fixed before the run."]
 
 
-def _map(arms: Sequence[Arm], scope: str) -> Any:
+def _map(arms: Sequence[Arm], scope: str) -> Table:
     combinations = list(dict.fromkeys(arm.combination for arm in arms))
     names = list(dict.fromkeys(arm.name for arm in arms))
     known = {(arm.combination, arm.name): success_of(arm, scope) for arm in arms}
@@ -146,7 +148,7 @@ def _map(arms: Sequence[Arm], scope: str) -> Any:
     return table(["selection", *combinations], lines)
 
 
-def _arms(arms: Sequence[Arm], scope: str, precisions: Mapping[tuple[str, str], float]) -> Any:
+def _arms(arms: Sequence[Arm], scope: str, precisions: Mapping[tuple[str, str], float]) -> Table:
     header = ["combination", "selection", "filters", "seeds", "success, %", "mean rounds", "steps that only look",
               "precision, %", "labelled tokens", "training, s"]  # fmt: skip
     lines: list[list[str | Cell]] = []
@@ -163,23 +165,28 @@ def _arms(arms: Sequence[Arm], scope: str, precisions: Mapping[tuple[str, str], 
     return table(header, lines, words=(0, 1, 2))
 
 
-def _comparisons(compared: Sequence[Compared], env: str) -> Any:
-    header = ["combination", "selection", "against", "success, %", "its success, %", "difference, points", "p",
-              "p (Holm)", "verdict"]  # fmt: skip
+def _comparisons(compared: Sequence[Compared]) -> Table:
+    header = [
+        "combination",
+        "selection",
+        "success, %",
+        "reference, %",
+        "difference, points",
+        "p",
+        "p (Holm)",
+        "verdict",
+    ]
     lines: list[list[str | Cell]] = []
     for each in compared:
-        if each.environment == env:
-            tone: Any = _TONES[each.verdict]
-            lines.append([
-                each.combination, each.selection, each.reference, f"{each.success:.1f}",
-                f"{each.reference_success:.1f}",
-                f"{each.difference:+.1f} [{each.ci95[0]:+.1f}, {each.ci95[1]:+.1f}]", f"{each.p_value:.3f}",
-                f"{each.p_holm:.3f}", Cell(each.verdict, tone=tone),
-            ])  # fmt: skip
-    return table(header, lines, words=(0, 1, 2, 8))
+        lines.append([
+            each.combination, each.selection, f"{each.success:.1f}", f"{each.reference_success:.1f}",
+            f"{each.difference:+.1f} [{each.ci95[0]:+.1f}, {each.ci95[1]:+.1f}]", f"{each.p_value:.3f}",
+            f"{each.p_holm:.3f}", Cell(each.verdict, tone=_TONES[each.verdict]),
+        ])  # fmt: skip
+    return table(header, lines, words=(0, 1, 7))
 
 
-def _rounds(charts: Sequence[LineChart]) -> Any:
+def _rounds(charts: Sequence[LineChart]) -> Table:
     most = max((chart.most for chart in charts), default=1)
     lines = [
         [chart.title, line.key.name, *(f"{y:.1f} [{low:.1f}, {high:.1f}]" for _, y, low, high in line.points),

@@ -29,18 +29,19 @@ class RunOfGrid:
     """Of the options that differ between the combinations."""
     config: PipelineConfig
     store: Store
+    cards: Mapping[str, EnvironmentCard]
+    """Of the evaluated environments."""
     models: list[RosterEntry]
     """Those that are evaluated, in order."""
     failures: Mapping[str, str]
     """Error by the name of a model, or of a `selection <name>` that nothing is trained on."""
 
 
-def rows_of(run: RunOfGrid, cards: Mapping[str, EnvironmentCard], within: Mapping[str, int]) -> list[dict[str, Any]]:
+def rows_of(run: RunOfGrid, within: Mapping[str, int]) -> list[dict[str, Any]]:
     """The rows of one combination; a model that has not been evaluated yet has none.
 
     Args:
         run: the combination.
-        cards: of the evaluated environments.
         within: rounds within which a success counts, where they are fewer than the environment's cap.
     """
     truths = truth_of(run)
@@ -57,7 +58,7 @@ def rows_of(run: RunOfGrid, cards: Mapping[str, EnvironmentCard], within: Mappin
             continue
         episodes = ledger.counted(run.store, entry.name) if error is None else []
         results = run.store.read_json("evaluation", entry.name, "results.json") if error is None else None
-        for env, card in cards.items():
+        for env, card in run.cards.items():
             found = None if results is None else results["environments"].get(env)
             played = [episode for episode in episodes if episode.env == env]
             cap = min(card.max_rounds, within.get(env, card.max_rounds))
@@ -124,7 +125,7 @@ def _played(
             {"rounds": point.rounds, "success": point.success, "ci95": list(point.ci95)}
             for point in success_curve([done], max_rounds)
         ],
-        "episodes": [[e.task, e.seed, e.rounds, int(e.success), round(e.score, 6)] for e in done],
+        "episodes": [[e.split, e.task, e.seed, e.rounds, int(e.success), round(e.score, 6)] for e in done],
     }
 
 

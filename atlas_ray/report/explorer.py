@@ -154,7 +154,7 @@ def _side_by_side(data: RunData) -> list[str]:
 
 
 def _pairs(data: RunData, names: Sequence[str]) -> list[tuple[Episode, Episode]]:
-    """The test episodes that both models played: those that only the second or only the first solved, then the others."""
+    """The test episodes that both models played: those that only the second solved, only the first, then the others."""
     first, second = ({(e.env, e.split_task, e.seed): e for e in data.models[name].episodes} for name in names)
     keys = sorted(
         first.keys() & second.keys(),

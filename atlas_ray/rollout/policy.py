@@ -120,7 +120,7 @@ class ModelPolicy:
         self, tokenizer: PreTrainedTokenizerBase, generate: Generate, *, max_len: int, spec: EpisodeSpec
     ) -> None:
         self._conversation = Conversation(tokenizer)
-        self._tokenizer, self._generate = tokenizer, generate
+        self._generate = generate
         self._max_len, self._playing = max_len, spec.playing
         self._seeds = random.Random(spec.key)
 
@@ -132,12 +132,12 @@ class ModelPolicy:
         calls: list[Generation] = []
         head, head_ids = "", []
         if self._playing.calls_per_step == 2:
-            head, head_ids = _THOUGHT, self._tokens(_THOUGHT)
+            head, head_ids = _THOUGHT, self._conversation.opening(_THOUGHT)
             thought = self._ask(ids + head_ids, timeout_s, calls, stop=[_ACTION])
             if thought is None:
                 return _turn(None, calls)
             head = f"{_THOUGHT}{thought.text.rstrip()}\n{_ACTION}"
-            head_ids = self._tokens(head)
+            head_ids = self._conversation.opening(head)
         answer = self._ask(ids + head_ids, timeout_s, calls)
         if answer is None:
             return _turn(None, calls)
@@ -156,9 +156,6 @@ class ModelPolicy:
         )  # fmt: skip
         calls.append(_checked(answer))
         return calls[-1]
-
-    def _tokens(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _turn(text: str | None, calls: list[Generation]) -> PolicyTurn:

@@ -1,13 +1,17 @@
-"""A strict parser of the selector's answer: the result is a valid choice of steps, or an error with a name.
+"""A strict parser of the selector's answer: the result is the answer's final choice of steps, or an error with a name.
 
 Two forms are read: the JSON object that the prompt asks for, with or without prose around it, and the paper's
-`conversation[...]` (Appendix D.1). Step numbers are never clipped or dropped to make an answer fit.
+`conversation[...]` (Appendix D.1). A selector may think aloud and quote examples, so only the last answer counts. A
+fragment is never taken for it: what is cut, malformed or ambiguous is an error. Step numbers are never clipped or
+dropped to make an answer fit.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from atlas_ray.selection.prompt import CATEGORIES
@@ -15,13 +19,33 @@ from atlas_ray.selection.prompt import CATEGORIES
 MAX_CHARS = 100_000
 """No honest answer is longer."""
 
-_OBJECT = re.compile(r'\{\s*"')
-_CANDIDATES = 64
+_OBJECT = re.compile(r"""\{\s*(?:["']|steps\b)""")
+_BRACKETS = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]]')
+"""A JSON string, which ends with its line at the latest, or a bracket outside strings."""
+_THINKING_ENDS = re.compile(
+    r"</(?:think|thinking|thought|reasoning|reflection)>|\[/THINK\]|◁/think▷|<\|channel\|>\s*final\s*<\|message\|>",
+    re.IGNORECASE,
+)
+_THINKING_END_BEGINS = ("</", "[/", "◁/", "<|")
+_THINKING_BEGINS = re.compile(
+    r"\s*(?:<(?:think|thinking|thought|reasoning|reflection)>|\[THINK\]|◁think▷|<\|channel\|>\s*analysis)",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"\s*```\w*\s*|\s+")
 _NUMBER = re.compile(r"\s*(?:step\s*)?([0-9]{1,9})\s*", re.IGNORECASE)
 _PAPER_STEPS = re.compile(r"conversation\s*\[([^\[\]]*)\]", re.IGNORECASE)
+_PAPER_CUT = re.compile(r"conversation\s*\[[^\[\]]*\Z", re.IGNORECASE)
+_PAPER_JOIN = re.compile(r"(?:[\s,;&*_`.]|and)*", re.IGNORECASE)
+"""Separators between two groups of one list."""
+_PAPER_BULLET = re.compile(r"[\s\-*•_`>\d.)(]*")
+_PAPER_CONTRAST = re.compile(
+    r"(?:unlike|rather than|instead of|as opposed to|in contrast to|compared (?:to|with)|\bnot)\s*[`*_\"']*\Z", re.I
+)
+_CONTRAST_CHARS = 40
 _PAPER_PLAN = re.compile(r"high-level plan is", re.IGNORECASE)
-_PAPER_CHOICE = re.compile(r"critical steps are", re.IGNORECASE)
-_PAPER_REASON = re.compile(r"reason[*_]{0,2}:", re.IGNORECASE)
+_PAPER_CHOICE = re.compile(r"critical steps? (?:are|is)\b|critical steps?[*_]{0,2}:", re.IGNORECASE)
+_PAPER_CHOICE_LINE = re.compile(rf"^[ \t\d.)(*_#>-]*(?:the )?(?:{_PAPER_CHOICE.pattern})", re.IGNORECASE | re.MULTILINE)
+_PAPER_REASON = re.compile(r"\breason(?:s|ing)?[*_]{0,2}\s*:|^[ \t\d.)(*_#>-]*reasons?\b", re.IGNORECASE | re.MULTILINE)
 _PAPER_CATEGORIES = {
     "planning": "plan creation",
     "key observation": "critical observation",
@@ -54,13 +78,23 @@ class SelectorAnswer(NamedTuple):
     reason: str | None
 
 
-def parse(text: str, n_steps: int, budget: int) -> SelectorAnswer:
+class _Object(NamedTuple):
+    """A JSON object in a text, or something that begins like one."""
+
+    start: int
+    end: int
+    value: dict[str, Any] | None
+    """None where it is cut or malformed."""
+
+
+def parse(text: str, n_steps: int, budget: int, *, cut: bool = False) -> SelectorAnswer:
     """Read and check an answer.
 
     Args:
         text: what the selector wrote.
         n_steps: steps of the trajectory, numbered from 0.
         budget: steps that may be chosen at most, after duplicates have collapsed.
+        cut: the endpoint did not let it end by itself. Then only one whole JSON object and nothing else is an answer.
 
     Raises:
         AnswerError: it is not a valid choice.
@@ -69,34 +103,90 @@ def parse(text: str, n_steps: int, budget: int) -> SelectorAnswer:
         raise AnswerError("empty", "the answer is empty")
     if len(text) > MAX_CHARS:
         raise AnswerError("too_long", f"the answer has {len(text)} characters")
-    found = _json_answer(text)
-    if found is not None:
-        return _checked(*_from_json(found), n_steps=n_steps, budget=budget)
-    listed = [part for part in _PAPER_STEPS.findall(text) if part.strip(" .…")]
-    if not listed:
-        raise AnswerError("unreadable", 'there is no JSON object with "steps" in it')
-    numbers = [_number(part) for group in listed for part in re.split(r"[,;]", group)]
-    chosen: list[tuple[int, str | None]] = [(number, None) for number in numbers]
-    return _checked(chosen, _paper_plan(text), _paper_reason(text), n_steps=n_steps, budget=budget)
+    start = _end_of_thinking(text)
+    found = _objects(text, start)
+    if cut and not (found and _stands_alone(text[start:], found[-1], start)):
+        raise AnswerError("truncated", "the answer was cut before its end; be brief")
+    after = found[-1].end if found else start
+    heading = _last_heading(text, after)
+    if found and heading is None:
+        return _checked(*_from_json(_answer_in(found[-1])), n_steps=n_steps, budget=budget)
+    return _checked(*_from_paper(text, start, heading), n_steps=n_steps, budget=budget)
 
 
-def _json_answer(text: str) -> dict[str, Any] | None:
-    """The last JSON object that has `steps`: what comes before it is thinking aloud."""
+def _objects(text: str, position: int = 0) -> list[_Object]:
+    """All that begins like a JSON object, except malformed ones that do not speak of steps; none inside another."""
     decoder = json.JSONDecoder()
-    found: dict[str, Any] | None = None
-    position = 0
-    for _ in range(_CANDIDATES):
-        start = _OBJECT.search(text, position)
-        if start is None:
-            break
+    found: list[_Object] = []
+    while (match := _OBJECT.search(text, position)) is not None:
+        start = match.start()
         try:
-            value, end = decoder.raw_decode(text, start.start())
-        except (ValueError, RecursionError):  # no object begins here
-            position = start.start() + 1
-            continue
-        if "steps" in value:
-            found = value
-        position = end if "steps" in value else start.start() + 1
+            value, end = decoder.raw_decode(text, start)
+            found.append(_Object(start, end, value))
+        except (ValueError, RecursionError):
+            closed = _closing(text, start)
+            end = len(text) if closed is None else closed
+            if closed is None or "steps" in text[start:end]:
+                found.append(_Object(start, end, None))
+        position = end
+    return found
+
+
+def _closing(text: str, start: int) -> int | None:
+    """Behind the bracket that closes the one at `start`; None where nothing does."""
+    depth = 0
+    for match in _BRACKETS.finditer(text, start):
+        if match[0] in ("{", "["):
+            depth += 1
+        elif match[0] in ("}", "]"):
+            depth -= 1
+            if depth == 0:
+                return match.end()
+    return None
+
+
+def _end_of_thinking(text: str) -> int:
+    """Where the thinking before the answer ends; a mark inside a JSON object is a quotation.
+
+    Raises:
+        AnswerError: there is nothing but thinking.
+    """
+    has_marks = any(begin in text for begin in _THINKING_END_BEGINS)  # ten times as fast as the pattern
+    ends = [match.end() for match in _THINKING_ENDS.finditer(text)] if has_marks else []
+    whole = [each for each in _objects(text) if each.value is not None] if ends else []
+    starts = [each.start for each in whole]
+    before = (whole[bisect_left(starts, end) - 1].end if starts and starts[0] < end else 0 for end in ends)
+    start = max((end for end, closed in zip(ends, before, strict=True) if closed < end), default=0)
+    if _THINKING_BEGINS.match(text, start):
+        raise AnswerError("unreadable", "the thinking does not end in an answer")
+    return start
+
+
+def _stands_alone(body: str, found: _Object, start: int) -> bool:
+    around = body[: found.start - start] + body[found.end - start :]
+    return found.value is not None and not _FENCE.sub("", around)
+
+
+def _answer_in(found: _Object) -> dict[str, Any]:
+    """The object with "steps": the last one of the text itself, or the only one inside it."""
+    if found.value is None:
+        raise AnswerError("unreadable", "the last JSON object is cut or malformed")
+    inside = _with_steps(found.value)
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        raise AnswerError("unreadable", 'the last JSON object has more than one "steps" in it')
+    raise AnswerError("unreadable", 'the last JSON object has no "steps" in it')
+
+
+def _with_steps(value: Any) -> list[dict[str, Any]]:
+    found, waiting = [], [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict) and "steps" in each:
+            found.append(each)
+        elif isinstance(each, dict | list):
+            waiting += each.values() if isinstance(each, dict) else each
     return found
 
 
@@ -120,6 +210,48 @@ def _from_json(value: dict[str, Any]) -> tuple[list[tuple[int, str | None]], str
     if plan is not None:
         plan = _text(plan if isinstance(plan, str) else json.dumps(plan, ensure_ascii=False))
     return chosen, plan, "\n".join(reasons) or None
+
+
+def _last_heading(text: str, after: int) -> re.Match[str] | None:
+    """The last heading of the paper's form; one that begins a line goes before one inside a sentence."""
+    groups = (match.start() for form in (_PAPER_STEPS, _PAPER_CUT) for match in form.finditer(text, after))
+    last = max(groups, default=-1)
+    if last < 0:
+        return None
+    for heading in (_PAPER_CHOICE_LINE, _PAPER_CHOICE):
+        matches = [match for match in heading.finditer(text, after) if match.end() <= last]
+        if matches:
+            return matches[-1]
+    return None
+
+
+def _from_paper(
+    text: str, start: int, heading: re.Match[str] | None
+) -> tuple[list[tuple[int, str | None]], str | None, str | None]:
+    begin = start if heading is None else heading.end()
+    ends = _PAPER_REASON.search(text, begin)
+    section = text[begin : ends.start() if ends else len(text)]
+    groups = [match for match in _PAPER_STEPS.finditer(section) if not _is_contrast(section, match.start())]
+    if not groups or _PAPER_CUT.search(section):
+        raise AnswerError("unreadable", 'there is no JSON object with "steps" in it')
+    for one, other in pairwise(groups):
+        if not _are_listed_together(section[one.end() : other.start()]):
+            raise AnswerError("unreadable", "conversation[...] stands in more than one place; name all steps in one")
+    numbers = [_number(part) for group in groups for part in re.split(r"[,;]", group[1])]
+    reason = _text(text[ends.end() :].strip(" :*_\n")) or None if ends else None
+    return [(number, None) for number in numbers], _paper_plan(text[start:]), reason
+
+
+def _is_contrast(section: str, start: int) -> bool:
+    """Whether the words before a group say that it is not chosen."""
+    return _PAPER_CONTRAST.search(section[max(0, start - _CONTRAST_CHARS) : start]) is not None
+
+
+def _are_listed_together(between: str) -> bool:
+    """Whether separators alone stand between two groups of steps, or the second one begins a line."""
+    _, newline, line = between.rpartition("\n")
+    is_bullet = bool(newline) and _PAPER_BULLET.fullmatch(line) is not None
+    return is_bullet or _PAPER_JOIN.fullmatch(between) is not None
 
 
 def _checked(
@@ -162,11 +294,6 @@ def _paper_plan(text: str) -> str | None:
     body = text[start.end() : end.start() if end else len(text)]
     body = body.rpartition("\n")[0] if end and "\n" in body else body  # the last line is the next heading's
     return _text(body.strip(" :*_\n")) or None
-
-
-def _paper_reason(text: str) -> str | None:
-    start = _PAPER_REASON.search(text)
-    return _text(text[start.end() :].strip(" *_\n")) or None if start else None
 
 
 def _text(value: str) -> str:

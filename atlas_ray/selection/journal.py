@@ -12,6 +12,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from math import fsum
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -27,6 +28,8 @@ from atlas_ray.store import Store
 
 _Result = TypeVar("_Result")
 _FOLDER = ("select", "journal")
+_PERHAPS_PAID = frozenset({"timeout", "malformed", "too_large"})
+"""Kinds of failures after which the endpoint may still charge for an answer."""
 
 
 class AnswerJournal:
@@ -90,6 +93,14 @@ class AnswerJournal:
                 self._unwritten = rows + self._unwritten  # every waiting call tries, and raises the error itself
                 raise
 
+    async def write_cost(self, cost_usd: float) -> None:
+        """Count what a question may have cost that has no answer to keep.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        await self._off_loop(self._store.append, [{"key": "", "cost_usd": cost_usd}], *_FOLDER, self._file)
+
     def spent_usd(self) -> float:
         """The price of all answers in the journal."""
         files = self._store.names(*_FOLDER)
@@ -118,6 +129,8 @@ class BudgetGuard(Protocol):
 
 class JournaledClient:
     """A client that looks into the journal first and writes each new answer there before returning it.
+
+    An answer whose cost is not known counts as what was reserved for it.
 
     Args:
         client: of the endpoint.
@@ -164,10 +177,19 @@ class JournaledClient:
                     question.messages, schema=self._schema, regex=question.regex,
                     without_schema=question.without_schema, **self._sampling,
                 )  # fmt: skip
+                if not reply.usage_known:
+                    reply = replace(
+                        reply,
+                        prompt_tokens=estimated_tokens(question.messages),
+                        completion_tokens=self._sampling["max_tokens"],
+                    )
                 paid = cost_usd(reply.prompt_tokens, reply.completion_tokens, self._price)
                 await self._journal.write(key, reply, paid)
             except CallError as error:
                 calls.retries += error.retries
+                if self._guard is not None and error.kind in _PERHAPS_PAID:
+                    paid = most
+                    await self._journal.write_cost(paid)
                 ray_metrics.SELECTION_CALLS.add(1, model=self._identity, outcome="failed")
                 raise
             finally:

@@ -179,8 +179,7 @@ def prepare(
 
     Raises:
         DataError: a trajectory has no entry in `labels`, a step that it does not have, or a weight outside (0, 1].
-        TrainingError: a trajectory has no critical step, too many lie beyond `max_length`, no end-of-turn token is a
-            label, or nothing is left.
+        TrainingError: a trajectory has no critical step, too many lie beyond `max_length`, or nothing is left.
         ModelError: the chat template cannot be used at all.
     """
     missing = sorted(t.trajectory_id for t in trajectories if t.trajectory_id not in labels)
@@ -236,11 +235,6 @@ def prepare(
         raise TrainingError(f"no trajectory to train on is left; {why}")
     end_id = tokenizer.convert_tokens_to_ids(end_of_turn(tokenizer))
     end_tokens = sum(int(np.count_nonzero((each.ids == end_id) & (each.weights > 0))) for each in examples)
-    if not end_tokens:
-        raise TrainingError(
-            f"0 of {critical} steps to train on end with the end-of-turn token {end_of_turn(tokenizer)!r}, so the "
-            "model would never learn to stop; use a chat template that ends each assistant turn with it"
-        )
     report = Report(
         trajectories=used,
         steps=n_steps,

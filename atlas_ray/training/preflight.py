@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -50,20 +50,17 @@ def preflight(examples: Sequence[Example], report: Report, tokenizer: PreTrained
     if report.controls:
         found = ", ".join(f"{token!r} x {count}" for token, count in report.controls.most_common(5))
         lines.append(f"    control tokens inside texts, which the model takes for its own: {found}")
-    stops = _stop_ids(Path(directory))
-    if stops and tokenizer.convert_tokens_to_ids(end) not in stops:
+    end_id, stops = tokenizer.convert_tokens_to_ids(end), {tokenizer.eos_token_id, *_stop_ids(Path(directory))}
+    if end_id not in stops:
         lines.append(
-            f"    an engine does not stop at {end!r}: add {tokenizer.convert_tokens_to_ids(end)} to eos_token_id in "
-            f"the model's generation_config.json, which has {sorted(stops)}"
+            f"    engines do not stop at {end!r}, so answers will be cut by their length: add {end_id} to eos_token_id "
+            "in the model's generation_config.json"
         )
     return "\n".join(lines)
 
 
 def _stop_ids(directory: Path) -> set[int]:
-    """Token ids at which engines stop for this model; empty where it does not say."""
-    for name in ("generation_config.json", "config.json"):
-        if (directory / name).is_file():
-            settings: dict[str, Any] = json.loads((directory / name).read_text(encoding="utf-8"))
-            if (found := settings.get("eos_token_id")) is not None:
-                return set(found) if isinstance(found, list) else {found}
-    return set()
+    """Token ids at which the model's own settings say to stop."""
+    file = directory / "generation_config.json"
+    found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
+    return set() if found is None else set(found) if isinstance(found, list) else {int(found)}

@@ -6,13 +6,15 @@ The rules are in `rules.py`, generated games in `generate.py`, official games in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts
 from atlas_ray.environments.process import EngineFailure, EngineProcess
 from atlas_ray.errors import ConfigError, EnvironmentError
+from atlas_ray.trajectory import Message
 from envs.alfworld.data import Game, Games, locate, open_games
 from envs.alfworld.engine import EngineHouse, check_installed
 from envs.alfworld.expert import HouseExpert
@@ -92,6 +94,19 @@ class ALFWorldEnv(TextEnv):
             )
         return locate(self._games, item_id)
 
+    def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
+        """The game with this goal and this room; see `TextEnv.recognise`."""
+        said = " ".join(first_texts(messages).split())
+        splits: tuple[Split, ...] = ("train", "test")
+        for split in splits:
+            for task, goal in enumerate(_goals(self._games, split)):
+                if f"Your task is to: {goal}" in said:
+                    game = generate(split, task) if self._games is None else self._games.game(split, task)
+                    room = Household(_problem(game), self._verbs).opening()
+                    if " ".join(room.split()) in said:
+                        return split, task
+        return None
+
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         try:
             self._enter(split, task)
@@ -158,6 +173,13 @@ class ALFWorldEnv(TextEnv):
         except EngineFailure as failure:
             self._playing = None
             raise self._engine_failed(failure) from None
+
+
+@lru_cache(maxsize=4)
+def _goals(games: Games | None, split: Split) -> tuple[str, ...]:
+    """The goal of every game of a split, read once per process."""
+    n = games.count(split) if games else {"train": N_TRAIN, "test": N_TEST}[split]
+    return tuple((games.game(split, task) if games else generate(split, task)).goal for task in range(n))
 
 
 @lru_cache(maxsize=256)

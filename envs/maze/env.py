@@ -5,12 +5,16 @@ The mazes are in `tasks.py`, the expert in `expert.py`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import ClassVar
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts, item_number
 from atlas_ray.errors import ConfigError, EnvironmentError
+from atlas_ray.trajectory import Message
 from envs.maze.expert import MazeExpert
 from envs.maze.tasks import (
+    DOUBLE_T_GOAL,
     DOUBLE_T_STARTS,
     GOAL_ITEM,
     MOVES,
@@ -30,6 +34,9 @@ column. Answer each observation with a thought and one action:
 Thought: your reasoning
 Action: move up, move down, move left or move right"""
 
+_POSITIONS = re.compile(
+    r"goal is at position (\d{1,4}), (\d{1,4})\. Your current position is at position (\d{1,4}), (\d{1,4})\."
+)
 _NEIGHBOURS = {"to your right": (0, 1), "to your left": (0, -1), "above you": (-1, 0), "below you": (1, 0)}
 
 
@@ -38,8 +45,7 @@ class MazeEnv(TextEnv):
 
     Args:
         layout: Which mazes are tested. "double_t": AgentGym's double T, test task i being its item i (all 25 starts);
-            "random": seeded random mazes. Training tasks are random mazes either way; with the double T the last one
-            is AgentGym's item 25, which starts on the goal.
+            "random": seeded random mazes. Training tasks are random mazes either way.
         max_rounds: Rounds before truncation, the paper's 15 unless given.
 
     `valid_actions` lists the four moves, walls or not. Nothing in a task is random, so `seed` changes nothing.
@@ -58,7 +64,7 @@ class MazeEnv(TextEnv):
             metric="success_rate",
             max_rounds=15,
             instruction=INSTRUCTION,
-            n_train=N_RANDOM_TRAIN + (layout == "double_t"),
+            n_train=N_RANDOM_TRAIN,
             n_test=len(DOUBLE_T_STARTS) if layout == "double_t" else N_RANDOM_TEST,
             source="LMRL-Gym maze (MIT) as in AgentGym; random mazes are our own",
             action_rule="first",
@@ -78,17 +84,34 @@ class MazeEnv(TextEnv):
         return self._position
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
-        """AgentGym's item n is test task n, its item 25 the last training task; see `TextEnv.locate`."""
+        """AgentGym's item n is test task n; its item 25, which starts on the goal, is in no split.
+
+        See `TextEnv.locate`.
+        """
         number = item_number(item_id, "maze", "lmrlgym_maze")
         if self._layout != "double_t":
             raise EnvironmentError("maze: item ids number the starts of the double T; use layout='double_t'")
         if number is None or number > GOAL_ITEM:
             raise EnvironmentError(f"maze: there is no item {item_id!r}; they are maze_0 to maze_{GOAL_ITEM}")
-        return ("train", N_RANDOM_TRAIN) if number == GOAL_ITEM else ("test", number)
+        return "test", number
+
+    def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
+        """The start in the double T, from the last position before the first step; see `TextEnv.recognise`."""
+        found = _POSITIONS.findall(first_texts(messages))
+        if self._layout != "double_t" or not found:
+            return None
+        goal_row, goal_column, row, column = map(int, found[-1])
+        starts = (*DOUBLE_T_STARTS, DOUBLE_T_GOAL)
+        if (goal_row, goal_column) != DOUBLE_T_GOAL or (row, column) not in starts:
+            return None
+        return "test", starts.index((row, column))
+
+    def _n_items(self, split: Split) -> int:
+        return int(split == "test" and self._layout == "double_t")
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
-        if self._layout == "double_t" and (split == "test" or task == N_RANDOM_TRAIN):
-            self._maze = double_t(GOAL_ITEM if split == "train" else task)
+        if split == "test" and self._layout == "double_t":
+            self._maze = double_t(task)
         else:
             self._maze = random_maze(split, task)
         self._position = self._maze.start

@@ -9,8 +9,9 @@ import random
 import re
 from collections.abc import Sequence
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts
 from atlas_ray.errors import ConfigError
+from atlas_ray.trajectory import Message
 from envs.textcraft.expert import TextCraftExpert
 from envs.textcraft.tasks import MAX_DISTRACTORS, Recipe, check_depths, goals, recipe_book
 
@@ -23,6 +24,7 @@ Get what no command crafts. Craft by the given commands; for a kind such as plan
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9, ]+")
 _CRAFT = re.compile(r"craft (.*) using (.*)")
 _GET = re.compile(r"get ([0-9]+) (.*)")
+_GOAL = re.compile(r"^Goal: craft ([a-z ]+?)\.?$", re.MULTILINE)
 _COUNTED = re.compile(r"([0-9]+) (.*)")
 
 
@@ -82,6 +84,16 @@ class TextCraftEnv(TextEnv):
         """A copy of what is held: item -> count."""
         return dict(self._inventory)
 
+    def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
+        """The goal item of the first observation; the commands beside it may be others. See `TextEnv.recognise`."""
+        found = _GOAL.findall(first_texts(messages))
+        splits: tuple[Split, ...] = ("train", "test")
+        for split in splits if found else ():
+            known = goals(split, self._depths)
+            if found[-1] in known:
+                return split, known.index(found[-1])
+        return None
+
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         self._goal = goals(split, self._depths)[task]
         rng = random.Random(f"textcraft {self._goal} {seed}")
@@ -99,7 +111,7 @@ class TextCraftEnv(TextEnv):
         if text.startswith("inventory"):
             held = "".join(f"[{item}] ({count}) " for item, count in self._inventory.items())
             return Outcome(f"Inventory: {held or 'You are not carrying anything.'}", 0.0)
-        return Outcome(f"Could not execute {text}", 0.0)
+        return Outcome(f"Could not execute {text}" if text else self._explain_format(), 0.0)
 
     def _get(self, count: int, item: str) -> str:
         if not self._book.fetchable(item):
@@ -176,7 +188,7 @@ class TextCraftEnv(TextEnv):
         return TextCraftExpert(self)
 
     def _explain_format(self) -> str:
-        return "Could not execute "
+        return 'Could not execute this. An action is "get N item", "craft N item using N item, N item" or "inventory".'
 
     def _save(self) -> tuple[str, tuple[Recipe, ...], dict[str, int]]:
         return self._goal, self._commands, dict(self._inventory)

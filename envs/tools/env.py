@@ -7,13 +7,14 @@ observation that explains it, and leaves the state as it was. `info["faults"]` c
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
 
-from atlas_ray.environments.contract import EnvironmentCard, Metric, Outcome, Split, TextEnv, item_number
+from atlas_ray.environments.contract import EnvironmentCard, Metric, Outcome, Split, TextEnv, first_texts, item_number
 from atlas_ray.errors import EnvironmentError
+from atlas_ray.trajectory import Message
 from envs.tools.backend import Backend, Fault, Refused
 from envs.tools.expert import ToolExpert
 from envs.tools.grammar import (
@@ -230,6 +231,22 @@ class ToolEnv(TextEnv):
         if number is None or number >= n:
             raise EnvironmentError(f"{name}: there is no item {item_id!r}; the file's are {name}_0 to {name}_{n - 1}")
         return "test", number
+
+    def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
+        """The task whose goal the first observation states; see `TextEnv.recognise`."""
+        said = " ".join(first_texts(messages).split())
+        tasks = self._given or self._generated()
+        splits: tuple[Split, ...] = ("train", "test")
+        found = [
+            (said.rindex(goal), len(goal), split, number)
+            for split in splits
+            for number, task in enumerate(tasks.of(split))
+            if (goal := " ".join(task.goal.split())) in said
+        ]
+        if not found:
+            return None
+        _, _, split, number = max(found)  # the last and longest: instructions hold an example
+        return split, number
 
     def _save(self) -> tuple[Task, tuple[LoggedCall, ...], int, Any]:
         return self.task, self._log, self._faults, self.backend.save()

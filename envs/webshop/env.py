@@ -7,11 +7,13 @@ are in `catalogue.py`, goals in `goals.py` and `official.py`, the reward in `rew
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
+from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts, item_number
 from atlas_ray.errors import ConfigError, EnvironmentError
+from atlas_ray.trajectory import Message
 from envs.webshop.catalogue import Product, Shop, generated_shop
 from envs.webshop.expert import WebShopExpert
 from envs.webshop.goals import N_TASKS, goals
@@ -28,8 +30,9 @@ Action: search[keywords] or click[value], where value is a button, a product's n
 
 PAGE_SIZE = 10
 _SEPARATOR = " [SEP] "
-_ACTION = re.compile(r"(search|click)\[(.+)\]")
+_ACTION = re.compile(r"(.+)\[(.+)\]")
 """As upstream: what follows the last closing bracket of the first line does not count."""
+_TOLD = re.compile(r"Instruction:[\s|]*(?:\[SEP\])?\s*(.*?)\s*(?:\[SEP\]|$)", re.MULTILINE)
 _HELP = "Invalid Action. An action is search[keywords], or click[value] with a value of this page."
 
 
@@ -131,6 +134,17 @@ class WebShopEnv(TextEnv):
                 f"webshop: there is no item {item_id!r}; they are webshop_0 to webshop_{self.card.n_train - 1}"
             )
         return "train", number
+
+    def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
+        """The goal whose instruction the first page shows; see `TextEnv.recognise`."""
+        found = _TOLD.findall(first_texts(messages))
+        splits: tuple[Split, ...] = ("train", "test")
+        for split in splits if found else ():
+            known = goals(split) if self._official is None else self._official[1]
+            for task, goal in enumerate(known):
+                if goal.instruction == " ".join(found[-1].split()):
+                    return split, task
+        return None
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         self._enter(task, split)

@@ -5,13 +5,16 @@ Words, splits and the scoring of guesses are in `tasks.py`, the expert in `exper
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
 from atlas_ray.errors import EnvironmentError
+from atlas_ray.react import parse_reply
+from atlas_ray.trajectory import Message
 from envs.wordle.expert import WordleExpert
-from envs.wordle.tasks import GAME_GUESSES, N_GAMES, drawn_word, feedback, hidden_words, load_words
+from envs.wordle.tasks import GAME_GUESSES, LENGTH, N_GAMES, drawn_word, feedback, hidden_words, load_words
 
 INSTRUCTION = "You are an expert in the game Wordle."
 
@@ -36,8 +39,8 @@ class WordleEnv(TextEnv):
     """Tasks are hidden words; `info["score"]` becomes 1 when the word is guessed.
 
     Args:
-        vocabulary: A text file of words, one a line, instead of ours; its words are split anew. After their training
-            tasks come AgentGym's games by seed (`locate`), which draw the hidden word anew for every guess.
+        vocabulary: A text file of words, one a line, instead of ours; its words are split anew. AgentGym's games over
+            the vocabulary (`locate`), which draw the hidden word anew for every guess, can then be played too.
         strict: Score repeated letters as real Wordle does, not as upstream.
         max_rounds: Guesses, valid or not, before truncation; the paper's 8 unless given (upstream's own game has 6).
 
@@ -58,7 +61,7 @@ class WordleEnv(TextEnv):
             metric="success_rate",
             max_rounds=8,
             instruction=INSTRUCTION,
-            n_train=len(hidden_words(self._words, "train")) + (0 if vocabulary is None else N_GAMES),
+            n_train=len(hidden_words(self._words, "train")),
             n_test=len(hidden_words(self._words, "test")),
             source="LMRL-Gym Wordle (MIT) as in AgentGym; the vocabulary is our own",
             action_rule="first",
@@ -94,7 +97,22 @@ class WordleEnv(TextEnv):
             )
         if number is None or number >= N_GAMES:
             raise EnvironmentError(f"wordle: there is no item {item_id!r}; they are wordle_0 to wordle_{N_GAMES - 1}")
-        return "train", len(hidden_words(self._words, "train")) + number
+        return "test", self.card.n_test + number
+
+    def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
+        """The word of a solved game, which all earlier feedback agrees with; see `TextEnv.recognise`."""
+        for message, answer in zip(messages, messages[1:], strict=False):
+            if message.step is not None and answer.content.split()[:LENGTH] == ["g"] * LENGTH:
+                said = parse_reply(message.content, self.card.action_rule).action or ""
+                word = said.replace(" ", "").lower()
+                splits: tuple[Split, ...] = ("train", "test")
+                for split in splits:
+                    if word in hidden_words(self._words, split):
+                        return split, hidden_words(self._words, split).index(word)
+        return None
+
+    def _n_items(self, split: Split) -> int:
+        return N_GAMES if self._has_games and split == "test" else 0
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         hidden = hidden_words(self._words, split)

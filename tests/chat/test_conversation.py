@@ -6,7 +6,7 @@ import pytest
 
 from atlas_ray.chat import Conversation, encode
 from atlas_ray.trajectory import Message
-from tests.chat.talk import OBSERVATIONS, make
+from tests.chat.talk import OBSERVATIONS, as_chat, make
 from tests.tokenizers import KEEPS_HISTORY, KINDS, REWRITES_HISTORY, of_kind, tokenizer
 
 
@@ -66,3 +66,15 @@ def test_a_reply_that_the_template_shows_otherwise_is_given_as_the_template_show
         tok.decode(conversation.prompt())
         == "<|im_start|>hi<|im_end|><|im_start|>GET<|im_end|><|im_start|>more<|im_end|><|im_start|>"
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("template", ["chatml", "mistral", "qwen3", "phi3"])
+def test_a_beginning_that_is_written_for_the_model_has_its_tokens_in_context(template: str, kind: str) -> None:
+    tok, conversation = of_kind(kind, template), Conversation(of_kind(kind, template))
+    for message in make().messages[:3]:
+        conversation.add(message)
+    head = conversation.prompt() + conversation.opening("Thought:")
+    chat = tok.apply_chat_template(as_chat(conversation.messages), tokenize=False, add_generation_prompt=True)
+    before = {"mistral": " ", "qwen3": "<think>\n\n</think>\n\n"}.get(template, "")
+    assert head == tok(f"{chat}{before}Thought:", add_special_tokens=False)["input_ids"]

@@ -16,13 +16,14 @@ from tests.tokenizers import tokenizer
 
 def test_labels_are_marked_with_and_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     tok = tokenizer("chatml")
-    ids = tok("Goal: craft", add_special_tokens=False)["input_ids"] + tok("get<|im_end|>")["input_ids"]
-    labels = [False] * (len(ids) - 2) + [True] * 2
+    ids = tok("Goal: craft", add_special_tokens=False)["input_ids"]
+    labels = [False] * len(ids) + [True] * len(own := tok("get<|im_end|>", add_special_tokens=False)["input_ids"])
+    ids += own
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b[1;30;42mget<|im_end|>\x1b[0m" in marked(tok, ids, labels)
     monkeypatch.setenv("NO_COLOR", "1")
     assert marked(tok, ids, labels) == "Goal: craft⟦get<|im_end|>⟧"
-    assert marked(tok, ids, labels, around=3) == f" [... {len(ids) - 2} tokens ...] aft⟦get<|im_end|>⟧"
+    assert marked(tok, ids, labels, around=3) == f" [... {labels.count(False)} tokens ...] aft⟦get<|im_end|>⟧"
 
 
 def test_the_command_shows_a_trajectory_that_the_selection_has(

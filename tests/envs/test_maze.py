@@ -86,11 +86,31 @@ def test_random_mazes_are_bordered_and_differ() -> None:
 
 def test_items_of_agentgym() -> None:
     env = MazeEnv()
-    assert env.locate("maze_24") == ("test", 24)
+    assert env.locate("maze_24") == env.locate("lmrlgym_maze_24") == env.locate(24) == ("test", 24)
     assert (env.card.n_train, env.card.n_test) == (1000, 25)
-    with pytest.raises(EnvironmentError, match="no item 'maze_25'; they are maze_0 to maze_24"):
-        env.locate("maze_25")
+    for item in ("maze_26", "maze_" + "9" * 5000, "maze_-1", "babyai_3"):
+        with pytest.raises(EnvironmentError, match="no item .*; they are maze_0 to maze_25"):
+            env.locate(item)
     with pytest.raises(EnvironmentError, match="use layout='double_t'"):
         MazeEnv(layout="random").locate(3)
     with pytest.raises(ConfigError, match="maze: layout is 'u'; choose 'double_t' or 'random'"):
         MazeEnv(layout="u")
+
+
+@pytest.mark.parametrize("action", ["move down", "move left", "jump", "move up"])
+def test_agentgyms_last_item_starts_on_the_goal(action: str) -> None:
+    env = MazeEnv()
+    split, task = env.locate("lmrlgym_maze_25")
+    assert task >= env.card.n_tasks(split), "it is no task of a split, as its list has 25"
+    observation, info = env.reset(options={"task": task, "split": split})
+    assert observation.split("\n")[-1] == (
+        "The goal is at position 8, 6. Your current position is at position 8, 6. "
+        "There are walls to your right, to your left, below you."
+    )
+    assert not info["success"]
+    text, reward, done, *_ = env.step(action)
+    assert (text == "Success", reward, done) == ((True, 1.0, True) if action != "move up" else (False, 0.0, False))
+    env.reset(options={"task": task, "split": split})
+    assert env.step(env.expert().next_action("")[1])[2], "the expert stays"
+    with pytest.raises(EnvironmentError, match="its tasks are 0 to 24"):
+        env.reset(options={"task": task + 1, "split": split})

@@ -110,6 +110,41 @@ def test_a_mistake_in_a_problem_is_named_with_its_line(old: str, new: str, messa
         read_problem(LAMPS.replace(old, new, 1), "lamps.pddl", domain)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "(?x - thing ?from ?to - room)",
+        "(?x - thing?from ?to - room)",
+        "(?x - thing?from?to -room)",
+        "(?x -thing\n?from?to\n-room)",
+    ],
+)
+def test_blanks_that_files_in_use_leave_out(written: str) -> None:
+    plain = read_domain(SWITCHES, "switches.pddl")
+    assert read_domain(SWITCHES.replace("(?x - thing ?from ?to - room)", written), "switches.pddl") == plain
+
+
+def test_names_keep_their_hyphens() -> None:
+    assert "toggle-on" in {action.name for action in read_domain(SWITCHES, "switches.pddl").actions}
+
+
+@pytest.mark.parametrize("objects", ["hall attic - room", "attic - room hall - room", "hall - room attic attic - room"])
+def test_constants_may_be_declared_as_objects_too(objects: str) -> None:
+    domain = read_domain(SWITCHES, "switches.pddl")
+    expected = read_problem(LAMPS, "lamps.pddl", domain)
+    assert read_problem(LAMPS.replace("attic - room", objects), "lamps.pddl", domain) == expected
+    with pytest.raises(DataError, match="line 3: 'hall' is declared twice, as a room and as a lamp"):
+        read_problem(LAMPS.replace("attic - room", "attic - room hall - lamp"), "lamps.pddl", domain)
+
+
+def test_facts_may_contradict_the_types_of_their_predicate() -> None:
+    """As those of the official tyreworld do: `(in ?x - container ?y - obj)`, and `(in jack boot)`."""
+    domain = read_domain(SWITCHES, "switches.pddl")
+    problem = read_problem(LAMPS.replace("(:init (dark)", "(:init (dark) (inside attic d)"), "lamps.pddl", domain)
+    assert ("inside", "attic", "d") in problem.start
+    assert plan(Task(domain, problem), problem.start) is not None
+
+
 _pieces = st.sampled_from([*SWITCHES.split(), "(", ")", "-", "(define", "?l", "and", ":init", "\n"])
 
 

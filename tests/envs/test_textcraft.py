@@ -198,3 +198,11 @@ def test_wrong_depths_are_refused(depths: Any) -> None:
 def test_upstream_item_ids_cannot_be_mapped() -> None:
     with pytest.raises(EnvironmentError, match="textcraft: item 'textcraft_3' cannot be mapped"):
         TextCraftEnv().locate("textcraft_3")
+
+
+@pytest.mark.parametrize("action", ["think: task completed", "get composter", "Inventory: [composter] (1)", "> look"])
+def test_what_cannot_be_executed_is_answered_as_upstream(action: str) -> None:
+    env = TextCraftEnv()
+    env.reset()
+    said = " ".join(re.sub(r"[^A-Za-z0-9, ]+", "", action).split())
+    assert env.step(action)[0] == f"Could not execute {said}"

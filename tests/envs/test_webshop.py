@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from atlas_ray.errors import ConfigError, DataError, EnvironmentError
+from atlas_ray.react import parse_reply
 from envs.webshop.catalogue import Product, generated_shop
 from envs.webshop.env import WebShopEnv
 from envs.webshop.goals import goals
 from envs.webshop.goods import POOLS
-from envs.webshop.reward import NO_LIMIT, Goal, reward, type_reward
+from envs.webshop.reward import NO_LIMIT, Goal, fits, reward, type_reward
 from tests.reference import reference
 
 
@@ -112,6 +113,57 @@ def test_what_cannot_be_done_shows_the_page_and_the_format(wrong: str) -> None:
     assert observation.endswith(f"\n\n{page}")
     assert (score, done) == (0, False)
     assert env.snapshot().inner == before.inner
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["{}</s>", "{} to find it", "{}\nThen I look at the results.", "  {}  ", "{}\nAction: nothing", "{} (the best)"],
+)
+@pytest.mark.parametrize("call", ["search[phone case]", "click[Back to Search]"])
+def test_what_follows_the_bracket_does_not_count(call: str, written: str) -> None:
+    env = WebShopEnv(max_rounds=30)
+    texts = []
+    for action in (call, written.format(call)):
+        env.reset(options={"task": 4})
+        env.step("search[phone case]")
+        texts.append(env.step(action)[0])
+    assert texts[0] == texts[1]
+    assert not texts[1].startswith("Invalid Action")
+
+
+@pytest.mark.parametrize(
+    "action", ["Search[phone case]", "please search[phone case]", "click[ buy now ]", "search[a] b[c]"]
+)
+def test_upstreams_verbs_stand_first_and_are_small(action: str) -> None:
+    env = WebShopEnv()
+    env.reset(options={"task": 4})
+    assert env.step(action)[0].startswith("Invalid Action")
+
+
+def test_the_last_label_of_a_reply_counts() -> None:
+    reply = "Thought: Action: search[x] is not enough.\nAction:\nsearch[phone case]</s>"
+    assert parse_reply(reply, WebShopEnv().card.action_rule).action == "search[phone case]"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wanted", "fit"),
+    [
+        ("dark wash", ("", "dark indigo"), False),  # upstream finds "ash" in "wash"
+        ("dark sky", ("", "dark indigo"), True),
+        ("light heather", ("", "heather blue"), False),  # heather, blue
+        ("ash grey", ("", "ash"), True),
+        ("camo green", ("", "camo"), True),
+        ("royal", ("", "royal blue"), False),  # royal, blue
+        ("stonewash", ("", "stone"), False),
+        ("navy blue", ("color", "navy"), False),  # blue, and navy as it is a whole member of the pair
+        ("navy", ("color", "navy"), True),
+        ("dark blue", ("color", "light blue"), True),  # blue is a word of "color light blue"
+        ("sky", ("color", "sky"), True),
+        ("5x-large big", ("size", "5x-large big"), True),
+    ],
+)
+def test_shades_are_reduced_as_upstream_does(chosen: str, wanted: tuple[str, str], fit: bool) -> None:
+    assert fits(chosen, wanted) is fit
 
 
 def test_buying_ends_with_the_reward() -> None:

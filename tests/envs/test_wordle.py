@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_ray.errors import ConfigError
+from atlas_ray.errors import ConfigError, EnvironmentError
 from envs.wordle.env import WordleEnv
 from envs.wordle.tasks import WORDS, feedback, hidden_words, load_words
 from tests.reference import reference
@@ -119,3 +119,58 @@ def test_agentgyms_vocabulary_is_played_to_the_end(path: str) -> None:
         while env.running:
             observation, *_, info = env.step(expert.next_action(observation)[1])
         assert info["success"]
+
+
+@pytest.mark.parametrize(
+    ("item", "answers"),
+    [
+        (0, ["b y b b y", "g g g g g"]),
+        (5, ["b g b b b", "g b y b b", "g b y y b", "b g b y g", "g g g g g"]),
+        (7, ["g b b b y", "b y b b b", "b b b y b", "y b b b b", "b b g b b", "g g g g g"]),
+    ],
+)
+def test_items_are_games_that_draw_the_word_anew(tmp_path: Path, item: int, answers: list[str]) -> None:
+    """The answers are LMRL-Gym's own game's, run over these words."""
+    file = tmp_path / "words.txt"
+    file.write_text("panic\nsolar\nshire\nproxy\npoint\nrobot\n")
+    env = WordleEnv(vocabulary=file)
+    split, task = env.locate(f"lmrlgym_wordle_{item}")
+    assert task >= env.card.n_tasks(split), "games are in no split"
+    env.reset(options={"task": task, "split": split})
+    words = ["solar", "proxy", "panic", "robot", "point", "shire"]
+    assert [env.step(" ".join(word))[0] for word in words[: len(answers)]] == answers
+    assert not env.running
+    for wrong in (env.locate, WordleEnv().locate):
+        with pytest.raises(EnvironmentError, match="wordle: "):
+            wrong("wordle_10000")
+
+
+@reference("wordle/tweet_words.txt")
+def test_a_game_of_agentgyms_has_six_guesses(path: str) -> None:
+    env = WordleEnv(vocabulary=path)
+    split, task = env.locate(4)
+    observation, _ = env.reset(options={"task": task, "split": split})
+    assert "at most 6 guesses" in observation
+    for turn in range(6):
+        *_, terminated, truncated, info = env.step("z z z z z")
+        assert (terminated, truncated) == (turn == 5, False)
+    assert info["score"] == 0
+
+
+@reference("wordle/tweet_words.txt")
+def test_a_game_is_consistent_with_one_word_and_can_be_restored(path: str) -> None:
+    env = WordleEnv(vocabulary=path)
+    for item in range(25):
+        split, task = env.locate(f"lmrlgym_wordle_{item}")
+        observation, info = env.reset(options={"task": task, "split": split})
+        expert = env.expert()
+        while env.running:
+            state = env.snapshot()
+            action = expert.next_action(observation)[1]
+            observation, *_, info = env.step(action)
+            again = WordleEnv(vocabulary=path)
+            again.restore(state)
+            assert again.step(action)[0] == observation
+        assert info["success"]
+        last = env.guesses[-1][0]
+        assert all(feedback(guess, last, strict=False) == marks for guess, marks in env.guesses)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from atlas_ray.errors import DataError
 from atlas_ray.formats.files import BLOCK_ROWS, SHAPE, BadRow, Options, blocks, read
-from atlas_ray.trajectory import Trajectory
+from atlas_ray.store import Store
+from atlas_ray.trajectory import Trajectory, to_row
 from tests.reference import reference
 
 ASK, OK, STEP = (
@@ -316,3 +317,19 @@ def test_real_episodes_of_agentgyms_environments(path: str) -> None:
         assert (one.env, one.item_id) == (row["task_name"], row["item_id"])
         assert (one.reward, one.success) == (row["reward"], row["success"] == 1)
     assert len({one.trajectory_id for one in found if isinstance(one, Trajectory)}) == 38
+
+
+def test_trajectories_of_a_run_come_in_as_they_are(tmp_path: Path) -> None:
+    messages = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "look", "step": None},
+                {"role": "assistant", "content": "go", "step": 0})  # fmt: skip
+    own = Trajectory.model_validate(
+        {"trajectory_id": "t", "env": "maze", "item_id": "maze_1", "split": "test", "source": "expert",
+         "messages": messages, "n_steps": 1, "reward": 1.0, "success": True, "metadata": {"task": 3}}
+    )  # fmt: skip
+    Store(str(tmp_path / "run")).write_trajectories([own])
+    assert list(read(str(tmp_path / "run" / "trajectories"))) == [own]
+    row = to_row(own)
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, [row, row | {"n_steps": 2}, row | {"messages": 3}])))
+    again, *bad = read(str(tmp_path / "x.jsonl"))
+    assert again == own
+    assert [isinstance(one, BadRow) for one in bad] == [True, True]

@@ -19,7 +19,7 @@ from atlas_ray.inference.cost import price_of
 from atlas_ray.inference.resolve import SelectorEndpoint, endpoint_identity, resolve
 from atlas_ray.inference.transport import Endpoint
 from atlas_ray.inference.types import CallError, Reply
-from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, steps_answer
+from tests.endpoint_server import MISSING, Answer, EndpointServer, Raw, Reset, Status, steps_answer
 
 KEY = "sk-secret-0123456789"
 SOON = {"retry-after-ms": "5"}
@@ -73,6 +73,7 @@ def test_a_passing_fault_is_retried(fault: Any, quick_backoff: None) -> None:
         (Raw(b"not json"), "malformed", 3),
         (Raw(b'{"choices": []}'), "malformed", 3),
         (Raw(b'{"error": {"message": "overloaded"}}'), "malformed", 3),
+        (Raw(b'{"choices": [{"message": {"content": "x"}, "error": {"message": "cut"}}]}'), "malformed", 3),
         (Raw(b"[" * 100_000), "malformed", 3),
         (Raw(b'"' + b"x" * (20 << 20) + b'"'), "too_large", 1),
         (Answer("late", delay_s=1.5), "timeout", 3),
@@ -97,6 +98,155 @@ def test_retry_after_is_honoured() -> None:
         assert time.monotonic() - start >= 1.0
 
 
+def test_retry_after_is_waited_for_up_to_the_limit() -> None:
+    """503 with Retry-After, and a 200 whose body is an error; the tries share one limit."""
+
+    async def run(url: str, max_wait_s: float) -> Reply:
+        endpoint = Endpoint(base_url=url, model="m")
+        client = Client(endpoint, timeout_s=5, max_retries=9, concurrency=1, max_wait_s=max_wait_s)
+        try:
+            return await client.complete([], temperature=0, max_tokens=1)
+        finally:
+            await client.close()
+
+    second = {"retry-after-ms": "400"}
+    faults = [Status(503, headers=second), Raw(b'{"error": {"message": "overloaded"}}', headers=second)]
+    with EndpointServer(Answer("hi")) as server:
+        server.play(*faults)
+        start = time.monotonic()
+        assert asyncio.run(run(server.url, 1.0)).retries == 2
+        assert time.monotonic() - start >= 0.8
+        server.play(*faults)
+        with pytest.raises(CallError, match="overloaded") as failure:
+            asyncio.run(run(server.url, 0.5))
+        assert failure.value.retries == 1
+
+
+def test_three_minutes_are_waited_for_by_default_and_a_refusal_ends_the_waiting() -> None:
+    async def run(server: EndpointServer) -> None:
+        client = Client(Endpoint(base_url=server.url, model="m"), timeout_s=5, max_retries=9, concurrency=2)
+        server.play(Status(503, headers={"retry-after": "180"}), Status(402, {"message": "Insufficient Balance"}))
+        waiting = asyncio.create_task(client.complete([], temperature=0, max_tokens=1))
+        while not server.calls:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        for call in (client.complete([], temperature=0, max_tokens=1), waiting):
+            with pytest.raises(EndpointError, match="quota is used up"):
+                await asyncio.wait_for(call, 2)
+        assert server.calls == 2
+        await client.close()
+
+    with EndpointServer(Answer("hi")) as server:
+        asyncio.run(run(server))
+
+
+THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": '{"steps": [0]}'}]}
+TEXT = {"type": "text", "text": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([TEXT], "hi"),
+        ([THINKING, TEXT], "hi"),
+        ([{"type": "reasoning", "text": "hm"}, {"type": "redacted_thinking", "data": "x"}, TEXT, TEXT], "hihi"),
+        ([{"type": "output_text", "text": "hi", "annotations": []}], "hi"),
+        ([{"type": "text", "text": {"value": "hi"}}], "hi"),
+        ([{"text": "hm", "thought": True}, {"text": "hi"}], "hi"),
+        (["hi", " you"], "hi you"),
+        (TEXT, "hi"),
+        ([THINKING], ""),
+        ([None, 3, [], {"type": "text"}, {"type": "text", "text": None}], ""),
+    ],
+)
+def test_of_a_list_of_parts_the_text_counts(content: Any, text: str) -> None:
+    with EndpointServer(Answer(content)) as server:
+        assert ask(server).text == text
+
+
+def completion(message: dict[str, Any], usage: dict[str, Any], **more: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": "stop"} | more
+    return json.dumps({"id": "x", "model": "m", "choices": [choice], "usage": usage}).encode()
+
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+FILTERS = {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}
+
+
+@pytest.mark.parametrize(
+    ("provider", "body"),
+    [
+        ("openai", completion({"content": "hi", "refusal": None, "annotations": []}, USAGE)),
+        (
+            "openrouter",
+            completion({"content": "hi", "reasoning": "hm"}, USAGE | {"cost": 0.1}, error=None),
+        ),
+        ("deepseek", completion({"content": "hi", "reasoning_content": "hm"}, USAGE | {"prompt_cache_hit_tokens": 0})),
+        ("azure", completion({"content": "hi"}, USAGE, **FILTERS)),
+        ("anthropic", completion({"content": [{"type": "thinking", "thinking": "hm"}, TEXT]}, USAGE, logprobs=None)),
+        ("vllm", completion({"content": "hi", "reasoning": "hm", "tool_calls": []}, USAGE, stop_reason=None)),
+        ("gemini", completion({"content": "hi", "extra_content": {"google": {}}}, USAGE, finish_reason="STOP")),
+        ("mistral", completion({"content": [THINKING, TEXT], "prefix": False}, USAGE)),
+    ],
+)
+def test_every_providers_answer_is_read(provider: str, body: bytes) -> None:
+    with EndpointServer(Raw(body)) as server:
+        reply = ask(server)
+        assert (reply.text, reply.prompt_tokens, reply.completion_tokens, reply.usage_known) == ("hi", 7, 2, True)
+        assert reply.refusal is None
+
+
+def test_a_refusal_among_the_parts_is_a_refusal() -> None:
+    with EndpointServer(Answer([{"type": "refusal", "refusal": "I cannot"}])) as server:
+        assert ask(server).refusal == "I cannot"
+
+
+@pytest.mark.parametrize(
+    ("usage", "found"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": 2}, (7, 2, True)),
+        ({"prompt_tokens": 7.0, "completion_tokens": 2.0}, (7, 2, True)),
+        ({"input_tokens": 7, "output_tokens": 2}, (7, 2, True)),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, (0, 0, False)),
+        ({"prompt_tokens": 7}, (7, 0, False)),
+        ({"prompt_tokens": "7", "completion_tokens": "2"}, (0, 0, False)),
+        ({"prompt_tokens": -7, "completion_tokens": True}, (0, 0, False)),
+        ({}, (0, 0, False)),
+        (None, (0, 0, False)),
+        ("many", (0, 0, False)),
+        (MISSING, (0, 0, False)),
+    ],
+)
+def test_usage_that_is_not_told_is_not_known(usage: Any, found: tuple[int, int, bool]) -> None:
+    with EndpointServer(Answer("hi", usage=usage)) as server:
+        reply = ask(server)
+        assert (reply.prompt_tokens, reply.completion_tokens, reply.usage_known) == found
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url"),
+    [
+        ("http://h/v1", "http://h/v1/chat/completions"),
+        ("http://h/v1/", "http://h/v1/chat/completions"),
+        ("http://h/v1/chat/completions", "http://h/v1/chat/completions"),
+        ("https://x.openai.azure.com/openai/deployments/d?api-version=2024-10-21",
+         "https://x.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"),
+    ],
+)  # fmt: skip
+def test_where_a_question_goes(base_url: str, url: str) -> None:
+    assert transport._url(base_url, "/chat/completions") == url
+
+
+def test_a_seed_that_the_endpoint_does_not_know_is_left_out() -> None:
+    def play(body: dict[str, Any]) -> Any:
+        refused = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs"}]}
+        return Status(422, body=refused) if "seed" in body else Answer("hi")
+
+    with EndpointServer(play) as server:
+        assert ask(server, seed=3).text == "hi"
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -116,7 +266,7 @@ def test_what_an_endpoint_asks_to_wait(headers: dict[str, str], seconds: float |
 
 
 @pytest.mark.parametrize(
-    "play", [Status(429, headers={"retry-after": "121"}), Status(503, headers=SOON | {"x-should-retry": "false"})]
+    "play", [Status(429, headers={"retry-after": "601"}), Status(503, headers=SOON | {"x-should-retry": "false"})]
 )
 def test_what_is_not_worth_waiting_for_fails_at_once(play: Any) -> None:
     with EndpointServer(play) as server, pytest.raises(CallError) as failure:

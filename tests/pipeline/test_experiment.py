@@ -208,10 +208,12 @@ def test_an_option_on_the_command_line_takes_the_place_of_the_grids_values(tmp_p
         "style-plain_epochs-1", "style-plain_epochs-2", "style-checks_epochs-1", "style-checks_epochs-2",
     ]  # fmt: skip
     narrowed = checked(file, **{"collect.style": "checks", "evaluate.tasks": 9})
-    assert [each.name for each in narrowed.combinations] == ["epochs-1", "epochs-2"]
+    assert [each.name for each in narrowed.combinations] == [
+        "style-checks_epochs-1", "style-checks_epochs-2",
+    ]  # fmt: skip
     assert {each.config.collect.style for each in narrowed.combinations} == {"checks"}
     assert {each.config.evaluate.tasks for each in narrowed.combinations} == {9}
-    assert narrowed.combinations[0].config.run_dir.endswith("/out/epochs-1")
+    assert narrowed.combinations[0].config.run_dir.endswith("/out/style-checks_epochs-1")
 
 
 @pytest.mark.parametrize("file", sorted(SMALL.parent.glob("*.yaml")), ids=lambda file: file.stem)

@@ -44,7 +44,8 @@ def test_bad_rows_are_named_and_counted_and_the_others_stored(tmp_path, capsys):
 
 
 OUTCOMES = (
-    {"id": "won", "reward": 1, "success": 1}, {"id": "lost", "reward": 0.4, "success": 0}, {"id": "near", "reward": 0.9},
+    {"id": "won", "reward": 1, "success": 1}, {"id": "lost", "reward": 0.4, "success": 0},
+    {"id": "near", "reward": 0.9},
     {"id": "untold"}, {"id": "full", "reward": 1.0}, {"id": "failed", "success": False},
 )  # fmt: skip
 

@@ -54,6 +54,8 @@ def others(tmp_path, tiny_model, monkeypatch) -> dict[str, Any]:
     ]  # fmt: skip
     data = tmp_path / "data.json"
     data.write_text(json.dumps([{"conversations": turns, "item_id": "lmrlgym_maze_1"}]))
+    items = tmp_path / "items.json"
+    items.write_text(json.dumps([{"item_id": "lmrlgym_maze_3"}]))
     return {
         "run_dir": str(tmp_path / "elsewhere"), "model": str(tiny_model), "collect.source": str(data),
         "evaluate.instructions": str(data), "environments": {"maze": {"max_rounds": 8}},
@@ -63,8 +65,10 @@ def others(tmp_path, tiny_model, monkeypatch) -> dict[str, Any]:
         "select.llm.model": "another", "select.llm.prices": {"m": [1.0, 2.0]},
         "select.perplexity.reference_model": str(tiny_model), "select.hybrid.weights": {"random": 1.0},
         "select.non_critical.complement_of": "random", "select.value.model": "random", "train.selections": ["random"],
+        "train.labelled_tokens": 1000, "evaluate.items": str(items),
         "train.seeds": [0, 2], "train.betas": [0.8, 0.9], "rollout.labels": {"zone": "a"},
-        "evaluate.models": ["base"], "evaluate.endpoints": {"there": {"base_url": "http://127.0.0.1:9/v1", "model": "n"}},
+        "evaluate.models": ["base"],
+        "evaluate.endpoints": {"there": {"base_url": "http://127.0.0.1:9/v1", "model": "n"}},
         "evaluate.environments": ["maze", "textcraft"],
         "verify.model": "random", "verify.selection": "random", "serve.model": "checkpoints/llm",
         "serve.host": "127.0.0.2", "track.mlflow_uri": "file:///nowhere", "engine.dtype": "float32",

@@ -78,7 +78,7 @@ def test_search_filter_and_masks_from_disk(chromium, tmp_path, config, cards):
     episodes = page.locator("#explore-episodes")
     expect(episodes.get_by_role("status")).to_have_text("48 of 48 episodes")
     first = episodes.locator(".picker button").first
-    expect(first).to_contain_text("failed")
+    expect(first).to_contain_text("solved")  # only the second model did
     first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")  # the second one, by keyboard alone
@@ -110,6 +110,9 @@ def test_a_negative_score_hangs_below_the_line_and_a_light_step_is_faint(chromiu
     store = Store(str(tmp_path / "run"))
     write_run(store)
     write_scores(store)
+    recorded = {"metadata": {"kinds": ["productive", "habit", "productive"]}}
+    rows = [t.model_copy(update=recorded if t.trajectory_id == "textcraft_00" else {}) for t in make_trajectories()]
+    store.write_trajectories(rows)
     write_report(config, store, cards)
     page, complaints = opened(chromium, store)
     page.locator("#explore-trajectories").get_by_label("judged by").select_option("weighted")
@@ -129,5 +132,7 @@ def test_a_negative_score_hangs_below_the_line_and_a_light_step_is_faint(chromiu
     light = timeline.get_by_role("img", name="weighted: step 2 picked, weight 0.4", exact=True)
     opacities = [float(mark.evaluate("e => getComputedStyle(e).opacity")) for mark in (whole, light)]
     assert opacities == [1.0, pytest.approx(0.55)]
-    expect(page.locator("#explore-trajectories .shown")).to_contain_text("weighted (weight 0.4)")
+    shown = page.locator("#explore-trajectories .shown")
+    expect(shown).to_contain_text("weighted (weight 0.4)")
+    assert [step.locator(".head i").all_text_contents() for step in shown.locator(".step").all()] == [[], ["habit"], []]
     assert not complaints

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -77,6 +79,96 @@ class TestParser:
     )
     def test_forms_that_mean_two_and_four(self, text: str) -> None:
         assert parse(text, 5, 2).steps == (2, 4)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"steps":[0]} hmm ' + " ".join(f'{{"k":{k}}}' for k in range(70)) + ' {"steps":[7]}',
+            '{"steps":[0]} hmm ' + " ".join(f'{{"steps":[{k % 9}]}}' for k in range(500)) + ' {"steps":[7]}',
+            '<think>{"steps":[0]} or {"steps": [1</think>{"steps":[7]}',
+            'The form is {"plan": ..., "steps": [...]}.\n{"plan": "p", "steps": [7]}',
+            'no opening tag {"steps":[0]}</think>\n```json\n{"steps":[7]}\n```',
+            '[THINK]{"steps":[0]}[/THINK]{"steps":[7]}',
+            '{"steps":[{"step":7,"reason":"it writes </think> and {\\"steps\\":[0]}"}]}',
+            '{"draft": {"steps": [0]}, "steps": [7]}',
+            '$\\boxed{{"steps":[7]}}$',
+            "{'steps': [0]} in JSON: {\"steps\": [7]}",
+            "1. The high-level plan is: go\n2. The critical steps are: conversation[7]\n"
+            "3. Reason: unlike conversation[4], it decides; the critical steps are few.",
+            "The critical steps are: conversation[7]. Reason: unlike conversation[4], it decides.",
+            "The critical steps are: conversation[7], because, unlike conversation[4], it decides.",
+            "Draft: the critical steps are conversation[0].\n\nThe critical steps are: conversation[7]",
+            "The high-level plan is: from conversation[0] on.\n**Critical steps:** conversation[7]\n**Reasons**: x",
+            '{"steps":[0]}\n2. The critical steps are: conversation[7]\n3. Reason: x',
+            "2. The critical steps are: conversation[0]\nIn JSON:\n" + '{"steps":[7]}',
+            "<think>the critical steps are: conversation[0]</think>2. The critical steps are: conversation[7]",
+            "conversation[7]",
+        ],
+    )
+    def test_the_final_answer_counts(self, text: str) -> None:
+        assert parse(text, 9, 2).steps == (7,)
+
+    def test_steps_in_a_list_of_lines_are_one_answer(self) -> None:
+        text = "The critical steps are:\n- conversation[0]: it plans\n- conversation[3]: it acts\nReason: x"
+        assert parse(text, 9, 2).steps == (0, 3)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"steps":[0]} hmm {"k":1}',
+            '{"steps":[0]} and so, finally: {"plan": "p", "steps": [{"step": 7, "reason": "it',
+            '{"plan": "p", "choices": [{"steps":[0]}, {"steps":[1',
+            '{"plan": "p", "alternatives": [{"steps":[0]}], "steps": [7',
+            '{"plan": p, "alternative": {"steps":[0]}}',
+            '{"plan": "p", "steps": [{"step": 0}, {"steps": [7]}',
+            '{"steps":[0]} no: {"steps": [7],}',
+            "{\"steps\":[0]} no: {'steps': [7]}",
+            '{"steps":[0]} no: {steps: [7]}',
+            '{"one": {"steps":[0]}, "other": {"steps":[7]}}',
+            '<think>{"steps":[0]} but',
+            '<think>{"steps":[0]}</think>',
+            '<think>{"steps":[0]}</think>I cannot decide.',
+            "<think>2. The critical steps are: conversation[0]</think>",
+            "The critical steps are: conversation[0]\nNo.\nThe critical steps are: conversation[7, 8",
+            "The critical steps are: conversation[0] because it plans, and later conversation[7] because it acts",
+            "I like conversation[0], and above all conversation[7]",
+            "The critical steps are: those unlike conversation[4]",
+        ],
+    )
+    def test_a_fragment_is_not_an_answer(self, text: str) -> None:
+        with pytest.raises(AnswerError) as error:
+            parse(text, 9, 2)
+        assert error.value.kind == "unreadable"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'I think of {"steps":[0]}',
+            '{"steps":[0]} hmm, let me',
+            "2. The critical steps are: conversation[0]\n3. Reason: it",
+            "<think>so {",
+            '{"steps": [0',
+        ],
+    )
+    def test_of_a_cut_answer_only_a_whole_object_counts(self, text: str) -> None:
+        with pytest.raises(AnswerError) as error:
+            parse(text, 9, 2, cut=True)
+        assert error.value.kind in ("truncated", "unreadable")
+        assert parse('```json\n{"steps": [7]}\n```' + "\n" * 500, 9, 2, cut=True).steps == (7,)
+        assert parse('<think>x</think>{"steps": [7]}', 9, 2, cut=True).steps == (7,)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["\n" * 90_000, "conversation[1]\n" * 6000, "critical steps are " * 5000, "unlike " * 14_000,
+         "conversation[" * 7000, '{"a' * 30_000, "</think>" * 12_000, '{"steps":[0]}</think>' * 4500,
+         "critical steps are conversation[1] . " * 2500,
+         '{"a":{"steps":' * 300 + "1" + "}" * 600, "conversation[1]" + ".and" * 20_000 + " x conversation[2]"],
+    )  # fmt: skip
+    def test_long_answers_are_read_in_no_time(self, text: str) -> None:
+        start = time.process_time()
+        with contextlib.suppress(AnswerError):
+            parse(text[:99_000], 9, 2)
+        assert time.process_time() - start < 2
 
     def test_the_papers_form(self) -> None:
         text = (

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from atlas_ray.errors import StoreError
-from atlas_ray.inference.types import Reply
-from atlas_ray.selection.journal import AnswerJournal
+from atlas_ray.errors import BudgetError, StoreError
+from atlas_ray.inference.client import Client
+from atlas_ray.inference.transport import Endpoint
+from atlas_ray.inference.types import CallError, Reply
+from atlas_ray.selection.journal import AnswerJournal, JournaledClient
+from atlas_ray.selection.limits import Limits
+from atlas_ray.selection.prompt import Question
+from atlas_ray.selection.summary import Calls
 from atlas_ray.store import Store
+from tests.endpoint_server import MISSING, Answer, EndpointServer, Raw
 
 
 def reply(text: str) -> Reply:
@@ -76,3 +83,53 @@ def test_who_waits_for_a_write_that_fails_is_told(tmp_path: Path) -> None:
         assert [type(each) for each in found] == [StoreError] * 3
 
     asyncio.run(keep())
+
+
+class Guard:
+    """A `BudgetGuard` over limits in this process."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+
+    async def reserve(self, usd: float) -> None:
+        if self.limits.reserve(usd) != "granted":
+            raise BudgetError("spent")
+
+    async def settle(self, reserved: float, paid: float) -> None:
+        self.limits.settle(reserved, paid)
+
+
+UNKNOWN = [MISSING, None, "many", {}, {"prompt_tokens": "90", "completion_tokens": "9"}, {"prompt_tokens": 0}]
+
+
+@pytest.mark.parametrize("answer", [*(Answer("hi", usage=usage) for usage in UNKNOWN), Raw(b'{"choices": []}')])
+def test_an_unknown_cost_counts_as_what_was_reserved(tmp_path: Path, answer: Any) -> None:
+    """30 questions that can cost a cent each, 5 cents; also in the next run, which reads the journal."""
+    store = Store(str(tmp_path))
+
+    async def run(server: EndpointServer) -> int:
+        journal = AnswerJournal(store)
+        limits = Limits(None, None, 0.0501, journal.spent_usd())
+        client = Client(Endpoint(base_url=server.url, model="m"), timeout_s=5, max_retries=0, concurrency=1)
+        sampling = {"temperature": 0.0, "max_tokens": 10}
+        asker = JournaledClient(client, journal, "m", sampling, None, (500.0, 500.0), Guard(limits))
+        calls = Calls()
+        ask = asker.asker(calls)
+        for number in range(30):
+            messages = [{"role": "user", "content": f"{number:02} and more, so ask"}]
+            try:
+                reply = await ask(Question(messages, messages, None))
+                assert (reply.prompt_tokens, reply.completion_tokens) == (10, 10)
+            except CallError:
+                assert isinstance(answer, Raw)
+            except BudgetError:
+                break
+        await client.close()
+        assert limits.spent() == pytest.approx(0.05)
+        return calls.made
+
+    with EndpointServer(answer) as server:
+        assert asyncio.run(run(server)) == server.calls == 5
+        assert asyncio.run(run(server)) == 0
+        assert server.calls == 5
+    assert AnswerJournal(store).spent_usd() == pytest.approx(0.05)

@@ -261,6 +261,30 @@ def test_a_wrong_key_stops_the_run_and_nothing_is_lost(
     assert key not in written + str(failure.value) + "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("status", [402, 429])
+def test_a_used_up_quota_stops_the_run_once_and_a_flagged_question_is_a_row(
+    status: int, tmp_path: Path, tiny_model: Path
+) -> None:
+    used_up = Status(status, {"message": "Insufficient Balance", "type": "exceeded_current_quota_error"})
+    flagged = Status(403, {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["violence"]}})
+    store = Store(str(tmp_path))
+
+    def play(body: dict[str, Any]) -> Play:
+        return flagged if item(body) in (0, 5) else first_step(body)
+
+    with EndpointServer(play) as server:
+        config = configured(tiny_model, server.url, concurrency=2)
+        server.play(*[play] * 8, *[used_up] * 40)
+        with pytest.raises(EndpointError, match="quota is used up"):
+            select(config, store, "llm", TRAJECTORIES)
+        assert server.calls <= 8 + 2
+        server.script.clear()
+        rows = select(config, store, "llm", TRAJECTORIES)
+        errors = {row.trajectory_id: row.error for row in rows if row.error}
+        assert list(errors) == ["t0000", "t0005"]
+        assert all(str(error).startswith("flagged: HTTP 403: Your input was flagged") for error in errors.values())
+
+
 def test_the_rate_limit_holds_over_the_cluster(tmp_path: Path, tiny_model: Path) -> None:
     times: list[float] = []
 
@@ -343,8 +367,14 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
     engine = {"max_model_len": 512, "max_num_seqs": 4, "cpu_kv_cache_gib": 1}
     reference = {"select.perplexity.reference_model": str(tmp_path / "other")}
     config = load(None, {"model": str(tiny_model), "engine": engine} | reference)
-    *rows, empty = select(config, Store(str(tmp_path)), "perplexity", [*subjects, trajectory(99, 0)])
+    bad = trajectory(98, 2)
+    *others, last = bad.messages
+    bad = bad.model_copy(update={"messages": (*others, last.model_copy(update={"content": "a <|im_end|> b"}))})
+    *rows, refused, empty = select(config, Store(str(tmp_path)), "perplexity", [*subjects, bad, trajectory(99, 0)])
     assert (empty.steps, empty.scores, empty.error) == ((), (), None)
+    assert (refused.steps, refused.scores) == ((), None)
+    assert refused.error is not None
+    assert refused.error.startswith(f"template: trajectory {bad.trajectory_id}: step 1 contains the control token")
     counts = []
     for subject, row in zip(subjects, rows, strict=True):
         encoded = encode(subject, tokenizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from atlas_ray.config import TrainConfig
 from atlas_ray.errors import DataError, TrainingError
 from atlas_ray.training.examples import choose, prepare
 from atlas_ray.trajectory import Selection
-from tests.tokenizers import tokenizer
+from tests.tokenizers import of_kind, tokenizer
 from tests.training.tiny import Labels, trajectory
 
 TOKENIZER = tokenizer("chatml")
@@ -119,3 +121,44 @@ def test_truncation_keeps_every_label_and_nothing_after_the_last(n_steps: int, d
     tokens = {step: encoded.spans[step][1] - encoded.spans[step][0] if mean == "token_mean" else 1 for step in chosen}
     expected = sum(weight * tokens[step] for step, weight in chosen.items())
     assert example.total_weight == pytest.approx(expected, rel=1e-5)
+
+
+def test_trajectories_that_cannot_be_tokenised_are_left_out_by_name() -> None:
+    good, bad = trajectory(0, 3), trajectory(1, 3)
+    doubled = bad.model_copy(update={"messages": (bad.messages[0], *bad.messages)})
+    labels: Labels = {"t000": {1: 1}, "t001": {1: 1}}
+    alternating = of_kind("split", "gemma")
+    examples, report = prepare([good, doubled], labels, alternating, TrainConfig())
+    assert [example.trajectory_id for example in examples] == ["t000"]
+    assert (report.trajectories, report.steps, report.critical_steps) == (1, 3, 1)
+    [reason] = report.refused
+    assert reason.startswith("trajectory t001: the chat template refuses the conversation: ")
+    assert "1 trajectories cannot be tokenised and are left out (trajectory t001: " in str(report)
+    with pytest.raises(TrainingError, match="no trajectory to train on is left; 1 cannot be tokenised .*t001"):
+        prepare([doubled], labels, alternating, TrainConfig())
+
+
+def test_a_template_that_rewrites_history_gives_one_example_for_each_chosen_step() -> None:
+    thinking, one = of_kind("split", "qwen3"), trajectory(0, 4)
+    examples, report = prepare([one], {"t000": {1: 0.5, 3: 1}}, thinking, TrainConfig())
+    assert [example.trajectory_id for example in examples] == ["t000", "t000"]
+    rows = [(ids, spans[step]) for ids, spans in encode(one, thinking) for step in (1, 3) if step in spans]
+    for example, (ids, (start, stop)), weight in zip(examples, rows, (0.5, 1), strict=True):
+        assert example.ids.tolist() == ids[:stop]
+        assert example.weights.tolist() == [0] * start + [weight] * (stop - start)
+    assert (report.trajectories, report.rows, report.critical_steps, report.end_tokens) == (1, 2, 2, 2)
+    assert "the chat template rewrites earlier turns, so 2 steps are rows of their own" in str(report)
+    limit = len(rows[0][0])
+    examples, report = prepare(
+        [one], {"t000": {1: 1, 3: 1}}, thinking, TrainConfig(max_length=limit, max_dropped_steps=1)
+    )
+    assert (len(examples), report.dropped_steps) == (1, 1)
+
+
+def test_steps_whose_end_of_turn_is_no_token_are_not_trained_on() -> None:
+    spelling = deepcopy(TOKENIZER)
+    spelling.split_special_tokens = True
+    with pytest.raises(
+        TrainingError, match="1 cannot be tokenised .*t000: the end-of-turn token .* is no token of its"
+    ):
+        prepare([trajectory(0, 3)], {"t000": {1: 1}}, spelling, TrainConfig())

@@ -28,7 +28,7 @@ from atlas_ray.roster import RosterEntry
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint
 from atlas_ray.training.examples import prepare
-from atlas_ray.training.trainer import _key, _worker_base, train
+from atlas_ray.training.trainer import _key, _worker_base, train, with_budget
 from tests.tokenizers import tokenizer
 from tests.training.tiny import Labels, trajectory
 
@@ -217,6 +217,23 @@ def test_a_finished_run_is_not_repeated_and_another_seed_replaces_it(
     assert rows[0]["loss"] != log_rows(one[0])[0]["loss"]  # other trajectories came first
 
 
+def test_a_training_for_the_labels_of_all_steps_ends_when_it_has_seen_them(llama: str, tmp_path: Path) -> None:
+    chosen = config(tmp_path, workers=1)
+    options = chosen.train.model_copy(update={"labelled_tokens": "all", "epochs": 2})
+    start = RosterEntry("base", "base", "tiny", directory=llama)
+    every = {one.trajectory_id: dict.fromkeys(range(one.n_steps), 1.0) for one in TRAJECTORIES}
+    wanted = 2 * prepare(TRAJECTORIES, every, tokenizer("chatml"), options)[1].labelled_tokens
+    resolved = with_budget(chosen, options, start, TRAJECTORIES)
+    assert resolved.labelled_tokens == wanted
+    assert resolved.model_copy(update={"labelled_tokens": "all"}) == options
+    with pytest.raises(TrainingError, match="give a number"):
+        tune(chosen.model_copy(update={"train": options}), llama)
+    tune(chosen.model_copy(update={"train": resolved}), llama)
+    seen = [row["labelled_tokens"] for row in log_rows(tmp_path)]
+    assert sum(seen[:-1]) < wanted <= sum(seen)
+    assert log_rows(tmp_path)[-1]["epoch"] > 1  # one step of several is learned, so it takes more epochs than two
+
+
 def test_what_changes_the_weights_changes_the_key() -> None:
     options = config(Path("run"), workers=1).train.for_tuning()
     start = RosterEntry("base", "base", "tiny", directory="/models/tiny")
@@ -229,6 +246,7 @@ def test_what_changes_the_weights_changes_the_key() -> None:
     keys = [
         key(), key(seed=6), key(start=dataclasses.replace(start, key="other")), key(labels=reweighted),
         key(options=options.model_copy(update={"epochs": 9})),
+        key(options=options.model_copy(update={"labelled_tokens": 900})),
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
     moved = dataclasses.replace(start, directory="/elsewhere/tiny")

@@ -59,6 +59,8 @@ SLOTS_PER_ACTOR = 256
 _AHEAD = 8
 """Trajectories that a process holds per slot: those that pause before another try, and those that wait to be written
 in order, must not leave slots empty."""
+_ENDED_BY_ITSELF = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token", "complete", "completed"})
+"""Finish reasons, as providers name them, of an answer that was not cut."""
 _STAND_IN_CONCURRENCY = 8
 _STAND_IN_TIMEOUT_S = 600.0
 
@@ -222,6 +224,8 @@ class LlmSteps(Method):
             provenance |= {"sampling": replies[-1].sampling, "answered_by": replies[-1].model}
         if len(replies) > 1:
             provenance["repaired"] = answer is not None
+        if not all(reply.usage_known for reply in replies):
+            provenance["usage"] = "estimated"
         chosen = {} if answer is None else answer._asdict()
         return self.row(trajectory, **chosen, error=failure, usage=_usage(replies, price), provenance=provenance)
 
@@ -254,12 +258,7 @@ async def _answer(
 def _read(reply: Reply, n_steps: int, limit: int) -> SelectorAnswer:
     if reply.refusal is not None:
         raise AnswerError("refusal", " ".join(reply.refusal.split())[:200] or "the answer was withheld")
-    try:
-        return parse(reply.text, n_steps, limit)
-    except AnswerError as error:
-        if reply.finish_reason == "length":
-            raise AnswerError("truncated", "the answer was cut at its maximum length; be brief") from error
-        raise
+    return parse(reply.text, n_steps, limit, cut=reply.finish_reason.lower() not in _ENDED_BY_ITSELF)
 
 
 def _usage(replies: Sequence[Reply], price: tuple[float, float]) -> Usage:
@@ -292,7 +291,7 @@ class LlmSelector:
         limited = options.requests_per_minute is not None or options.tokens_per_minute is not None
         client = Client(
             endpoint, timeout_s=options.timeout_s, max_retries=options.max_retries, concurrency=slots,
-            pace=pace(limits) if limited else None,
+            pace=pace(limits) if limited else None, max_wait_s=options.max_wait_s,
         )  # fmt: skip
         self._store = Store(run_dir)
         self._journal, self._room = AnswerJournal(self._store), client.room

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from math import exp, fsum, log
+from math import exp, fsum, isfinite, log
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 
     from atlas_ray.config import EngineConfig
     from atlas_ray.selection.chunks import Plan
+
+
+LOWEST_LOGPROB = -700.0
+"""Natural logarithm; what is below is no probability that a model gave, but a mark such as -inf or vLLM's -9999."""
+_ROUNDING = 1e-3
+"""What arithmetic in 16 bits may add to the logarithm of a probability of 1."""
+
+
+class ScoreError(ValueError):
+    """A model's log-probability that is no number, or none that a model can give."""
 
 
 class PerplexityOptions(Section):
@@ -134,7 +144,14 @@ def perplexities(logprobs: Sequence[float], spans: Sequence[tuple[int, int]]) ->
     Args:
         logprobs: log-probability of token i + 1 given tokens 0 .. i, at index i.
         spans: half-open token span of each step (`chat.Encoded.spans`), none of which starts at token 0.
+
+    Raises:
+        ScoreError: a number among them is no log-probability.
     """
+    for step, (start, end) in enumerate(spans):
+        for token in range(start, end):
+            if not LOWEST_LOGPROB <= logprobs[token - 1] <= _ROUNDING:
+                raise ScoreError(f"the log-probability of token {token} (step {step}) is {logprobs[token - 1]}")
     return tuple(exp(-fsum(logprobs[start - 1 : end - 1]) / (end - start)) for start, end in spans)
 
 
@@ -227,7 +244,10 @@ class Scorer:
             provenance: dict[str, Any] = {"model": self._name}
             if count > len(each.rows):
                 provenance["windows"] = {"count": count, "tokens": width}
-            results.append({"scores": perplexities(logprobs, each.spans), "provenance": provenance})
+            try:
+                results.append({"scores": perplexities(logprobs, each.spans), "provenance": provenance})
+            except ScoreError as error:
+                results.append({"error": f"score: {error}", "provenance": provenance})
         return results
 
 
@@ -257,6 +277,10 @@ def choose(batch: pa.Table, *, method: PerplexitySteps, run_dir: str) -> pa.Tabl
             return stop_table(error_from(*json.loads(row["stop"])))
         chunk = read(store, Chunk.from_json(row["chunk"]))
         for each, found in zip(chunk, json.loads(row["scores"]), strict=True):
+            if "error" not in found:
+                wrong = [step for step, score in enumerate(found["scores"]) if not isfinite(score)]
+                if wrong:
+                    found = {"error": f"score: that of step {wrong[0]} is no number"}
             fields = found if "error" in found else {"steps": highest(found["scores"], method.spec.ratio), **found}
             selections.append(method.row(each, **fields))
     return output_table(selections)

@@ -53,6 +53,8 @@ class TestRule:
             (reply(""), "empty"),
             (reply("no"), "unreadable"),
             (reply('{"steps": [1', finish_reason="length"), "truncated"),
+            (reply('I think of {"steps": [1]} and', finish_reason="max_tokens"), "truncated"),
+            (reply('so {"steps": [1]}', finish_reason="insufficient_system_resource"), "truncated"),
             (reply("", refusal="I will not"), "refusal"),
         ],
     )
@@ -144,7 +146,7 @@ def test_options_that_only_pace_the_questions_do_not_count() -> None:
     plain = made("llm").options.fingerprint()
     pacing = {
         "api_key_env": "K", "concurrency": 3, "requests_per_minute": 5, "tokens_per_minute": 7, "budget_usd": 1.0,
-        "timeout_s": 9.0, "max_retries": 1,
+        "timeout_s": 9.0, "max_retries": 1, "max_wait_s": 5.0,
     }  # fmt: skip
     assert made("llm", **pacing).options.fingerprint() == plain
     for counts in ({"model": "m"}, {"base_url": "http://x"}, {"max_tokens": 5}, {"temperature": 0.5}, {"prices": {}}):
