@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal, Self
 
 import pyarrow as pa
@@ -198,7 +199,7 @@ def to_row(model: Trajectory | Selection) -> dict[str, Any]:
     row = model.model_dump(mode="json")
     for name in _JSON_FIELDS:
         if name in row:
-            row[name] = json.dumps(row[name], sort_keys=True, ensure_ascii=False)
+            row[name] = _json(row[name])
     return row
 
 
@@ -221,8 +222,27 @@ def selection_from_row(row: dict[str, Any]) -> Selection:
 
 
 def trajectories_to_table(trajectories: Sequence[Trajectory]) -> pa.Table:
-    """An Arrow table in `TRAJECTORY_SCHEMA`, one row a trajectory."""
-    return pa.Table.from_pylist([to_row(trajectory) for trajectory in trajectories], TRAJECTORY_SCHEMA)
+    """An Arrow table in `TRAJECTORY_SCHEMA`, one row a trajectory.
+
+    Column by column: rows as dictionaries would take four times as long, and an import writes many.
+    """
+    turns = [message for trajectory in trajectories for message in trajectory.messages]
+    parts = [pa.array([getattr(turn, field.name) for turn in turns], field.type) for field in _MESSAGE]
+    ends = [0, *accumulate(len(trajectory.messages) for trajectory in trajectories)]
+    columns = {
+        field.name: pa.array([getattr(trajectory, field.name) for trajectory in trajectories], field.type)
+        for field in TRAJECTORY_SCHEMA
+        if field.name not in ("messages", "metadata")
+    }
+    columns["messages"] = pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()), pa.StructArray.from_arrays(parts, fields=list(_MESSAGE))
+    )
+    columns["metadata"] = pa.array([_json(trajectory.metadata) for trajectory in trajectories], pa.string())
+    return pa.table([columns[name] for name in TRAJECTORY_SCHEMA.names], schema=TRAJECTORY_SCHEMA)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def selections_to_table(selections: Sequence[Selection]) -> pa.Table:

@@ -1,9 +1,9 @@
 """Import of other people's trajectories: rate and memory, beside Hugging Face datasets on the same files.
 
-`python -m benchmarks.data [claim ...]` with claims `rate`, `memory` (both of the import) and `tokenising`
-(`_tokenising.py`); all by default. The files are AgentTraj-L rows of 10 steps in JSON Lines. Ours are validated, counted, sorted and written as Parquet;
-`datasets.load_dataset` turns the same files into Arrow files and validates nothing. Both use two processes. The peer is
-left out where .venv-peers lacks it (requirements/install_peers.sh).
+`python -m benchmarks.data [claim ...]` with claims `rate` and `memory` of the import, and `tokenising`
+(`_tokenising.py`); all by default. The files are AgentTraj-L rows of 10 steps in JSON Lines. Ours are validated,
+counted, sorted and written as Parquet; `datasets.load_dataset` turns the same files into Arrow files and validates
+nothing. Both use two processes. The peer is left out where .venv-peers lacks it (requirements/install_peers.sh).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from atlas_ray.pipeline.imports import import_files
 from atlas_ray.store import Store
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error",
          object_store_memory=200_000_000)
-ray.get([ray.remote(time.sleep).remote(0.5) for _ in range(2)])
+ray.get([ray.remote(lambda: time.sleep(0.5)).remote() for _ in range(2)])
 start = time.monotonic()
 facts = import_files(CollectConfig(source=sys.argv[1]), Store(sys.argv[2]))
 print(facts["trajectories"], time.monotonic() - start)

@@ -20,7 +20,6 @@ from atlas_ray.cluster import check_address, connect
 from atlas_ray.errors import ConfigError
 from atlas_ray.pipeline import experiment, grid
 from atlas_ray.report.tables import to_terminal
-from atlas_ray.store import Store
 
 
 def main() -> None:
@@ -35,7 +34,7 @@ def main() -> None:
     works = not (chosen.plan or chosen.report)
     if works:
         check_address(os.environ.get("RAY_ADDRESS"))  # before anything is written
-    runs = experiment.open_runs(wanted)
+    runs = experiment.runs_of(wanted)
     cells = experiment.cells_of(wanted, runs)
     powers, said = experiment.power_of(wanted)
     if not chosen.report:
@@ -44,13 +43,11 @@ def main() -> None:
         print(f"{len(wanted.combinations)} combinations, {len(cells)} cells; {experiment.estimate(runs)}", flush=True)
     if chosen.plan:
         return
-    failures = experiment.read_failures(wanted)
     if works:
         connect()
-        failures = experiment.run_grid(cells)
-        Store(wanted.config.run_dir).write_json(failures, experiment.FAILURES)
-    data, page = experiment.report(wanted, cells, failures)
-    for combination, found in failures.items():
+        experiment.run_grid(wanted, cells)
+    data, page = experiment.report(wanted, cells)
+    for combination, found in experiment.failures_of(wanted).items():
         for name, error in found.items():
             print(f"failed  {combination} {name}: {error}")
     print(f"rows    {data}\npage    {page}")

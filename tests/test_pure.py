@@ -15,7 +15,8 @@ GROUPS = {
     "ground": ["trajectory", "errors", "hashing", "section", "plugins", "config", "roster", "store", "react", "chat"],
     "environments": ["environments.*", "formats.*"],
     "rollout": [
-        "inference.types", "rollout.spec", "rollout.episode", "rollout.policy", "rollout.replay", "rollout.task",
+        "inference.refusals", "inference.types", "rollout.spec", "rollout.episode", "rollout.policy", "rollout.replay",
+        "rollout.task",
         "rollout.isolated", "rollout.sessions", "evaluation.metrics", "evaluation.ledger", "evaluation.compare",
         "evaluation.grouped", "evaluation.statistics",
     ],

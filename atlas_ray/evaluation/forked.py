@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from atlas_ray.config import PipelineConfig, Playing
 from atlas_ray.environments import registry
-from atlas_ray.progress import Progress
+from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.driver import Rollouts
 from atlas_ray.rollout.player import playing as playing_model
 from atlas_ray.rollout.replay import Replay, ReplaySpec
@@ -169,3 +169,20 @@ def forked_rollouts(
     """
     with playing_model(entry, config.engine) as model, Rollouts(model, config.rollout) as rollouts:
         yield ForkedRollouts(config, store, entry, playing, forked, journal, rollouts, progress)
+    for line in differences(forked):
+        say(f"  {line}")
+
+
+def differences(forked: Sequence[Forked]) -> list[str]:
+    """How the replays of imported trajectories compare with what they say: a line for each environment."""
+    replays: dict[str, list[Replay]] = {}
+    for each in forked:
+        if each.replay is not None and each.replay.compared:
+            replays.setdefault(each.trajectory.env, []).append(each.replay)
+    lines = []
+    for env, found in sorted(replays.items()):
+        compared, differing = sum(each.compared for each in found), sum(each.differing for each in found)
+        line = f"{env}: {compared - differing} of {compared} observations of {len(found)} imports are equal"
+        first = next((each for each in found if each.difference is not None), None)
+        lines.append(line if first is None else f"{line}; first difference: {first.trajectory_id} {first.difference}")
+    return lines

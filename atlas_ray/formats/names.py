@@ -27,7 +27,10 @@ _CARRIERS = frozenset(
     "train training test valid validation dev val sample samples part shard full std sft raw l v of all jsonl json "
     "success successful gpt split rows chunk file output outputs results conversations messages".split()
 )
+_LOOSE = ("task", "source", "task_type", "domain")
+"""Fields that may name an environment, but more often say something else."""
 _WORDS = re.compile(r"[a-z]+|\d+")
+_HEX = re.compile(r"(?=.*\d)[0-9a-f]{4,}$")
 _NUMBERED = re.compile(r"[_\-#/:. ]+\d+$")
 _ALFWORLD = re.compile(
     r"(^|/)(look_at_obj_in_light|pick_(and_place|two_obj|clean|heat|cool)\w*|alfworld)[-_/]", re.IGNORECASE
@@ -75,10 +78,10 @@ class Names:
         of_file = self._of_file(path)
         if of_file.env in known_names() or self.known(of_file.theirs):
             return of_file
-        theirs = next((name for name in said.values() if re.fullmatch(r"[\w.-]{1,40}", name)), None)
-        if theirs is None:
-            theirs = by_id.theirs if by_id is not None and by_id.theirs != identity else of_file.theirs
-        return Named(theirs, theirs)
+        theirs = next((name for field, name in said.items() if field not in _LOOSE and _is_name(name)), None)
+        if theirs is None and by_id is not None and by_id.theirs != identity and _is_name(by_id.theirs):
+            theirs = by_id.theirs
+        return of_file if theirs is None else Named(theirs, theirs)
 
     def of_item(self, identity: str) -> Named:
         """The environment that a task's id names; ALFWorld's ids are paths of games."""
@@ -142,6 +145,16 @@ def _file_names(path: str) -> Iterator[str]:
 
 def _says_nothing(name: str) -> bool:
     return all(word in _CARRIERS or word.isdigit() for word in _WORDS.findall(name.lower()))
+
+
+def _is_name(text: str) -> bool:
+    """Whether the text may be the name of an environment that many rows have: a few words, none of them a number."""
+    words = re.split(r"[_\-/:. ]+", text)
+    return (
+        len(text) <= 40
+        and len(words) <= 4
+        and all(re.match(r"[^\W\d_]", word) and not _HEX.match(word) for word in words)
+    )
 
 
 def _without_split(name: str) -> str:

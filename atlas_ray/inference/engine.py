@@ -2,7 +2,7 @@
 
 One thread owns the engine and steps it; any thread or event loop may submit requests. vLLM's own AsyncLLM starts one or
 two more processes, which triples the start-up time on CPUs and gains nothing where the engine computes on the same
-cores. `EngineActor` runs the engine on the cluster. Tokenising is in `chat.py`, HTTP in `endpoint.py`.
+cores. `EngineActor` runs the engine on the cluster. Tokenising is in `chat/`, HTTP in `endpoint.py`.
 """
 
 from __future__ import annotations

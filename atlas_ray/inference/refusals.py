@@ -44,11 +44,14 @@ _KEY = re.compile(
 _QUOTA_WORDS = re.compile(
     r"insufficient (?:account )?(?:balance|credits?|funds|quota)|(?:balance|credits?|funds) (?:is|are) (?:too low"
     r"|insufficient|not enough|exhausted|used up)|not enough (?:balance|credits?|funds)"
-    r"|(?:out of|have any|ha(?:ve|s) no) credits|account is not active"
-    r"|check your (?:plan and )?billing|reached your (?:specified )?(?:api )?usage limit"
-    r"|spend(?:ing)? limit|budget has been exceeded|overdue|in good standing|余额不足|额度不足|欠费"
+    r"|(?:out of|have any|ha(?:ve|s) no) credits|account is not active|budget has been exceeded|overdue"
+    r"|in good standing|余额不足|额度不足|欠费"
 )
-_QUOTA_OR_RATE_WORDS = re.compile(r"exceeded your current quota|quota exceeded|quota (?:has been )?exhausted")
+_QUOTA_OR_RATE_WORDS = re.compile(
+    r"exceeded your current quota|quota (?:is |has been )?(?:exceeded|exhausted|used up)"
+    r"|check your (?:plan and )?billing|reached your (?:specified )?(?:api )?usage limit|spend(?:ing)? limit"
+)
+"""A 429 with these words is about the rate if it says when to ask again, or is Google's, which uses them for both."""
 _FLAGGED_WORDS = re.compile(
     r"flagged|moderation|content[ _-](?:management|filter|polic)|safety|guardrail|inappropriate|sensitive"
     r"|content exists risk|high risk|usage polic|violat\w+ [\w\s']{0,30}polic|prohibited|harmful"
@@ -83,8 +86,11 @@ _RANGE = re.compile(r"above|below|too (?:large|small|high|low)|(?:less|greater|m
 _UNKNOWN = (
     r"(?:un(?:supported|known|expected|recogni[sz]ed)|not? (?:support(?:ed)?|permitted|allowed)|(?:n't|not) support)"
 )
-_NOUNS = r"(?:\s*(?:the|this|request|body|parameter|value|argument|supplied|option|field|property|name|model|type)s?\b)"
-_BEFORE = _UNKNOWN + _NOUNS + r"{0,5}[\s:(]*['\"`]?"
+_NOUNS = (
+    r"(?:\s*(?:the|this|request|body|parameter|value|argument|supplied|option|field|property|name|model|type"
+    r"|variant)s?\b)"
+)
+_BEFORE = _UNKNOWN + _NOUNS + r"{0,5}[\s:(\[]*['\"`]?"
 _FOLLOW = (
     r"(?:\s*(?:of|with|is|are|was|this|type|parameter|option|value|field|model|currently|does|['\"`][\w-]+['\"`]))"
 )
@@ -92,6 +98,13 @@ _AFTER = r"(?:\.\w+)*['\"`]?" + _FOLLOW + r"{0,5}[\s:]*(?:" + _UNKNOWN + r"|unav
 _NAMED = {
     option: re.compile(rf"{_BEFORE}\b(?:{names})\b|\b(?:{names})\b{_AFTER}") for option, names in _OPTIONS.items()
 }
+_SCHEMA = re.compile(
+    r"(?<!=)(?<!['\"=:]['\"])\b(?:response_format|json_schema|structured_outputs|guided_json)\b(?!['\"]?\s*=|['\"]\s*:)"
+)
+"""These words are nobody's but the API's, so that naming them is enough, unless they are an argument's in an echo."""
+_COMPLAINT = re.compile(rf"{_UNKNOWN}|invalid|must be|expected|only|(?:un|not )available")
+_QUOTATION = re.compile(r"\{\s*['\"]|\[\s*\{")
+"""Begins an object: what follows in a message is the request."""
 _REPLACED = re.compile(r"\buse ['\"`]?max_completion_tokens")
 
 
@@ -159,21 +172,22 @@ def meaning(error: ErrorBody, *, pauses: bool, said: Callable[[], str]) -> Meani
         said: the text of the request's conversation, for phrases that may be an echo.
     """
     status, codes, text = error.status, error.codes, error.message[:_LONGEST_MESSAGE].lower()
-    if _any(_QUOTA, codes):
-        return "quota"
-    if status == 402:
-        return "rate_limit" if pauses else "quota"
 
     def has(words: re.Pattern[str]) -> bool:
         return any(not _is_echo(match[0], said) for match in words.finditer(text))
 
+    if _any(_QUOTA, codes):
+        return "quota"
     if status >= 500 or status in (408, 409, 425):
         return "server"
-    if has(_QUOTA_WORDS) and not (pauses or "resourceexhausted" in codes):
+    if has(_QUOTA_WORDS):
         return "quota"
-    if status == 429:
-        used_up = has(_QUOTA_OR_RATE_WORDS) and not (pauses or "resourceexhausted" in codes)
-        return "quota" if used_up else "rate_limit"
+    if status in (402, 429):
+        if pauses or (status == 429 and "resourceexhausted" in codes):
+            return "rate_limit"
+        return "quota" if status == 402 or has(_QUOTA_OR_RATE_WORDS) else "rate_limit"
+    if has(_QUOTA_OR_RATE_WORDS):
+        return "quota"
     if status == 401:
         return "key"
     if _any(_FLAGGED, codes) or (status == 451):
@@ -206,14 +220,15 @@ def unsupported(error: ErrorBody, said: Callable[[], str]) -> set[str]:
     """
     if error.status not in (400, 422):
         return set()
-    own = re.split(r"[{\[]\s*[{'\"]", error.message[:_LONGEST_MESSAGE], maxsplit=1)[
-        0
-    ].lower()  # what follows quotes the request
+    text = error.message[:_LONGEST_MESSAGE].lower()
+    own = _QUOTATION.split(text, maxsplit=1)[0]
     named = {
         option for option, words in _NAMED.items() if any(not _is_echo(match[0], said) for match in words.finditer(own))
     }
     if any(not _is_echo(match[0], said) for match in _REPLACED.finditer(own)):
         named.add("max_tokens")
+    if _COMPLAINT.search(own) and any(not _is_echo(match[0], said) for match in _SCHEMA.finditer(own)):
+        named.add("response_format")
     if not error.params:
         return named
     structured = error.params & _OPTIONS.keys()

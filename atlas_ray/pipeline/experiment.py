@@ -51,16 +51,13 @@ class Cell:
     """The model's name in `evaluate.models`."""
 
 
-def open_runs(experiment: Experiment) -> list[Run]:
-    """The run directories of an experiment, each knowing all others in its directory.
-
-    Raises:
-        StoreError: one belongs to another experiment, or cannot be written.
-    """
+def runs_of(experiment: Experiment) -> list[Run]:
+    """The runs of an experiment, each knowing all others in its directory; nothing is written."""
     home, wanted = Store(experiment.config.run_dir), [each.name for each in experiment.combinations]
     earlier = [name for name in home.names() if name not in wanted and home.exists(name, "config.yaml")]
     stores = tuple(Store(posixpath.join(experiment.config.run_dir, name)) for name in (*wanted, *earlier))
-    return [open_run(combination.config, stores) for combination in experiment.combinations]
+    pairs = zip(experiment.combinations, stores, strict=False)
+    return [Run(combination.config, store, stores) for combination, store in pairs]
 
 
 def cells_of(experiment: Experiment, runs: Sequence[Run]) -> list[Cell]:
@@ -164,16 +161,15 @@ def _kind(name: str) -> str:
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
-def run_grid(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
-    """Run every cell; what is finished, here or in a sibling, costs nothing.
-
-    Returns:
-        The errors of the cells that failed, by combination and model.
+def run_grid(experiment: Experiment, cells: Sequence[Cell]) -> None:
+    """Run every cell; what is finished, here or in a sibling, costs nothing. Errors of cells are kept (`failures_of`).
 
     Raises:
+        StoreError: a run directory belongs to another experiment, or cannot be written; nothing has been run then.
         ClusterError: the cluster cannot run any of them.
     """
-    failures: dict[str, dict[str, str]] = {}
+    for run in {cell.combination.name: cell.run for cell in cells}.values():
+        open_run(run.config)
     failed_before: dict[tuple[str, str], str] = {}
     start, costly = time.monotonic(), [0.0, 0]
     for number, cell in enumerate(cells, start=1):
@@ -181,40 +177,66 @@ def run_grid(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
         name = cell.combination.name
         label = f"cell {number}/{len(cells)} {name} {cell.entry.name}"
         say(f"{label}: begins")
-        try:
-            said = _run(cell, failed_before)
-        except ClusterError:
-            raise
-        except (AtlasError, ray.exceptions.RayError) as error:
-            said = f"failed: {_one_line(error)}"
-            failures.setdefault(name, {})[cell.entry.name] = _one_line(error)
+        error = _error_of(lambda: _run(cell, failed_before))  # noqa: B023 - called at once
+        _record(experiment, name, cell.entry.name, error)
+        said = _scores(cell) if error is None else f"failed: {error}"
         took = time.monotonic() - begun
         if took > _FREE_S:
             costly = [costly[0] + took, costly[1] + 1]
         left = f", about {duration((len(cells) - number) * costly[0] / costly[1])} left" if costly[1] else ""
         say(f"{label}: {said} ({duration(took)}; {duration(time.monotonic() - start)} so far{left})")
         if number == len(cells) or cells[number].combination is not cell.combination:
-            failures.setdefault(name, {}).update(_select_the_rest(cell.run))
-    return {name: found for name, found in failures.items() if found}
+            _select_the_rest(experiment, cell)
 
 
-def _select_the_rest(run: Run) -> dict[str, str]:
-    """Make the selections that nothing is trained on: they are scored against the truth. Returns errors by name."""
-    failed = {}
-    for name in stages.wanted_selections(run.config):
-        if name not in tuned_selections(run.config):
-            try:
-                stages.select(run, [name])
-            except ClusterError:
-                raise
-            except (AtlasError, ray.exceptions.RayError) as error:
-                failed[f"selection {name}"] = _one_line(error)
-                say(f"select {name}: failed: {_one_line(error)}")
-    return failed
+def _select_the_rest(experiment: Experiment, cell: Cell) -> None:
+    """Make the selections of a combination that nothing is trained on: they are scored against the truth."""
+    for name in stages.wanted_selections(cell.run.config):
+        if name not in tuned_selections(cell.run.config):
+            error = _error_of(lambda: stages.select(cell.run, [name]))  # noqa: B023 - called at once
+            _record(experiment, cell.combination.name, f"selection {name}", error)
+            if error is not None:
+                say(f"select {name}: failed: {error}")
 
 
-def _run(cell: Cell, failed_before: dict[tuple[str, str], str]) -> str:
-    """All that a cell needs, in order; returns its scores in words."""
+def _error_of(work: Callable[[], Any]) -> str | None:
+    """Do something that may fail without ending the grid; returns its error on one line.
+
+    Raises:
+        ClusterError: nothing else could be done either.
+    """
+    try:
+        work()
+    except ClusterError:
+        raise
+    except AtlasError as error:
+        return _one_line(str(error))
+    except ray.exceptions.RayError as error:  # its text ends with what was raised in the worker
+        return _one_line(f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}")
+    return None
+
+
+def failures_of(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """The error of every cell that failed when it was last tried, by combination and model."""
+    store = Store(experiment.config.run_dir)
+    found: dict[str, dict[str, str]] = store.read_json(FAILURES) if store.exists(FAILURES) else {}
+    return found
+
+
+def _record(experiment: Experiment, combination: str, name: str, error: str | None) -> None:
+    """Keep a cell's error, or forget the one that it had."""
+    found = failures_of(experiment)
+    own = {other: text for other, text in found.get(combination, {}).items() if other != name}
+    own |= {} if error is None else {name: error}
+    changed = {other: texts for other, texts in found.items() if other != combination} | (
+        {combination: own} if own else {}
+    )
+    if changed != found:
+        Store(experiment.config.run_dir).write_json(changed, FAILURES)
+
+
+def _run(cell: Cell, failed_before: dict[tuple[str, str], str]) -> None:
+    """All that a cell needs, in order."""
     run, entry = cell.run, cell.entry
     _unless_failed(cell, "", failed_before, lambda: _prepare(run))
     if entry.selection is not None and entry.seed is not None:
@@ -222,8 +244,12 @@ def _run(cell: Cell, failed_before: dict[tuple[str, str], str]) -> str:
         _unless_failed(cell, selection, failed_before, lambda: stages.select(run, [selection]))
         stages.train(run, [selection], [seed])
     alone = run.config.evaluate.model_copy(update={"models": (cell.asked,)})
-    [results] = stages.evaluate_models(replace(run, config=run.config.model_copy(update={"evaluate": alone})))
+    stages.evaluate_models(replace(run, config=run.config.model_copy(update={"evaluate": alone})))
     _count_looks(run, entry)
+
+
+def _scores(cell: Cell) -> str:
+    results = cell.run.store.read_json("evaluation", cell.entry.name, "results.json")
     scores = {name: found["score"] for name, found in results["environments"].items()}
     return ", ".join(f"{name} {'no result' if score is None else f'{score:.1f}'}" for name, score in scores.items())
 
@@ -238,13 +264,10 @@ def _unless_failed(cell: Cell, what: str, failed_before: dict[tuple[str, str], s
     key = (cell.combination.name, what)
     if key in failed_before:
         raise AtlasError(failed_before[key])
-    try:
-        work()
-    except ClusterError:
-        raise
-    except (AtlasError, ray.exceptions.RayError) as error:
-        failed_before[key] = _one_line(error)
-        raise
+    error = _error_of(work)
+    if error is not None:
+        failed_before[key] = error
+        raise AtlasError(error)
 
 
 def _count_looks(run: Run, entry: RosterEntry) -> None:
@@ -261,14 +284,15 @@ def _count_looks(run: Run, entry: RosterEntry) -> None:
     run.once("looks", entry.name, key, work)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
 
 
 # --- after it --------------------------------------------------------------------------------------------------------
-def report(experiment: Experiment, cells: Sequence[Cell], failures: dict[str, dict[str, str]]) -> tuple[str, str]:
+def report(experiment: Experiment, cells: Sequence[Cell]) -> tuple[str, str]:
     """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures; returns the first two's paths."""
     by_combination: dict[str, RunOfGrid] = {}
+    failures = failures_of(experiment)
     for cell in cells:
         name, config = cell.combination.name, cell.run.config
         if name not in by_combination:
@@ -282,10 +306,3 @@ def report(experiment: Experiment, cells: Sequence[Cell], failures: dict[str, di
         Store(experiment.config.run_dir), experiment.config.model_dump(mode="json"), list(by_combination.values()),
         said, f"python jobs/experiment.py --config {experiment.file}",
     )  # fmt: skip
-
-
-def read_failures(experiment: Experiment) -> dict[str, dict[str, str]]:
-    """The errors that the last run of the grid recorded."""
-    store = Store(experiment.config.run_dir)
-    found: dict[str, dict[str, str]] = store.read_json(FAILURES) if store.exists(FAILURES) else {}
-    return found

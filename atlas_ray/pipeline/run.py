@@ -72,16 +72,12 @@ class Run:
         return key
 
 
-def open_run(config: PipelineConfig, siblings: tuple[Store, ...] = ()) -> Run:
+def open_run(config: PipelineConfig) -> Run:
     """Claim the run directory for this config.
-
-    Args:
-        config: of the run.
-        siblings: other run directories of its experiment.
 
     Raises:
         StoreError: it belongs to another experiment or to an older edition, or cannot be written.
     """
     store = Store(config.run_dir)
     store.claim(config.model_dump(mode="json"))
-    return Run(config, store, siblings)
+    return Run(config, store)

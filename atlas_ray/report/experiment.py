@@ -46,9 +46,10 @@ def write_experiment(
     precisions: dict[tuple[str, str], float] = {}
     missing: list[str] = []
     for run in runs:
-        found = rows_of(run, settings["within"])
+        truths = truth_of(run)
+        found = rows_of(run, settings["within"], truths)
         rows += found
-        for name, truth in truth_of(run).items():
+        for name, truth in truths.items():
             if OVERALL in truth and truth[OVERALL].precision is not None:
                 precisions[run.name, name] = float(truth[OVERALL].precision or 0.0)
         missing += [

@@ -37,14 +37,16 @@ class RunOfGrid:
     """Error by the name of a model, or of a `selection <name>` that nothing is trained on."""
 
 
-def rows_of(run: RunOfGrid, within: Mapping[str, int]) -> list[dict[str, Any]]:
+def rows_of(
+    run: RunOfGrid, within: Mapping[str, int], truths: Mapping[str, Mapping[str, PrecisionRecall]]
+) -> list[dict[str, Any]]:
     """The rows of one combination; a model that has not been evaluated yet has none.
 
     Args:
         run: the combination.
         within: rounds within which a success counts, where they are fewer than the environment's cap.
+        truths: of `truth_of`.
     """
-    truths = truth_of(run)
     logged: dict[str, list[dict[str, Any]]] = {}
     for record in run.store.journal("metrics", "train.jsonl"):
         logged.setdefault(str(record["checkpoint"]), []).append(record)

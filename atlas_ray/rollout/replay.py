@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from atlas_ray.environments.contract import TextEnv
+from atlas_ray.environments.contract import TextEnv, first_texts
 from atlas_ray.errors import DataError
-from atlas_ray.react import parse_reply
+from atlas_ray.react import last_line, parse_reply
 from atlas_ray.rollout.episode import EpisodeRecorder, one_line
 from atlas_ray.rollout.spec import Start
 from atlas_ray.trajectory import Split, Trajectory
@@ -33,6 +33,12 @@ class Replay:
     """The steps that change nothing, if they were asked for; see `ReplaySpec`."""
     outcome: float = 0.0
     """The environment's metric after the last step."""
+    compared: int = 0
+    """Observations of an imported trajectory that were compared with the environment's; white space does not count."""
+    differing: int = 0
+    """How many of them are others here."""
+    difference: str | None = None
+    """The first of these, in words."""
     environment_steps: int = 0
     error: str | None = None
 
@@ -87,6 +93,10 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
     trajectory = spec.trajectory
     split, task, seed = task_of(trajectory, env, spec.seed)
     observation, _ = recorder.call(env.reset, seed=seed, options={"task": task, "split": split})
+    imported = trajectory.source != "expert"
+    if imported and "task" not in trajectory.metadata and env.recognise(trajectory.messages) is None:
+        _check_beginning(trajectory, env, observation)
+    seen = _Compared()
     starts: dict[int, Start] = {}
     unchanged: set[int] = set()
     score = 0.0
@@ -94,7 +104,10 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
         if message.step is None:
             continue
         before = trajectory.messages[:turn]
-        if trajectory.source == "expert" and before[-1].content != observation:
+        if imported and seen.steps:
+            seen.add(message.step, before[-1].content, observation)
+        seen.steps += 1
+        if not imported and before[-1].content != observation:
             raise DataError(
                 f"step {message.step}: the environment says {observation[:60]!r}, the trajectory "
                 f"{before[-1].content[:60]!r}; it was collected with other options or another version"
@@ -104,6 +117,8 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
         if spec.steps is None or message.step in spec.steps:
             starts[message.step] = Start(trajectory.trajectory_id, message.step, before, recorder.call(env.snapshot))
         reply = parse_reply(message.content, env.card.action_rule)
+        if imported and reply.action is None and "action:" not in message.content.lower():
+            reply = reply._replace(action=last_line(message.content))
         if reply.action is None:
             unchanged.add(message.step)
             observation = str(reply.problem)
@@ -117,7 +132,40 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
     if trajectory.reward is not None and score < trajectory.reward - 1e-6:
         raise DataError(f"its actions end with score {score:g}, the trajectory's reward is {trajectory.reward:g}")
     kept = frozenset(unchanged) if spec.find_unchanged else frozenset()
-    return Replay(trajectory.trajectory_id, task, split, seed, starts, kept, score, recorder.environment_steps)
+    if imported and trajectory.messages and trajectory.messages[-1].role != "assistant":
+        seen.add(trajectory.n_steps, trajectory.messages[-1].content, observation)
+    return Replay(
+        trajectory.trajectory_id, task, split, seed, starts, kept, score, seen.compared, seen.differing,
+        seen.difference, recorder.environment_steps,
+    )  # fmt: skip
+
+
+def _check_beginning(trajectory: Trajectory, env: TextEnv, observation: str) -> None:
+    """Refuse a trajectory whose item id is another task's: the two first lines of that task must stand in it."""
+    said = " ".join(first_texts(trajectory.messages).split())
+    for line in observation.removeprefix(f"{env.rules}\n").splitlines()[:2]:
+        if " ".join(line.split()) not in said:
+            raise DataError(
+                f"item {trajectory.item_id!r} is another task: {line[:60]!r} is not in its first observation"
+            )
+
+
+@dataclass
+class _Compared:
+    """An imported trajectory's observations beside the environment's. The first one is left out: it holds the rules."""
+
+    steps: int = 0
+    compared: int = 0
+    differing: int = 0
+    difference: str | None = None
+
+    def add(self, step: int, theirs: str, ours: str) -> None:
+        """Compare what precedes a step."""
+        self.compared += 1
+        if theirs.split() != ours.split():
+            self.differing += 1
+            told = f"before step {step}: {ours[:60]!r} here, {theirs[:60]!r} in the trajectory"
+            self.difference = self.difference or told
 
 
 class _Here:
@@ -139,10 +187,13 @@ class _Here:
 def task_of(trajectory: Trajectory, env: TextEnv, seed: int) -> tuple[Split, int, int]:
     """Split, task and seed of a trajectory.
 
+    An imported trajectory's own texts count before its item id, which can be wrong.
+
     Raises:
-        EnvironmentError: an imported item that the environment cannot locate.
+        EnvironmentError: an imported trajectory that the environment does not recognise, of an item that it cannot
+            locate.
     """
     if "task" in trajectory.metadata:
         return trajectory.split, int(trajectory.metadata["task"]), int(trajectory.metadata.get("seed", seed))
-    split, task = env.locate(trajectory.item_id)
+    split, task = env.recognise(trajectory.messages) or env.locate(trajectory.item_id)
     return split, task, seed

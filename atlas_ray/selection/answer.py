@@ -32,16 +32,20 @@ _THINKING_BEGINS = re.compile(
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"\s*```\w*\s*|\s+")
+_UNFINISHED = re.compile(
+    r"[\"']steps[\"']\s*:|conversation\s*\[[^\[\]]*\Z|critical steps (?:are|is)[\s:*_]*\Z", re.IGNORECASE
+)
+"""Behind the last JSON object: a piece of another one, or of the paper's form."""
 _NUMBER = re.compile(r"\s*(?:step\s*)?([0-9]{1,9})\s*", re.IGNORECASE)
 _PAPER_STEPS = re.compile(r"conversation\s*\[([^\[\]]*)\]", re.IGNORECASE)
-_PAPER_CUT = re.compile(r"conversation\s*\[[^\[\]]*\Z", re.IGNORECASE)
 _PAPER_JOIN = re.compile(r"(?:[\s,;&*_`.]|and)*", re.IGNORECASE)
 """Separators between two groups of one list."""
-_PAPER_BULLET = re.compile(r"[\s\-*•_`>\d.)(]*")
+_PAPER_BULLET = re.compile(r"[ \t>]*(?:[-*•]|[0-9]{1,3}[.)])[ \t*_`]*")
+_PAPER_LINE_END = re.compile(r"[ \t.,;:*_`)]*(?:\n|\Z|\(|-|and\b|conversation)", re.IGNORECASE)
 _PAPER_CONTRAST = re.compile(
     r"(?:unlike|rather than|instead of|as opposed to|in contrast to|compared (?:to|with)|\bnot)\s*[`*_\"']*\Z", re.I
 )
-_CONTRAST_CHARS = 40
+_NEAR_CHARS = 40
 _PAPER_PLAN = re.compile(r"high-level plan is", re.IGNORECASE)
 _PAPER_CHOICE = re.compile(r"critical steps? (?:are|is)\b|critical steps?[*_]{0,2}:", re.IGNORECASE)
 _PAPER_CHOICE_LINE = re.compile(rf"^[ \t\d.)(*_#>-]*(?:the )?(?:{_PAPER_CHOICE.pattern})", re.IGNORECASE | re.MULTILINE)
@@ -109,6 +113,8 @@ def parse(text: str, n_steps: int, budget: int, *, cut: bool = False) -> Selecto
         raise AnswerError("truncated", "the answer was cut before its end; be brief")
     after = found[-1].end if found else start
     heading = _last_heading(text, after)
+    if _UNFINISHED.search(text, after):
+        raise AnswerError("unreadable", "the last answer is cut")
     if found and heading is None:
         return _checked(*_from_json(_answer_in(found[-1])), n_steps=n_steps, budget=budget)
     return _checked(*_from_paper(text, start, heading), n_steps=n_steps, budget=budget)
@@ -214,8 +220,7 @@ def _from_json(value: dict[str, Any]) -> tuple[list[tuple[int, str | None]], str
 
 def _last_heading(text: str, after: int) -> re.Match[str] | None:
     """The last heading of the paper's form; one that begins a line goes before one inside a sentence."""
-    groups = (match.start() for form in (_PAPER_STEPS, _PAPER_CUT) for match in form.finditer(text, after))
-    last = max(groups, default=-1)
+    last = max((match.start() for match in _PAPER_STEPS.finditer(text, after)), default=-1)
     if last < 0:
         return None
     for heading in (_PAPER_CHOICE_LINE, _PAPER_CHOICE):
@@ -232,10 +237,12 @@ def _from_paper(
     ends = _PAPER_REASON.search(text, begin)
     section = text[begin : ends.start() if ends else len(text)]
     groups = [match for match in _PAPER_STEPS.finditer(section) if not _is_contrast(section, match.start())]
-    if not groups or _PAPER_CUT.search(section):
+    if not groups:
         raise AnswerError("unreadable", 'there is no JSON object with "steps" in it')
     for one, other in pairwise(groups):
-        if not _are_listed_together(section[one.end() : other.start()]):
+        if not _are_listed_together(
+            section[one.end() : other.start()], section[other.end() : other.end() + _NEAR_CHARS]
+        ):
             raise AnswerError("unreadable", "conversation[...] stands in more than one place; name all steps in one")
     numbers = [_number(part) for group in groups for part in re.split(r"[,;]", group[1])]
     reason = _text(text[ends.end() :].strip(" :*_\n")) or None if ends else None
@@ -244,14 +251,22 @@ def _from_paper(
 
 def _is_contrast(section: str, start: int) -> bool:
     """Whether the words before a group say that it is not chosen."""
-    return _PAPER_CONTRAST.search(section[max(0, start - _CONTRAST_CHARS) : start]) is not None
+    return _PAPER_CONTRAST.search(section[max(0, start - _NEAR_CHARS) : start]) is not None
 
 
-def _are_listed_together(between: str) -> bool:
-    """Whether separators alone stand between two groups of steps, or the second one begins a line."""
+def _are_listed_together(between: str, behind: str) -> bool:
+    """Whether separators alone stand between two groups of steps, or the second one is an item of a list.
+
+    Args:
+        between: the text between them.
+        behind: the text behind the second one.
+    """
     _, newline, line = between.rpartition("\n")
-    is_bullet = bool(newline) and _PAPER_BULLET.fullmatch(line) is not None
-    return is_bullet or _PAPER_JOIN.fullmatch(between) is not None
+    if newline and _PAPER_BULLET.fullmatch(line):
+        return True
+    if newline and not _PAPER_LINE_END.match(behind):  # a sentence about steps
+        return False
+    return _PAPER_JOIN.fullmatch(between) is not None
 
 
 def _checked(

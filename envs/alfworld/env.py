@@ -80,6 +80,7 @@ class ALFWorldEnv(TextEnv):
         super().__init__(card, max_rounds=max_rounds)
         self._house: Household | EngineHouse
         self._playing: tuple[Split, int] | None = None
+        self._known_goals: dict[Split, tuple[str, ...]] = {}
 
     @property
     def opening(self) -> str:
@@ -99,13 +100,21 @@ class ALFWorldEnv(TextEnv):
         said = " ".join(first_texts(messages).split())
         splits: tuple[Split, ...] = ("train", "test")
         for split in splits:
-            for task, goal in enumerate(_goals(self._games, split)):
+            for task, goal in enumerate(self._goals(split)):
                 if f"Your task is to: {goal}" in said:
                     game = generate(split, task) if self._games is None else self._games.game(split, task)
                     room = Household(_problem(game), self._verbs).opening()
                     if " ".join(room.split()) in said:
-                        return split, task
+                        return game.split, task
         return None
+
+    def _goals(self, split: Split) -> tuple[str, ...]:
+        """The goal of every game of a split, read when the first trajectory is recognised."""
+        if split not in self._known_goals:
+            tasks, games = range(self.card.n_tasks(split)), self._games
+            found = ((games.game(split, task) if games else generate(split, task)).goal for task in tasks)
+            self._known_goals[split] = tuple(found)
+        return self._known_goals[split]
 
     def _start(self, task: int, split: Split, seed: int | None) -> str:
         try:
@@ -173,13 +182,6 @@ class ALFWorldEnv(TextEnv):
         except EngineFailure as failure:
             self._playing = None
             raise self._engine_failed(failure) from None
-
-
-@lru_cache(maxsize=4)
-def _goals(games: Games | None, split: Split) -> tuple[str, ...]:
-    """The goal of every game of a split, read once per process."""
-    n = games.count(split) if games else {"train": N_TRAIN, "test": N_TEST}[split]
-    return tuple((games.game(split, task) if games else generate(split, task)).goal for task in range(n))
 
 
 @lru_cache(maxsize=256)

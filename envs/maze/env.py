@@ -34,9 +34,7 @@ column. Answer each observation with a thought and one action:
 Thought: your reasoning
 Action: move up, move down, move left or move right"""
 
-_POSITIONS = re.compile(
-    r"goal is at position (\d{1,4}), (\d{1,4})\. Your current position is at position (\d{1,4}), (\d{1,4})\."
-)
+_POSITIONS = re.compile(r"goal is at position (\d+), (\d+)\. Your current position is at position (\d+), (\d+)\.")
 _NEIGHBOURS = {"to your right": (0, 1), "to your left": (0, -1), "above you": (-1, 0), "below you": (1, 0)}
 
 
@@ -100,7 +98,7 @@ class MazeEnv(TextEnv):
         found = _POSITIONS.findall(first_texts(messages))
         if self._layout != "double_t" or not found:
             return None
-        goal_row, goal_column, row, column = map(int, found[-1])
+        goal_row, goal_column, row, column = (int(number[:9]) for number in found[-1])
         starts = (*DOUBLE_T_STARTS, DOUBLE_T_GOAL)
         if (goal_row, goal_column) != DOUBLE_T_GOAL or (row, column) not in starts:
             return None

@@ -111,7 +111,7 @@ class TextCraftEnv(TextEnv):
         if text.startswith("inventory"):
             held = "".join(f"[{item}] ({count}) " for item, count in self._inventory.items())
             return Outcome(f"Inventory: {held or 'You are not carrying anything.'}", 0.0)
-        return Outcome(f"Could not execute {text}" if text else self._explain_format(), 0.0)
+        return Outcome(f"Could not execute {text}" if text.strip(", ") else self._explain_format(), 0.0)
 
     def _get(self, count: int, item: str) -> str:
         if not self._book.fetchable(item):

@@ -233,7 +233,7 @@ class ToolEnv(TextEnv):
         return "test", number
 
     def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
-        """The task whose goal the first observation states; see `TextEnv.recognise`."""
+        """The task whose goal the first observation states, if there is one such task; see `TextEnv.recognise`."""
         said = " ".join(first_texts(messages).split())
         tasks = self._given or self._generated()
         splits: tuple[Split, ...] = ("train", "test")
@@ -243,10 +243,9 @@ class ToolEnv(TextEnv):
             for number, task in enumerate(tasks.of(split))
             if (goal := " ".join(task.goal.split())) in said
         ]
-        if not found:
-            return None
-        _, _, split, number = max(found)  # the last and longest: instructions hold an example
-        return split, number
+        best = max((each[:2] for each in found), default=None)  # the last and longest: instructions hold an example
+        same = [(split, number) for *where, split, number in found if tuple(where) == best]
+        return same[0] if len(same) == 1 else None  # questions about the hidden place or date have equal goals
 
     def _save(self) -> tuple[Task, tuple[LoggedCall, ...], int, Any]:
         return self.task, self._log, self._faults, self.backend.save()

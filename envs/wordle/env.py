@@ -6,6 +6,7 @@ Words, splits and the scoring of guesses are in `tasks.py`, the expert in `exper
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -101,7 +102,7 @@ class WordleEnv(TextEnv):
 
     def recognise(self, messages: Sequence[Message]) -> tuple[Split, int] | None:
         """The word of a solved game, which all earlier feedback agrees with; see `TextEnv.recognise`."""
-        for message, answer in zip(messages, messages[1:], strict=False):
+        for message, answer in pairwise(messages):
             if message.step is not None and answer.content.split()[:LENGTH] == ["g"] * LENGTH:
                 said = parse_reply(message.content, self.card.action_rule).action or ""
                 word = said.replace(" ", "").lower()

@@ -154,7 +154,7 @@ def test_a_version_counts_names_sizes_and_times_in_a_folder(tmp_path: Path) -> N
 
 def test_a_version_counts_the_cards_own(monkeypatch: pytest.MonkeyPatch) -> None:
     before, made = registry.version("maze", {}), registry.card("maze")
-    monkeypatch.setattr(registry, "card", lambda name, **options: made.model_copy(update={"version": 2}))
+    monkeypatch.setattr(registry, "card", lambda name, **options: made.model_copy(update={"version": made.version + 1}))
     assert registry.version("maze", {}) != before
 
 

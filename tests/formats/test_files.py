@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_ray.errors import DataError
@@ -135,7 +135,10 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from("messages conversations content id from value role class_ loss weight".split()),
+            st.sampled_from(
+                "messages conversations content id from value role class_ loss weight tool_calls function type text "
+                "reward success metadata tools system prompt completion trajectory task_name row".split()
+            ),
             inner | st.sampled_from(["user", "assistant", "human", "gpt", "text_observation", "message_action"]),
             max_size=4,
         )
@@ -144,6 +147,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(row=JSON)
 def test_any_json_is_a_trajectory_or_a_bad_row(tmp_path_factory: pytest.TempPathFactory, row: Any) -> None:
     found = rows(tmp_path_factory.getbasetemp(), {"messages": [ASK, STEP]}, json.dumps(row), name="any.jsonl")

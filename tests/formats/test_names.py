@@ -60,3 +60,11 @@ def test_given_names_count_first():
     assert of_row("/d/train_runs.jsonl", given=given).env == "maze"
     assert of_row(identity="alfworld_3", given=given).env == "babyai"
     assert of_row("/d/shop/train-0.jsonl", given={"shop": "webshop"}).env == "webshop"
+
+
+@pytest.mark.parametrize(
+    "identity", ["7f3e1a2b-4a1b-9c0d-12", "a3f1c9e0_12", "traj 2024-05-01 12", "s" * 60 + "_1", "17", "1_2"]
+)
+def test_ids_of_no_environment_do_not_make_one_each(identity):
+    assert of_row("/d/shop.jsonl", identity).env == "shop"
+    assert of_row("/d/shop.jsonl", task=identity, source=identity, env=identity).env == "shop"

@@ -17,6 +17,7 @@ from atlas_ray.config import PipelineConfig
 from atlas_ray.errors import ConfigError
 from atlas_ray.pipeline import grid
 from atlas_ray.pipeline.adopt import adopt
+from atlas_ray.pipeline.experiment import cells_of, runs_of
 from atlas_ray.pipeline.run import Run
 from atlas_ray.store import Store
 from tests.conftest import ROOT
@@ -86,7 +87,7 @@ def test_a_killed_grid_goes_on_and_does_nothing_twice(experiment):
         assert {name: after[name] for name in before[stage]} == before[stage]
     assert "cell 12/12" in out
     again = experiment()
-    assert "running" not in again
+    assert "done in" not in again  # what failed is tried again, and fails again
     assert "0 of" in experiment("--plan")
 
 
@@ -143,6 +144,17 @@ def test_the_file_has_a_row_for_every_cell_and_failed_ones_have_their_error(expe
     assert experiment.data() == data
 
 
+def test_errors_of_cells_are_kept_for_a_later_page(experiment):
+    kept = json.loads((experiment.folder / "failures.json").read_text())
+    assert set(kept) == {BROKEN}
+    assert set(kept[BROKEN]) == {"all", "all.s1", "random_steps", "random_steps.s1"}
+    data = experiment.data()
+    assert "rows" in experiment("--report", "--train.max_length", "16")
+    assert {row["combination"] for row in experiment.data()["rows"]} == {BROKEN}
+    experiment("--report")
+    assert experiment.data() == data
+
+
 def test_the_page_says_what_failed_and_leaves_it_out_of_the_tables(experiment):
     html, text = ((experiment.folder / f"experiment.{kind}").read_text() for kind in ("html", "md"))
     for said in (html, text):
@@ -172,6 +184,7 @@ def written(tmp_path: Path, values: dict) -> str:
 def checked(file: str, **overrides) -> grid.Experiment:
     found = grid.read_experiment(file, overrides)
     grid.check(found)
+    assert cells_of(found, runs_of(found))
     return found
 
 
@@ -191,6 +204,8 @@ BAD = [
     ({"references": ["value"]}, "'value' is not evaluated"),
     ({"within": {"maze": 3}}, "'maze' is not evaluated"),
     ({"titel": "x"}, "titel"),
+    ({"grid": {"select.selections": [{"first": {"method": "magic"}}]}}, "no such method"),
+    ({"grid": {"evaluate.models": [["all", "alll"]]}}, "'alll'"),
 ]
 
 

@@ -18,7 +18,7 @@ from atlas_ray.report.experiment import write_experiment
 from atlas_ray.report.experiment_charts import forests, line_charts, scatter
 from atlas_ray.report.experiment_comparisons import ALL, arms_of, comparisons, curve_of, success_of
 from atlas_ray.report.experiment_page import page, to_html, to_text
-from atlas_ray.report.experiment_rows import RunOfGrid, rows_of
+from atlas_ray.report.experiment_rows import RunOfGrid, rows_of, truth_of
 from atlas_ray.roster import RosterEntry
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode, Message, Selection, Trajectory
@@ -218,7 +218,8 @@ def grid_of(store: Store) -> RunOfGrid:
 
 
 def test_a_row_says_what_the_model_is_and_how_it_did(store: Store) -> None:
-    first, failed = rows_of(grid_of(store), {"textcraft": 3})
+    run = grid_of(store)
+    first, failed = rows_of(run, {"textcraft": 3}, truth_of(run))
     assert first["within"] == 3
     assert first["success_within"] == pytest.approx(100 / 3)
     assert first["score"] == 66.7

@@ -133,6 +133,10 @@ class TestParser:
             "The critical steps are: conversation[0] because it plans, and later conversation[7] because it acts",
             "I like conversation[0], and above all conversation[7]",
             "The critical steps are: those unlike conversation[4]",
+            "The critical steps are: conversation[7]\nconversation[4] was not chosen, as it is routine.",
+            "2. The critical steps are: conversation[0]\nNo.\n2. The critical steps are: ",
+            '{"steps": [0]} then "steps": [7]',
+            '{"steps": [0]} no, conversation[7',
         ],
     )
     def test_a_fragment_is_not_an_answer(self, text: str) -> None:

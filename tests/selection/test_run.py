@@ -368,8 +368,8 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
     reference = {"select.perplexity.reference_model": str(tmp_path / "other")}
     config = load(None, {"model": str(tiny_model), "engine": engine} | reference)
     bad = trajectory(98, 2)
-    *others, last = bad.messages
-    bad = bad.model_copy(update={"messages": (*others, last.model_copy(update={"content": "a <|im_end|> b"}))})
+    stopping = bad.steps[1].model_copy(update={"content": "a <|im_end|> b"})
+    bad = bad.model_copy(update={"messages": tuple(stopping if m == bad.steps[1] else m for m in bad.messages)})
     *rows, refused, empty = select(config, Store(str(tmp_path)), "perplexity", [*subjects, bad, trajectory(99, 0)])
     assert (empty.steps, empty.scores, empty.error) == ((), (), None)
     assert (refused.steps, refused.scores) == ((), None)
