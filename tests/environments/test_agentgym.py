@@ -147,6 +147,34 @@ def test_a_server_that_is_gone_or_is_another_is_one_line(serve):
         other.reset()
 
 
+def test_a_remote_environment_locates_items_by_number(serve):
+    url = serve("maze")
+    env = registry.make("remote:webshop", url=url, n_items=6910)
+    assert (env.card.n_train, env.card.n_test) == (3000, 3910)
+    assert env.locate("webshop_17") == ("train", 17)
+    assert env.locate("webshop_6909") == ("test", 3909)
+    for item in ("webshop_6910", "webshop_x", "9" * 5000):
+        with pytest.raises(EnvironmentError, match="remote:webshop: "):
+            env.locate(item)
+    whole = registry.make("remote:maze", url=url, first_test=0, n_items=26)
+    assert whole.locate("lmrlgym_maze_25") == ("test", 25)
+    assert (
+        "at position 8, 6. Your current position is at position 8, 6."
+        in (whole.reset(options={"task": 25, "split": "test"})[0])
+    )
+    whole.close()
+
+
+def test_an_error_that_a_server_answers_with_status_200_is_told(monkeypatch, serve):
+    env = registry.make("remote:maze", url=serve("maze"))
+    env.reset(options={"task": 1, "split": "test"})
+    told = {"error": "The task with environment 0 has finished."}  # as AgentGym's servers, with status 200
+    answer = httpx.Response(200, json=told, request=httpx.Request("POST", "http://x"))
+    monkeypatch.setattr(httpx.Client, "request", lambda *_, **__: answer)
+    with pytest.raises(EnvironmentError, match="/step: The task with environment 0 has finished"):
+        env.step("move up")
+
+
 def test_whole_replies_are_parsed_as_their_environment_says():
     client = TestClient(http.make_app("maze"))
     client.post("/maze/create")

