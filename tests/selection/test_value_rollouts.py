@@ -97,13 +97,15 @@ def test_rollouts_fork_before_every_step_and_a_rerun_plays_what_the_journal_lack
 
 
 def test_trajectories_that_cannot_be_forked_are_error_rows_and_hold_up_no_adaptive_run(context):
-    first, second, *_, word = expert_trajectories()
+    first, second, *_ = expert_trajectories()
     turns = list(first.messages)
     turns[4] = Message(role="user", content="Something else.")
     changed = first.model_copy(update={"messages": tuple(turns), "trajectory_id": "textcraft_changed"})
-    unknown = word.model_copy(
-        update={"trajectory_id": "wordle_unknown", "source": "file", "metadata": {}, "item_id": "wordle_x"}
-    )
+    no_task = (*second.messages[:2], Message(role="user", content="Goal: craft the moon."), *second.messages[3:])
+    unknown = second.model_copy(
+        update={"trajectory_id": "unknown", "source": "file", "metadata": {}, "item_id": "textcraft_x",
+                "messages": no_task}
+    )  # fmt: skip
     idle = second.model_copy(
         update={"trajectory_id": "z", "messages": second.messages[:3], "n_steps": 0, "reward": None, "source": "file"}
     )
@@ -111,7 +113,7 @@ def test_trajectories_that_cannot_be_forked_are_error_rows_and_hold_up_no_adapti
     found = {row.trajectory_id: row for row in select(context, "adaptive")}
     assert found[second.trajectory_id].error is None
     assert "replay: DataError: step 1: the environment says" in found["textcraft_changed"].error
-    assert found["wordle_unknown"].error.startswith("replay: EnvironmentError")
+    assert found["unknown"].error.startswith("replay: EnvironmentError")
     assert (found["z"].error, found["z"].steps) == (None, ())
     assert len({row["trajectory_id"] for row in played(context)}) == 1
 
