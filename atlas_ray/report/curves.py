@@ -13,7 +13,7 @@ from atlas_ray.selection.method import color_of
 from atlas_ray.trajectory import Episode
 
 _REFERENCES: dict[Kind, tuple[str, str]] = {
-    "policy": ("#b4bcc3", "#59636e"), "base": ("#6b7680", "#a0a9b2"), "warmup": ("#1d2329", "#e4e7ea"),
+    "policy": ("#b4bcc3", "#59636e"), "base": ("#6b7680", "#a0a9b2"), "warmup": ("#2b8a57", "#6fd08c"),
     "endpoint": ("#8c4fb0", "#c79be0"), "directory": ("#8a5a00", "#e8b04a"),
 }  # fmt: skip
 """Colours on light and on dark ground of models that no selection of this run tuned."""
