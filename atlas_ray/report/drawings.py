@@ -81,7 +81,7 @@ def _curves(axes: Any, chart: LineChart, *, named: bool) -> None:
     axes.grid(axis="y", color=_LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     if named and chart.lines:
-        axes.legend(fontsize=7, frameon=False, loc="upper left")
+        axes.legend(fontsize=7, frameon=False, ncols=5, loc="upper left", bbox_to_anchor=(-0.02, -0.1), handlelength=3)
     for side in axes.spines.values():
         side.set_visible(False)
 
