@@ -28,7 +28,7 @@ _SHOWN = 3
 _ID_FIELDS = ("item_id", "id")
 
 
-class Named(NamedTuple):
+class NamedItem(NamedTuple):
     """An item as a list names it."""
 
     env: str
@@ -50,7 +50,7 @@ class Items:
     tasks: Mapping[str, tuple[tuple[Split, int], ...]]
     """By environment, as `evaluate.environments` names it: split and task, each once, in the order of the lists."""
     missing: tuple[Missing, ...]
-    named: tuple[Named, ...]
+    named: tuple[NamedItem, ...]
     """All that the lists name."""
 
     @property
@@ -119,7 +119,7 @@ def _find(source: str, content: tuple[tuple[str, str], ...], settings: str) -> I
         made = {
             name: stack.enter_context(contextlib.closing(registry.make(name, **chosen)))
             for name, chosen in options.items()
-            if name.removeprefix(PREFIX) in {each.env for each in named if isinstance(each, Named)}
+            if name.removeprefix(PREFIX) in {each.env for each in named if isinstance(each, NamedItem)}
         }
         for each in named:
             if isinstance(each, Missing):
@@ -137,7 +137,7 @@ def _find(source: str, content: tuple[tuple[str, str], ...], settings: str) -> I
                 else:
                     tasks[name][found_at] = None
     found = {name: tuple(tasks[name]) for name in options if tasks.get(name)}
-    return Items(found, tuple(missing), tuple(each for each in named if isinstance(each, Named)))
+    return Items(found, tuple(missing), tuple(each for each in named if isinstance(each, NamedItem)))
 
 
 def _located(env: TextEnv, item_id: str) -> tuple[Split, int] | str:
@@ -148,7 +148,7 @@ def _located(env: TextEnv, item_id: str) -> tuple[Split, int] | str:
         return str(error).replace(repr(item_id), "...")  # equal for all items, which are named beside it
 
 
-def _named(source: str, names: Names) -> Iterator[Named | Missing]:
+def _named(source: str, names: Names) -> Iterator[NamedItem | Missing]:
     for path in files(source):
         for number, row in rows(path):
             item = _id_of(row)
@@ -156,7 +156,7 @@ def _named(source: str, names: Names) -> Iterator[Named | Missing]:
                 problem = row.text if isinstance(row, Problem) else "expected an object with an item_id, or an id"
                 yield Missing("unknown", f"row {number}", f"{path}: {problem}")
             else:
-                yield Named(names.of_row({}, item, path).env, item)
+                yield NamedItem(names.of_row({}, item, path).env, item)
 
 
 def _id_of(row: Any) -> str | None:

@@ -20,7 +20,7 @@ from atlas_ray.formats.sources import files, fingerprint
 from atlas_ray.formats.turns import Malformed
 from atlas_ray.trajectory import Trajectory, trajectories_to_table
 
-__all__ = ["SHAPE", "BadRow", "DistinctIds", "Options", "Tally", "blocks", "fingerprint", "read"]
+__all__ = ["SHAPE", "BadRow", "DistinctIds", "ImportTally", "Options", "blocks", "fingerprint", "read"]
 
 BLOCK_ROWS = 256
 """Rows of a file that are read, sent to another process and stored together."""
@@ -44,7 +44,7 @@ class BadRow:
 
 
 @dataclass
-class Tally:
+class ImportTally:
     """What reading met, counted in rows."""
 
     rows: int = 0
@@ -84,7 +84,7 @@ def read(source: str, options: Options | None = None) -> Iterator[Trajectory | B
             yield found
 
 
-def blocks(source: str, options: Options, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[pa.Table, Tally]]:
+def blocks(source: str, options: Options, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[pa.Table, ImportTally]]:
     """As `read`, but blocks of at most `BLOCK_ROWS` rows as tables in `TRAJECTORY_SCHEMA`, whose ids may repeat.
 
     Args:
@@ -100,7 +100,7 @@ def blocks(source: str, options: Options, share: tuple[int, int] = (0, 1)) -> It
     for block, group in groupby(_rows(source, options, share), key=lambda row: row[0]):
         if block % count != number:
             continue
-        trajectories, tally = [], Tally()
+        trajectories, tally = [], ImportTally()
         for _, found, notes in group:
             tally.rows += 1
             if isinstance(found, Trajectory):

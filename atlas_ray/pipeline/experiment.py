@@ -41,7 +41,7 @@ _FREE_S = 1.0
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One model of one combination."""
 
     combination: Combination
@@ -60,19 +60,19 @@ def runs_of(experiment: Experiment) -> list[Run]:
     return [Run(combination.config, store, stores) for combination, store in pairs]
 
 
-def cells_of(experiment: Experiment, runs: Sequence[Run]) -> list[Cell]:
+def cells_of(experiment: Experiment, runs: Sequence[Run]) -> list[GridCell]:
     """Every model of every combination, in the order in which they are run.
 
     Raises:
         ConfigError: a model or selection is unknown.
     """
-    cells: list[Cell] = []
+    cells: list[GridCell] = []
     for combination, run in zip(experiment.combinations, runs, strict=True):
         roster = Keys(run, planned=True).roster
-        found: dict[str, Cell] = {}
+        found: dict[str, GridCell] = {}
         for asked in run.config.evaluate.models:
             for entry in roster.entries(asked):
-                found.setdefault(entry.name, Cell(combination, run, entry, _alone(entry, asked)))
+                found.setdefault(entry.name, GridCell(combination, run, entry, _alone(entry, asked)))
         cells += found.values()
     return cells
 
@@ -161,7 +161,7 @@ def _kind(name: str) -> str:
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
-def run_grid(experiment: Experiment, cells: Sequence[Cell]) -> None:
+def run_grid(experiment: Experiment, cells: Sequence[GridCell]) -> None:
     """Run every cell; what is finished, here or in a sibling, costs nothing. Errors of cells are kept (`failures_of`).
 
     Raises:
@@ -189,7 +189,7 @@ def run_grid(experiment: Experiment, cells: Sequence[Cell]) -> None:
             _select_the_rest(experiment, cell)
 
 
-def _select_the_rest(experiment: Experiment, cell: Cell) -> None:
+def _select_the_rest(experiment: Experiment, cell: GridCell) -> None:
     """Make the selections of a combination that nothing is trained on: they are scored against the truth."""
     for name in stages.wanted_selections(cell.run.config):
         if name not in tuned_selections(cell.run.config):
@@ -235,7 +235,7 @@ def _record(experiment: Experiment, combination: str, name: str, error: str | No
         Store(experiment.config.run_dir).write_json(changed, FAILURES)
 
 
-def _run(cell: Cell, failed_before: dict[tuple[str, str], str]) -> None:
+def _run(cell: GridCell, failed_before: dict[tuple[str, str], str]) -> None:
     """All that a cell needs, in order."""
     run, entry = cell.run, cell.entry
     _unless_failed(cell, "", failed_before, lambda: _prepare(run))
@@ -248,7 +248,7 @@ def _run(cell: Cell, failed_before: dict[tuple[str, str], str]) -> None:
     _count_looks(run, entry)
 
 
-def _scores(cell: Cell) -> str:
+def _scores(cell: GridCell) -> str:
     results = cell.run.store.read_json("evaluation", cell.entry.name, "results.json")
     scores = {name: found["score"] for name, found in results["environments"].items()}
     return ", ".join(f"{name} {'no result' if score is None else f'{score:.1f}'}" for name, score in scores.items())
@@ -259,7 +259,9 @@ def _prepare(run: Run) -> None:
     stages.warm_up(run)
 
 
-def _unless_failed(cell: Cell, what: str, failed_before: dict[tuple[str, str], str], work: Callable[[], Any]) -> None:
+def _unless_failed(
+    cell: GridCell, what: str, failed_before: dict[tuple[str, str], str], work: Callable[[], Any]
+) -> None:
     """Do what several cells of a combination need; if it failed for one of them, it is not tried for the next."""
     key = (cell.combination.name, what)
     if key in failed_before:
@@ -289,7 +291,7 @@ def _one_line(text: str) -> str:
 
 
 # --- after it --------------------------------------------------------------------------------------------------------
-def report(experiment: Experiment, cells: Sequence[Cell]) -> tuple[str, str]:
+def report(experiment: Experiment, cells: Sequence[GridCell]) -> tuple[str, str]:
     """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures; returns the first two's paths."""
     by_combination: dict[str, RunOfGrid] = {}
     failures = failures_of(experiment)

@@ -151,7 +151,7 @@ def _kept(config: CollectConfig, imported: Imported) -> Iterator[pa.Table]:
             say(f"  collect: {imported.rows} rows read, {imported.kept} kept")
 
 
-def _count(tally: files.Tally, imported: Imported) -> None:
+def _count(tally: files.ImportTally, imported: Imported) -> None:
     imported.rows += tally.rows
     for bad in tally.bad:
         imported.malformed += 1
@@ -180,7 +180,7 @@ def _reason(config: CollectConfig, env: str, reward: float | None, success: bool
     return None
 
 
-def _blocks(source: str, options: files.Options) -> Iterator[tuple[pa.Table, files.Tally]]:
+def _blocks(source: str, options: files.Options) -> Iterator[tuple[pa.Table, files.ImportTally]]:
     """The blocks of a source in order, read here or, if it is large and Ray is connected, by tasks on this node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -36,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; what is not given has the default of `train.Settings`."""
+    """The command line; what is not given has the default of `train.PretrainSettings`."""
     made = _Parser(
         prog="python -m atlas_ray.pretrain", allow_abbrev=False, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values for `train.Settings` that the command line gives.
+    """The values for `train.PretrainSettings` that the command line gives.
 
     Raises:
         ConfigError: the configuration is wrong, no environment is named, or an option is no YAML mapping.
@@ -107,10 +107,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         arguments = parser().parse_args(argv)
         values = settings_of(arguments)
-        from atlas_ray.pretrain.train import Settings, pretrain  # torch: --help and a wrong option need not wait for it
+        from atlas_ray.pretrain.train import (  # torch: --help and a wrong option need not wait for it
+            PretrainSettings,
+            pretrain,
+        )
 
         try:
-            settings = Settings.model_validate(values)
+            settings = PretrainSettings.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = "--" + str(first["loc"][0]).replace("_", "-")

@@ -44,7 +44,7 @@ _MEASURED = 20
 """Optimizer steps after which the time that is left is known well enough."""
 
 
-class Settings(Section):
+class PretrainSettings(Section):
     """What determines a small agent, and how the work is done."""
 
     tasks: dict[str, int]
@@ -94,7 +94,7 @@ class _Material:
     trajectories: list[Trajectory]
 
 
-def pretrain(settings: Settings, out: Path) -> Path:
+def pretrain(settings: PretrainSettings, out: Path) -> Path:
     """Make a small agent, unless `out` has it already.
 
     Args:
@@ -141,7 +141,7 @@ def _is_finished(out: Path, key: str) -> bool:
     raise StoreError(f"{out} exists and is not the model of these options; delete it or give another --out")
 
 
-def _prepare(settings: Settings, folder: Path) -> _Material:
+def _prepare(settings: PretrainSettings, folder: Path) -> _Material:
     """The experts' episodes, the tokenizer, the untrained model (in `folder`) and the examples."""
     trajectories = corpus.collect(settings.tasks, settings.options, repeats=settings.repeats, seed=settings.seed)
     tok = tokenizer.build(trajectories, settings.vocabulary)
@@ -171,7 +171,7 @@ def _with_observations(example: Example, weight: float) -> Example:
     return replace(example, weights=weights)
 
 
-def _train(settings: Settings, material: _Material, state: Path) -> tuple[list[float], float]:
+def _train(settings: PretrainSettings, material: _Material, state: Path) -> tuple[list[float], float]:
     """Every optimizer step that the state does not have; returns the loss of each step, and all seconds together."""
     options, network, examples = settings.training(), material.network, material.examples
     parameters = list(network.model.parameters())
@@ -247,7 +247,7 @@ def _resume(state: Path, key: str, network: Network, optimizer: torch.optim.Opti
 
 
 def _write(
-    settings: Settings, key: str, material: _Material, losses: Sequence[float], seconds: float, folder: Path
+    settings: PretrainSettings, key: str, material: _Material, losses: Sequence[float], seconds: float, folder: Path
 ) -> None:
     """Write the model directory: weights, tokenizer, facts and card."""
     shutil.rmtree(folder, ignore_errors=True)

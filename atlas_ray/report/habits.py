@@ -24,7 +24,7 @@ EXPLANATION = (
 
 
 @dataclass(frozen=True)
-class Looks:
+class LookCount:
     """Steps that only look, among all steps."""
 
     looks: int
@@ -43,8 +43,8 @@ class Looks:
 class Habit:
     """A habit of looking, in the trajectories that models were tuned on, and in the models' test episodes."""
 
-    experts: Looks
-    models: dict[str, Looks]
+    experts: LookCount
+    models: dict[str, LookCount]
     """By name."""
 
     def learned_by(self, model: str) -> bool:
@@ -63,9 +63,11 @@ def habit_of(data: RunData) -> Habit | None:
     if "habit" not in kinds or not data.models:
         return None
     return Habit(
-        Looks(kinds.count("habit"), len(kinds)),
+        LookCount(kinds.count("habit"), len(kinds)),
         {
-            name: Looks(sum(each["looks"] for each in found.values()), sum(each["steps"] for each in found.values()))
+            name: LookCount(
+                sum(each["looks"] for each in found.values()), sum(each["steps"] for each in found.values())
+            )
             for name, model in data.models.items()
             if (found := count_looks(model.episodes, data.config.environments))
         },

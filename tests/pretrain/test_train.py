@@ -24,7 +24,7 @@ from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError, StoreError, TrainingError
 from atlas_ray.inference.types import Generation
 from atlas_ray.pretrain import corpus
-from atlas_ray.pretrain.train import FACTS, Settings, pretrain
+from atlas_ray.pretrain.train import FACTS, PretrainSettings, pretrain
 from atlas_ray.rollout.episode import play
 from atlas_ray.rollout.policy import ModelPolicy
 from atlas_ray.rollout.spec import EpisodeSpec
@@ -32,7 +32,7 @@ from atlas_ray.training.exact import decide, meta_model
 from atlas_ray.training.model import Recipe, config_of, load
 
 OPTIONS = {"textcraft": {"depths": [1], "distractors": 0}}
-SETTINGS = Settings(
+SETTINGS = PretrainSettings(
     tasks={"textcraft": 2}, options=OPTIONS, parameters=500_000, epochs=50, batch_size=2, learning_rate=4e-3,
     threads=1, checkpoint_every=1,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from atlas_ray.inference.engine import CPU_BLOCK_SIZE, vllm_environment
 from atlas_ray.pretrain.shapes import FAMILIES
-from atlas_ray.pretrain.train import Settings, pretrain
+from atlas_ray.pretrain.train import PretrainSettings, pretrain
 
 IDS = list(range(5, 60))
 
@@ -36,7 +36,7 @@ print(json.dumps([score(model) for model in sys.argv[1:]]))
 def test_vllm_serves_both_families(tmp_path: Path) -> None:
     paths = []
     for family in FAMILIES:
-        settings = Settings(
+        settings = PretrainSettings(
             tasks={"textcraft": 2}, options={"textcraft": {"depths": [1]}}, parameters=500_000, epochs=2, threads=1,
             family=family,
         )  # fmt: skip
