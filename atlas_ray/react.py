@@ -14,6 +14,7 @@ ActionRule = Literal["one", "first", "last"]
 
 _ACTION = re.compile(r"Action:[ \t]*", re.IGNORECASE)
 _THOUGHT = re.compile(r"^\s*Thought:\s*", re.IGNORECASE)
+_THINKING_END = "</think>"
 
 ONE_ACTION = "Error: Only one 'Action' is allowed per response. Please adjust your response."
 NO_ACTION = "Error: No action found. Reply with a thought and one action: 'Thought: ...' and then 'Action: ...'."
@@ -31,6 +32,20 @@ class ThoughtAction(NamedTuple):
 def format_reply(thought: str, action: str) -> str:
     """A step's text as experts write it: `Thought: ...` and `Action: ...`, a line each."""
     return f"Thought: {thought}\nAction: {action}"
+
+
+def action_begin(text: str) -> int:
+    """Where the action begins in a step's text; what stands before it is the thought.
+
+    It begins with its first label behind the thinking (`...</think>`) of a model that thinks. A step without that label
+    is an action as a whole, but for its thinking; one that is labelled as a thought alone has no action, and the answer
+    is the length of the text.
+    """
+    thinking, mark, said = text.rpartition(_THINKING_END)
+    start = len(thinking + mark) + (len(said) - len(said.lstrip()) if mark else 0)
+    if (label := _ACTION.search(text, start)) is not None:
+        return label.start()
+    return len(text) if _THOUGHT.match(text[start:]) else start
 
 
 def last_line(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The rows that flow through the pipeline: `Trajectory`, `Selection` and `Episode`, with their Arrow schemas.
+"""The rows that flow through the pipeline: `Trajectory`, `Selection`, `Episode` and `StepPreference`; Arrow schemas.
 
 Frozen pydantic models: what is validated here is what is stored in Parquet and JSON Lines. No ray, no torch.
 Steps are numbered from 0; a step is one assistant turn that acts (an acknowledgement is none).
@@ -7,12 +7,12 @@ Steps are numbered from 0; a step is one assistant turn that acts (an acknowledg
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "test"]
@@ -24,6 +24,32 @@ class StoredRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class ToolCall(StoredRow):
+    """A call of a function, as in OpenAI's chat messages."""
+
+    id: str = ""
+    """Names it in the answer; empty where the source names none."""
+    name: str
+    arguments: str = ""
+    """JSON text of an object, as it was written; empty: none."""
+
+
+class ToolResult(StoredRow):
+    """The answer to a call."""
+
+    id: str = ""
+    """Of the call."""
+    content: str
+
+
+def _listed(values: Any) -> Any:
+    return () if values is None else values  # Parquet has nothing where a message has none
+
+
+def _is_empty(values: Any) -> bool:
+    return not values
+
+
 class Message(StoredRow):
     """One turn of a conversation."""
 
@@ -31,6 +57,14 @@ class Message(StoredRow):
     content: str
     step: int | None = None
     """Number of the step that this assistant turn is; None for a turn that is not a step."""
+    thinking: str | None = Field(None, exclude_if=lambda thinking: thinking is None)
+    """What an assistant wrote for itself before `content`, without the marks around it; None: nothing is known."""
+    tool_calls: Annotated[tuple[ToolCall, ...], BeforeValidator(_listed)] = Field((), exclude_if=_is_empty)
+    """The calls of functions that an assistant's turn makes; `content` has them as text too, as thought and action."""
+    tool_results: Annotated[tuple[ToolResult, ...], BeforeValidator(_listed)] = Field((), exclude_if=_is_empty)
+    """The answers to calls that a turn brings; `content` has their texts too."""
+    tools: str | None = Field(None, exclude_if=_is_empty)
+    """JSON text of the definitions of the functions that this turn offers."""
 
 
 class Trajectory(StoredRow):
@@ -46,7 +80,7 @@ class Trajectory(StoredRow):
     """The task in its source's own words: AgentTraj-L's item_id, or `<env>_<task>` for collected ones."""
     split: Split = "train"
     source: str
-    """Where it comes from: `expert`, or the imported file's name."""
+    """Where it comes from: `expert`, `policy` (a model of the run), or the imported file's name."""
     messages: tuple[Message, ...]
     n_steps: int
     reward: float | None = None
@@ -64,9 +98,24 @@ class Trajectory(StoredRow):
         return self
 
     @property
+    def is_imported(self) -> bool:
+        """Whether it was played elsewhere, so that its texts may differ from those of the environment here."""
+        return self.source not in ("expert", "policy")
+
+    @property
+    def failed(self) -> bool:
+        """Whether its source tells that it did not reach the goal."""
+        return has_failed(self.success, self.reward)
+
+    @property
     def steps(self) -> list[Message]:
         """The assistant turns that are steps, in order."""
         return [message for message in self.messages if message.step is not None]
+
+
+def has_failed(success: bool | None, reward: float | None) -> bool:
+    """Whether a trajectory's source tells that it did not reach the goal: by its success, else by a reward below 1."""
+    return success is False or (success is None and reward is not None and reward < 1)
 
 
 class Usage(StoredRow):
@@ -158,8 +207,46 @@ class Episode(StoredRow):
         return self.split, self.task
 
 
+class Alternative(StoredRow):
+    """One action at a state, and how the episodes that took it went on."""
+
+    reply: Message
+    """Thought and action."""
+    action: str | None
+    """As the environment reads it; None where the reply has none."""
+    value: float
+    """Mean score of these episodes."""
+    count: int
+    """How many they are."""
+    by: Literal["expert", "policy"]
+    """Whose the reply is."""
+
+
+class StepPreference(StoredRow):
+    """Two actions at one state, one of them better: what direct preference optimization learns from."""
+
+    trajectory_id: str
+    env: str
+    item_id: str
+    step: int
+    """Number of the step that either action would be."""
+    history: tuple[Message, ...]
+    """The conversation up to there; the last turn is the observation to answer."""
+    better: Alternative
+    worse: Alternative
+    p_value: float
+    """Of the difference, one-sided (`selection.preferences.exact_p`)."""
+
+
 _USAGE = pa.struct([("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()), ("cost_usd", pa.float64())])
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("step", pa.int32())])
+_MESSAGE = pa.struct(
+    [
+        ("role", pa.string()), ("content", pa.string()), ("step", pa.int32()), ("thinking", pa.string()),
+        ("tool_calls", pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())]))),
+        ("tool_results", pa.list_(pa.struct([("id", pa.string()), ("content", pa.string())]))),
+        ("tools", pa.string()),
+    ]
+)  # fmt: skip
 
 TRAJECTORY_SCHEMA = pa.schema(
     [
@@ -226,8 +313,8 @@ def trajectories_to_table(trajectories: Sequence[Trajectory]) -> pa.Table:
 
     Column by column: rows as dictionaries would take four times as long, and an import writes many.
     """
-    turns = [message for trajectory in trajectories for message in trajectory.messages]
-    parts = [pa.array([getattr(turn, field.name) for turn in turns], field.type) for field in _MESSAGE]
+    turns = [vars(message) for trajectory in trajectories for message in trajectory.messages]
+    parts = [_column(turns, field) for field in _MESSAGE]
     ends = [0, *accumulate(len(trajectory.messages) for trajectory in trajectories)]
     columns = {
         field.name: pa.array([getattr(trajectory, field.name) for trajectory in trajectories], field.type)
@@ -239,6 +326,16 @@ def trajectories_to_table(trajectories: Sequence[Trajectory]) -> pa.Table:
     )
     columns["metadata"] = pa.array([_json(trajectory.metadata) for trajectory in trajectories], pa.string())
     return pa.table([columns[name] for name in TRAJECTORY_SCHEMA.names], schema=TRAJECTORY_SCHEMA)
+
+
+def _column(turns: Sequence[Mapping[str, Any]], field: pa.Field) -> pa.Array:
+    """A field of all messages; nothing where a message has no calls or answers."""
+    values = [turn[field.name] for turn in turns]
+    if pa.types.is_list(field.type):
+        values = [[each.model_dump() for each in value] if value else None for value in values] if any(values) else []
+    if values.count(None) == len(values):
+        return pa.nulls(len(turns), field.type)
+    return pa.array(values, field.type)
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -69,13 +69,41 @@ QWEN3 = (  # earlier thoughts are dropped, and the last turn always has a though
     "{% set ns = namespace(asked=-1) %}"
     "{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
     "{% for m in messages %}{% set said = m['content'] %}{% set thought = '' %}"
-    "{% if m['role'] == 'assistant' and '</think>' in said %}"
+    "{% if m['reasoning_content'] is string %}{% set thought = m['reasoning_content'].strip('\n') %}"
+    "{% elif m['role'] == 'assistant' and '</think>' in said %}"
     "{% set thought = said.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
     "{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
     "{{ '<|im_start|>' + m['role'] + '\n' }}"
     "{% if m['role'] == 'assistant' and loop.index0 > ns.asked and (loop.last or thought) %}"
     "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ said + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+QWEN3_2507 = QWEN3.replace(  # of the models that only think: the prompt begins the thought
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}",
+    "{{ '<think>\n' }}",
+)
+GLM = (  # a turn ends where the next one begins, and only the turns after the user's last one show their thoughts
+    "{{ '[gMASK]<sop>' }}{% set ns = namespace(asked=-1) %}"
+    "{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}{% if m['role'] == 'assistant' %}{{ '\n<think>' }}"
+    "{% if loop.index0 > ns.asked and m['reasoning_content'] %}{{ m['reasoning_content'] | trim }}{% endif %}"
+    "{{ '</think>' }}{% if m['content'] | trim %}{{ '\n' + m['content'] | trim }}{% endif %}"
+    "{% else %}{{ '\n' + m['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\n<think></think>' }}{% endif %}{% endif %}"
+)
+QWEN25 = (  # brings a system turn of its own
+    "{% if messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' }}"
+    "{% endif %}" + CHATML
+)
+GEMMA3 = (  # a system text stands before the first user turn's
+    "{{ '<bos>' }}{% set ns = namespace(before='') %}{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{% set ns.before = m['content'] + '\n\n' %}{% else %}"
+    "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\n' + ns.before + m['content'] | trim "
+    "+ '<end_of_turn>\n' }}{% set ns.before = '' %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 GEMMA = (
     "{{ '<bos>' }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -116,36 +144,38 @@ HARMONY = (  # a reply names its channel, and the last one ends otherwise than e
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
 R1 = (  # asks for a reply within a thought that it does not show afterwards
-    "{{ '<s>' }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|user|>' + m['content'] }}"
-    "{% else %}{{ '<|assistant|>' + m['content'].split('</think>')[-1] + '</s>' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+    "{{ '<s>' }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|User|>' + m['content'] }}"
+    "{% else %}{{ '<|Assistant|>' + m['content'].split('</think>')[-1] + '</s>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}"
 )
 KEEPS_HISTORY = {
     "chatml": CHATML, "llama3": LLAMA3, "mistral": MISTRAL, "gemma": GEMMA, "zephyr": ZEPHYR, "phi3": PHI3,
-    "vicuna": VICUNA, "llama31": LLAMA31,
+    "vicuna": VICUNA, "llama31": LLAMA31, "qwen2.5": QWEN25, "gemma3": GEMMA3,
 }  # fmt: skip
-REWRITES_HISTORY = {"qwen3": QWEN3, "harmony": HARMONY, "forgetful": FORGETFUL}
+REWRITES_HISTORY = {"qwen3": QWEN3, "harmony": HARMONY, "forgetful": FORGETFUL, "r1": R1}
+THINKS = {"qwen3": QWEN3, "qwen3-2507": QWEN3_2507, "r1": R1, "glm": GLM}
+_NAMED = KEEPS_HISTORY | REWRITES_HISTORY | THINKS
 KINDS = ("byte-level", "split", "metaspace", "metaspace-first", "prepend", "wordpiece", "unigram")
 """GPT-2's, that of Qwen and Llama 3 (which split by a rule), sentencepiece's in three forms, BERT's, and a Unigram
 model."""
 
 _CONTROL = [
     *SPECIAL, "<bos>", "<start_of_turn>", "<end_of_turn>", "<|start|>", "<|channel|>",
-    "<|message|>", "<|return|>",
+    "<|message|>", "<|return|>", "<|User|>", "<|Assistant|>",
 ]  # fmt: skip
 _SPLIT = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 @cache
 def of_kind(kind: str, template: str, *, texts: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """A tokenizer of one of `KINDS` with a template of `KEEPS_HISTORY` or `REWRITES_HISTORY`, or with the text given.
+    """A tokenizer of one of `KINDS` with one of the named templates, or with the text given.
 
     Args:
         kind: of the tokenizer.
         template: its name, or its text.
         texts: more texts to train on, with their line breaks.
     """
-    name = next((name for name, text in (KEEPS_HISTORY | REWRITES_HISTORY).items() if template in (name, text)), "")
+    name = next((name for name, text in _NAMED.items() if template in (name, text)), "")
     core = Tokenizer(models.BPE(unk_token="<unk>"))
     alphabet = sorted(set("".join(_TEXT)) | set("".join(chr(code) for code in range(33, 127))) | {"\n", "▁"})
     common = {"vocab_size": 700, "show_progress": False, "initial_alphabet": alphabet}
@@ -181,11 +211,16 @@ def of_kind(kind: str, template: str, *, texts: tuple[str, ...] = ()) -> PreTrai
     core.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in _CONTROL])
     core.add_tokens([AddedToken(text, special=False, normalized=False) for text in ("<think>", "</think>")])
     core.add_special_tokens([AddedToken(text, rstrip=True, normalized=False) for text in swallows])
+    if name == "glm":
+        core.add_special_tokens(["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"])
     if "<|end|>" not in swallows:
         core.add_special_tokens([AddedToken("<|end|>", normalized=False)])
-    ends = {"llama3": "<|eot_id|>", "llama31": "<|eot_id|>", "chatml": "<|im_end|>", "qwen3": "<|im_end|>"}
+    ends = {
+        "llama3": "<|eot_id|>", "llama31": "<|eot_id|>", "glm": "<|user|>",
+        **dict.fromkeys(("chatml", "qwen2.5", "qwen3", "qwen3-2507"), "<|im_end|>"),
+    }  # fmt: skip
     return PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token=ends.get(name, "</s>"), pad_token="<|endoftext|>",
         unk_token={"wordpiece": "[UNK]", "byte-level": None, "split": None}.get(kind, "<unk>"),
-        chat_template=(KEEPS_HISTORY | REWRITES_HISTORY).get(template, template),
+        chat_template=_NAMED.get(template, template),
     )  # fmt: skip

@@ -6,8 +6,8 @@ chat template, `encoding.py` makes ids and spans, `conversation.py` is the growi
 """
 
 from atlas_ray.chat.conversation import Conversation
-from atlas_ray.chat.encoding import Encoded, encode, encode_all, loss_mask
+from atlas_ray.chat.encoding import Encoded, Row, encode, encode_all, loss_mask
 from atlas_ray.chat.show import main
 from atlas_ray.chat.template import end_of_turn
 
-__all__ = ["Conversation", "Encoded", "encode", "encode_all", "end_of_turn", "loss_mask", "main"]
+__all__ = ["Conversation", "Encoded", "Row", "encode", "encode_all", "end_of_turn", "loss_mask", "main"]

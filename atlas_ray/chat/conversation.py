@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from atlas_ray.chat import thinking
+from atlas_ray.chat.calls import split_calls
 from atlas_ray.chat.template import template_of
 from atlas_ray.errors import DataError
-from atlas_ray.trajectory import Message
+from atlas_ray.tool_calls import calls_text
+from atlas_ray.trajectory import Message, ToolCall
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,15 +27,16 @@ class Conversation:
 
     Args:
         tokenizer: with a chat template.
+        thinks: see `template.Template`.
 
     Raises:
         ModelError: the chat template cannot be used at all (see `template.Template`).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, thinks: bool | None = None) -> None:
         self.messages: list[Message] = []
         self.ids: list[int] = []
-        self._template = template_of(tokenizer)
+        self._template = template_of(tokenizer, thinks)
         self._done: str | None = None  # the rendered text that `ids` encodes; None: there is none
 
     def add(self, message: Message) -> None:
@@ -55,31 +59,72 @@ class Conversation:
         self._done = text
         return self.ids
 
-    def opening(self, text: str) -> list[int]:
+    @property
+    def thought_marks(self) -> tuple[str, str] | None:
+        """What the model writes before and after its thinking, once `prompt()` was asked; None: it does not think."""
+        return self._template.thought
+
+    def opening(self, text: str, thought: str | None = None) -> list[int]:
         """Ids of a reply's beginning that the caller writes for the model, after `prompt()`; as in a whole reply.
+
+        Args:
+            text: how its content begins.
+            thought: its thinking, in full.
 
         Raises:
             DataError: the template changes the text, or the tokenizer joins it with the prompt.
         """
-        done, template = self._done or "", self._template
-        written = template.reply([*self.messages, Message(role="assistant", content=text)], done)
-        before = template.tail_ids(done, len(done))
-        ids = template.ids(template.tail(done, len(done)) + written.removesuffix(template.end))
-        if ids[: len(before)] != before:
-            raise DataError(f"the tokenizer joins the end of the prompt and {text[:20]!r} into one token")
-        return ids[len(before) :]
+        written = self._template.reply(
+            [*self.messages, Message(role="assistant", content=text, thinking=thought)], self._done or ""
+        )
+        return self._after_prompt(written.removesuffix(self._template.end))
 
-    def reply(self, text: str, ids: Sequence[int]) -> None:
+    def opening_of_thinking(self) -> list[int]:
+        """Ids with which the model begins to think after `prompt()`; none where the prompt has begun it.
+
+        Raises:
+            DataError: the tokenizer joins them with the prompt.
+        """
+        return self._after_prompt(self._template.thought[0]) if self._template.thought else []
+
+    def parts(self, text: str) -> tuple[str | None, str]:
+        """Thinking and content of what the model wrote after `prompt()`."""
+        return thinking.split(text, opened=thinking.opened_at(self._done or "") is not None)
+
+    def calls(self, ids: Sequence[int]) -> tuple[str, tuple[ToolCall, ...]]:
+        """What a generated reply says, its thinking included, and the tool calls that it makes.
+
+        Raises:
+            ModelError: the template knows no tool calls, or writes them in a form that is not read here.
+        """
+        text = str(self._template.tokenizer.decode(list(ids), skip_special_tokens=False))
+        return split_calls(text.strip().removesuffix(self._template.end).strip(), self._template.call_form)
+
+    def reply(
+        self, text: str, ids: Sequence[int], thought: str | None = None, calls: tuple[ToolCall, ...] = ()
+    ) -> None:
         """Append the assistant's turn after `prompt()`.
 
         Args:
             text: its content.
             ids: the generated tokens, with or without the end-of-turn token.
+            thought: its thinking.
+            calls: the tool calls that it makes beside the text.
         """
-        self.messages.append(Message(role="assistant", content=text))
+        content = calls_text(text, calls) if calls else text
+        self.messages.append(Message(role="assistant", content=content, thinking=thought, tool_calls=calls))
         closing = [] if ids and ids[-1] == self._template.end_id else [self._template.end_id]
         self.ids = self.ids + list(ids) + closing
         try:
             self._done = (self._done or "") + self._template.reply(self.messages, self._done or "")
         except DataError:  # the template does not show the turn as it was written, so the next prompt is made anew
             self._done = None
+
+    def _after_prompt(self, text: str) -> list[int]:
+        """Ids of a text that follows the prompt."""
+        done, template = self._done or "", self._template
+        before = template.tail_ids(done, len(done))
+        ids = template.ids(template.tail(done, len(done)) + text)
+        if ids[: len(before)] != before:
+            raise DataError(f"the tokenizer joins the end of the prompt and {text[:20]!r} into one token")
+        return ids[len(before) :]

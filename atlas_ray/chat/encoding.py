@@ -6,7 +6,9 @@ start of the step into one token, no ids could be both, and the trajectory is re
 the end-of-turn token; the role header is not part of it (docs/architecture.md, decision 3).
 
 With a template that rewrites earlier turns (Qwen3's drops earlier thoughts), each step is a row of its own: what the
-model is given at that step and what it writes there, as at inference.
+model is given at that step and what it writes there, as at inference. These rows are a tree. Its trunk is the row of
+the last step, in which each earlier step stands as history shows it; every other row begins like the trunk and ends in
+a branch of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atlas_ray.chat.template import Rendering, Template, template_of
 from atlas_ray.errors import DataError
@@ -27,10 +29,40 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _BATCH = 256
-_Rows = list[Rendering] | DataError
-"""What a trajectory's template gives: its rows, or why it refuses."""
+_Rendered = list["_Piece"] | DataError
+"""What a trajectory's template gives, or why it refuses."""
 _Tokenised = tuple[list[int], "Encoding | None"]
 """Ids of a text, and where they come from in it; None for a tokenizer that does not tell."""
+
+
+class Path(NamedTuple):
+    """Where a sequence that a model reads and writes lies in `Encoded.ids`."""
+
+    shared: int
+    """Number of the trunk's first tokens that it begins with; 0 for the trunk itself."""
+    begin: int
+    end: int
+    """Half-open span of the tokens that follow them."""
+
+
+class Row(NamedTuple):
+    """A sequence that a model reads and writes."""
+
+    ids: list[int]
+    spans: dict[int, tuple[int, int]]
+    """Half-open token span in `ids` of each of its steps: its text and its end-of-turn token."""
+    actions: dict[int, int]
+    """Index in `ids` of the first token of the action of each of its steps."""
+
+
+class _Piece(NamedTuple):
+    """What is tokenised of a row."""
+
+    cut: int
+    """Characters before it, which the row shares with the trunk; the tokens there do not depend on what follows."""
+    text: str
+    spans: list[tuple[int, int]]
+    """Half-open character span of each step in `text`."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +70,44 @@ class Encoded:
     """A tokenised trajectory."""
 
     ids: list[int]
-    """Token ids of all rows, one row after the other."""
+    """Token ids of the trunk, then of the branches."""
     spans: list[tuple[int, int]]
     """Half-open token span of each step in `ids`, in order: its text and its end-of-turn token."""
-    rows: list[tuple[int, int]] = field(default_factory=list)
-    """Half-open span of each sequence in `ids`. One row: the conversation up to the end of its last step. One row for
-    each step, if the template rewrites earlier turns: the conversation as the model sees it there."""
+    paths: list[Path] = field(default_factory=list)
+    """Of each row: the trunk alone, which holds all steps; or, if the template rewrites earlier turns, a row for each
+    step, in order, of which the trunk is the last."""
     controls: Counter[str] = field(default_factory=Counter)
     """Control tokens that the texts contain, with their number."""
+    actions: list[int] = field(default_factory=list)
+    """Of each step, the index in `ids` of the first token of its action (`react.action_begin`), beside `spans`: what
+    stands before it is the thought; the end-of-turn token belongs to the action. A token that holds the end of the
+    thought too is the action's."""
 
-    def __iter__(self) -> Iterator[tuple[list[int], dict[int, tuple[int, int]]]]:
-        """The ids of each row, and the token span in it of each of its steps."""
-        for begin, end in self.rows:
-            yield (
-                self.ids[begin:end],
-                {n: (a - begin, b - begin) for n, (a, b) in enumerate(self.spans) if begin <= a and b <= end},
+    def __iter__(self) -> Iterator[Row]:
+        """The rows in full."""
+        for shared, begin, end in self.paths:
+            back = begin - shared
+            own = [n for n, (a, b) in enumerate(self.spans) if begin <= a and b <= end]
+            yield Row(
+                self.ids[:shared] + self.ids[begin:end],
+                {n: (self.spans[n][0] - back, self.spans[n][1] - back) for n in own},
+                {n: self.actions[n] - back for n in own},
             )
 
 
-def encode(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+def encode(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase, *, thinks: bool | None = None) -> Encoded:
     """Tokenise a trajectory up to the end of its last step.
+
+    Args:
+        trajectory: with at least one step.
+        tokenizer: with a chat template.
+        thinks: see `template.Template`.
 
     Raises:
         DataError: it has no step, the chat template refuses it, or its tokens cannot be those of inference.
         ModelError: the chat template cannot be used at all (see `template.Template`).
     """
-    template = template_of(tokenizer)
+    template = template_of(tokenizer, thinks)
     rendered = [_attempt(template, trajectory)]
     [found] = _assembled(template, [trajectory], rendered, _tokenise(tokenizer, _texts(rendered)))
     if isinstance(found, DataError):
@@ -71,14 +115,16 @@ def encode(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> Encode
     return found
 
 
-def encode_all(trajectories: Iterable[Trajectory], tokenizer: PreTrainedTokenizerBase) -> Iterator[Encoded | DataError]:
+def encode_all(
+    trajectories: Iterable[Trajectory], tokenizer: PreTrainedTokenizerBase, *, thinks: bool | None = None
+) -> Iterator[Encoded | DataError]:
     """`encode` of each trajectory, in batches; a trajectory that cannot be encoded gives its error.
 
     Raises:
         ModelError: the chat template cannot be used at all.
     """
-    template, stream = template_of(tokenizer), iter(trajectories)
-    before: tuple[list[Trajectory], list[_Rows], Future[list[_Tokenised]]] | None = None
+    template, stream = template_of(tokenizer, thinks), iter(trajectories)
+    before: tuple[list[Trajectory], list[_Rendered], Future[list[_Tokenised]]] | None = None
     with ThreadPoolExecutor(1) as pool:  # the tokenizer works on one batch while the template renders the next
         while batch := list(islice(stream, _BATCH)):
             rendered = [_attempt(template, trajectory) for trajectory in batch]
@@ -105,11 +151,11 @@ def loss_mask(encoded: Encoded, steps: Iterable[int]) -> list[bool]:
     return mask
 
 
-def _attempt(template: Template, trajectory: Trajectory) -> _Rows:
+def _attempt(template: Template, trajectory: Trajectory) -> _Rendered:
     if not trajectory.n_steps:
         return DataError(f"trajectory {trajectory.trajectory_id}: it has no step; drop it from the input")
     try:
-        return template.renderings(trajectory.messages)
+        return _pieces(template, template.renderings(trajectory.messages))
     except DataError as error:
         return _named(trajectory, error)
 
@@ -120,8 +166,27 @@ def _named(trajectory: Trajectory, error: DataError) -> DataError:
     return named
 
 
-def _texts(rendered: Sequence[_Rows]) -> list[str]:
-    return [row.text for rows in rendered if not isinstance(rows, DataError) for row in rows]
+def _pieces(template: Template, renderings: Sequence[Rendering]) -> list[_Piece]:
+    """What to tokenise of the rows: the last one in full, of each other one what it does not share with that."""
+    trunk = renderings[-1].text
+    pieces = []
+    for text, spans in ((each.text, each.spans) for each in renderings):
+        cut = 0 if text is trunk else template.cut(trunk, min(spans[0][0], _common(trunk, text)))
+        pieces.append(_Piece(cut, text[cut:], [(begin - cut, end - cut) for begin, end in spans]))
+    return pieces
+
+
+def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Length of the longest common beginning."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if one[least:middle] == other[least:middle] else (least, middle - 1)
+    return least
+
+
+def _texts(rendered: Sequence[_Rendered]) -> list[str]:
+    return [piece.text for pieces in rendered if not isinstance(pieces, DataError) for piece in pieces]
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[_Tokenised]:
@@ -136,36 +201,68 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[_Tok
 def _assembled(
     template: Template,
     trajectories: Sequence[Trajectory],
-    rendered: Sequence[_Rows],
+    rendered: Sequence[_Rendered],
     tokenised: Sequence[_Tokenised],
 ) -> Iterator[Encoded | DataError]:
     """The trajectories of a batch from their rendered rows and the tokens of these."""
     tokens = iter(tokenised)
-    for trajectory, rows in zip(trajectories, rendered, strict=True):
-        if isinstance(rows, DataError):
-            yield rows
+    for trajectory, pieces in zip(trajectories, rendered, strict=True):
+        if isinstance(pieces, DataError):
+            yield pieces
             continue
-        pieces = [(row, *next(tokens)) for row in rows]
+        found = [next(tokens) for _ in pieces]
         try:
-            yield _assemble(template, trajectory, pieces)
+            yield _assemble(template, trajectory, pieces, found)
         except DataError as error:
             yield _named(trajectory, error)
 
 
 def _assemble(
-    template: Template, trajectory: Trajectory, pieces: Sequence[tuple[Rendering, list[int], Encoding | None]]
+    template: Template, trajectory: Trajectory, pieces: Sequence[_Piece], tokenised: Sequence[_Tokenised]
 ) -> Encoded:
-    ids: list[int] = []
+    trunk, of_trunk = tokenised[-1]
+    ids = trunk
     spans: list[tuple[int, int]] = []
-    rows: list[tuple[int, int]] = []
-    for row, row_ids, encoding in pieces:
-        offset = len(ids)
-        for span in row.spans:
-            start, stop = _span(template, row.text, span, row_ids, encoding)
-            spans.append((offset + start, offset + stop))
-        ids = row_ids if not ids else ids + row_ids
-        rows.append((offset, len(ids)))
-    return Encoded(ids, spans, rows, template.controls_in(trajectory.messages))
+    paths: list[Path] = []
+    actions: list[int] = []
+    for piece, (own, encoding) in zip(pieces, tokenised, strict=True):
+        found = [_span(template, piece.text, span, own, encoding) for span in piece.spans]
+        if piece is pieces[-1]:
+            path, back = Path(0, 0, len(trunk)), 0
+        else:
+            before = _tokens_before(template, pieces[-1].text, piece.cut, of_trunk)
+            equal = _common(trunk[before : before + found[0][0]], own)
+            path = Path(before + equal, len(ids), len(ids) + len(own) - equal)
+            ids, back = ids + own[equal:], path.begin - equal
+        spans += [(back + start, back + stop) for start, stop in found]
+        actions += [
+            back + _action(template, piece.text, span, tokens, encoding)
+            for span, tokens in zip(piece.spans, found, strict=True)
+        ]
+        paths.append(path)
+    return Encoded(ids, spans, paths, template.controls_in(trajectory.messages), actions)
+
+
+def _tokens_before(template: Template, text: str, cut: int, encoding: Encoding | None) -> int:
+    """Number of tokens before the control token that begins at `cut`."""
+    found = None if encoding is None or not cut else encoding.char_to_token(cut)
+    return len(template.ids(text[:cut])) if found is None else found
+
+
+def _action(
+    template: Template, text: str, span: tuple[int, int], tokens: tuple[int, int], encoding: Encoding | None
+) -> int:
+    """The first token of a step's action, from its character span and its token span."""
+    begin, end = span[0], span[1] - len(template.end)
+    place = begin + template.action_begin(text[begin:end])
+    if place == begin:
+        return tokens[0]
+    if encoding is None:
+        found = len(template.ids(text[:place]))
+    else:
+        kept = (encoding.char_to_token(each) for each in range(place, span[1]))
+        found = next((token for token in kept if token is not None), tokens[1] - 1)
+    return min(max(found, tokens[0]), tokens[1] - 1)
 
 
 def _span(

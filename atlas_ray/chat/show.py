@@ -46,7 +46,7 @@ def marked(
     return "".join(parts)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print a trajectory with its loss mask in colour."""
     parser = argparse.ArgumentParser(prog="python -m atlas_ray.chat", description=main.__doc__)
     parser.add_argument("--show", nargs="?", const="runs/quickstart", required=True, metavar="RUN_DIR",
@@ -57,7 +57,7 @@ def main() -> None:
         "--model", default="smollm2-135m-instruct", help="model whose tokenizer and template are used [%(default)s]"
     )
     try:
-        _show(parser.parse_args())
+        _show(parser.parse_args(argv))
     except AtlasError as error:
         sys.exit(f"error: {error}")
 
@@ -67,7 +67,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from atlas_ray.store import Store
 
     store = Store(arguments.show)
-    shown = {trajectory.trajectory_id: trajectory for trajectory in store.read_trajectories()}
+    shown = {trajectory.trajectory_id: trajectory for trajectory in store.read_trajectories(arguments.selection)}
     steps_of: dict[str, Iterable[int]] = {key: range(each.n_steps) for key, each in shown.items() if each.n_steps}
     if arguments.selection:
         steps_of = {row.trajectory_id: row.steps for row in store.read_selections(arguments.selection) if row.steps}
@@ -82,9 +82,9 @@ def _show(arguments: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(resolve(arguments.model))
     encoded = encode(chosen, tokenizer)
     mask = loss_mask(encoded, steps)
-    for begin, end in encoded.rows:
+    for shared, begin, end in encoded.paths:
         if any(mask[begin:end]):
-            print(marked(tokenizer, encoded.ids[begin:end], mask[begin:end]))
+            print(marked(tokenizer, encoded.ids[:shared] + encoded.ids[begin:end], [False] * shared + mask[begin:end]))
     print(
         f"\n{chosen.trajectory_id}: {sum(mask)} of {len(mask)} tokens carry loss, steps {steps} of "
         f"{chosen.n_steps} ({arguments.selection or 'all'})"

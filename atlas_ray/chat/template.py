@@ -3,7 +3,12 @@
 Both are asked of the template itself, with the messages up to the step and nothing else, so they are what the model
 sees at inference. A template that keeps history gives one text with all steps. A template that rewrites earlier turns
 (thinking templates drop earlier thoughts) gives a text of its own for each step. Where a template shows the time, it
-shows `models.TEMPLATE_DATE`. Left out: token ids (`encoding.py`).
+shows `models.TEMPLATE_DATE`.
+
+Thinking is given to the template in the field that it reads, else in the content. A template that never shows any
+(those of DeepSeek-R1's distills) is completed by the form that DeepSeek documents. A turn that ends without a token of
+its own (GLM's) ends with the token that opens the user's next turn, at which such models stop. Left out: token ids
+(`encoding.py`).
 """
 
 from __future__ import annotations
@@ -12,18 +17,22 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from atlas_ray.chat import thinking
+from atlas_ray.chat.calls import ANSWERED, CALLED, OFFERED, PROBE, CallForm, form_of
 from atlas_ray.errors import DataError, ModelError
 from atlas_ray.models import TEMPLATE_DATE
+from atlas_ray.react import action_begin
+from atlas_ray.tool_calls import calls_of, chat_turns, offered, spoken
 from atlas_ray.trajectory import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_THINKING = ("<think>", "</think>")
+_MARK, _THOUGHT_MARK = "ATLAS-RAY", "ATLAS-THOUGHT"
 _NEAR = 200
 """Characters within which the header of an assistant turn usually has a control token."""
 
@@ -43,15 +52,25 @@ class Template:
 
     Args:
         tokenizer: with a chat template.
+        thinks: turns thinking on or off where the template has a switch (Qwen3's and GLM's `enable_thinking`, others'
+            `thinking`); None leaves it as the template has it. Off, no thinking is shown to it either.
 
     Raises:
         ModelError: the template refuses a plain user turn with a reply, does not end a reply with a special token, or
             does not write the header of the reply when it is asked to.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, thinks: bool | None = None) -> None:
         self.tokenizer = tokenizer
-        turns = [Message(role="user", content="u"), Message(role="assistant", content="ATLAS-RAY")]
+        self.thinks = thinks
+        self._switch = {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
+        self._shows: Literal["field", "content", "nothing"] = "content"
+        """How the template takes the thinking of a turn."""
+        self._closing = ""
+        """What ends an assistant turn that the template leaves open."""
+        self.knows_tools = False
+        """Whether the template shows functions on offer, calls and their answers; else they are shown as text."""
+        turns = [Message(role="user", content="u"), Message(role="assistant", content=_MARK)]
         try:
             plain, prompt, whole = self.render(turns[:1]), self.render(turns[:1], header=True), self.render(turns)
         except DataError as error:
@@ -60,6 +79,8 @@ class Template:
             raise ModelError("the chat template leaves out the assistant's text; there is nothing to learn from")
         before, _, after = whole.rpartition(turns[1].content)
         added = {number: token for number, token in tokenizer.added_tokens_decoder.items() if str(token).strip()}
+        if not after.strip():
+            after = self._closing = self._opening_of_users(turns)
         found = [
             (after.find(str(token)), -len(str(token)), str(token), number)
             for number, token in added.items() if str(token) in after
@@ -70,6 +91,7 @@ class Template:
             )
         *_, self.end, self.end_id = min(found)
         """The special token that ends an assistant turn, and its id."""
+        self._closing = self._closing and self.end
         if prompt == plain and before.startswith(prompt) and (header := before[len(prompt) :]).strip():
             raise ModelError(
                 f"the chat template ignores add_generation_prompt: it does not write {header!r}, with which an "
@@ -82,22 +104,37 @@ class Template:
         }  # fmt: skip
         self.controls = [str(token) for token in known.values()]
         """Control tokens: the special ones, and those that the template writes."""
-        self._stops = {str(token) for token in known.values() if token.special}.difference(_THINKING) | {self.end}
+        self._stops = {str(token) for token in known.values() if token.special}.difference(
+            (thinking.OPEN, thinking.CLOSE)
+        ) | {self.end}
         self._first_letters = {text[0] for text in self.controls}
         # A token that is looked for in the normalised text does not cut the text before it is normalised.
         cutting = sorted((str(token) for token in known.values() if not token.normalized), key=len, reverse=True)
         self._cuts = re.compile("|".join(map(re.escape, cutting)) or "(?!)")
         self._usual: tuple[str, list[int]] = "", []
         self._layouts: dict[tuple[tuple[str, bool], ...], _Layout | None] = {}
+        self._shows = self._shown(turns[0])
+        self.knows_tools = self._shows_tools()
+        self.thought = self._thought(turns[0], prompt)
+        """What a model writes before and after its thinking, where it does not go on from the prompt's; None where it
+        does not think: the template shows none, or takes it for a part of the content and `thinks` does not demand it.
+        """
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, in which control tokens count as such."""
         found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
+    def cut(self, text: str, end: int) -> int:
+        """Where the last control token before `end` begins, else 0; the ids before it do not depend on what follows."""
+        for begin in (max(0, end - _NEAR), 0):
+            if found := [match.start() for match in self._cuts.finditer(text, begin, end)]:
+                return found[-1]
+        return 0
+
     def tail(self, text: str, end: int) -> str:
         """`text[:end]` from its last control token on; the ids before that token do not depend on what follows it."""
-        return text[self._cut(text, end) : end]
+        return text[self.cut(text, end) : end]
 
     def tail_ids(self, text: str, end: int) -> list[int]:
         """Ids of `tail`."""
@@ -116,13 +153,14 @@ class Template:
         Raises:
             DataError: the template refuses the conversation.
         """
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        tools = {"tools": offered(messages)} if self.knows_tools and any(each.tools for each in messages) else {}
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=header, strftime_now=TEMPLATE_DATE.strftime
+                    [turn for message in messages for turn in self._turns(message)], tokenize=False,
+                    add_generation_prompt=header, strftime_now=TEMPLATE_DATE.strftime, **tools, **self._switch,
                 )
-            )
+            )  # fmt: skip
         except Exception as error:  # templates raise whatever their author chose
             said = " ".join(str(error).split())
             raise DataError(f"the chat template refuses the conversation: {said}{self._cause(messages)}") from error
@@ -135,9 +173,15 @@ class Template:
         """
         last = max(index for index, message in enumerate(messages) if message.step is not None)
         messages = messages[: last + 1]
-        if (layout := self._layout(messages)) is not None:
-            text = self.render(messages)
-            if (spans := layout.spans(text, messages)) is not None:
+        # What is thought at a step stands in no layout, unless the template takes it for a part of the content.
+        is_plain = (
+            self._shows == "content"
+            or self.thinks is False
+            or all(thinking.parts(message)[0] is None for message in messages)
+        )
+        if is_plain and (layout := self._layout(messages)) is not None:
+            text = self._ended(messages)
+            if (spans := layout.spans(text, [self._turn(message)["content"] for message in messages])) is not None:
                 return [Rendering(text[: spans[-1][1]], spans)]
         return self._by_step(messages)
 
@@ -147,15 +191,26 @@ class Template:
         Raises:
             DataError: the template changes the reply, or writes it otherwise than it asks for it.
         """
-        text = self.render(messages)
+        text, last = self._ended(messages), messages[-1]
+        thought, content = thinking.parts(last)
+        said = content.strip()
         end = text.rfind(self.end)
-        said = messages[-1].content.rpartition(_THINKING[1])[2].strip()
         body = text[: max(end, 0)].rstrip()
-        if not body.endswith(said):
+        if self.knows_tools and last.tool_calls:
+            said = ""  # some templates show no text beside a call
+            is_whole = all(call.name in body for call in last.tool_calls)
+        else:
+            is_whole = body.endswith(said)
+        if not is_whole:
             raise DataError(f"the chat template changes the assistant's text {said[:60]!r}; its tokens are not known")
         stop = end + len(self.end)
+        opened = thinking.opened_at(prompt)
         if end >= len(prompt) and text.startswith(prompt):
-            return text[len(prompt) : stop]
+            return (self._unshown(thought, prompt) if opened is None else "") + text[len(prompt) : stop]
+        if self._shows == "nothing" and opened is not None:
+            asked = prompt[:opened]
+            if end >= opened and text.startswith(asked):
+                return self._unshown(thought, prompt) + text[opened:stop]
         header = self.tail(prompt, len(prompt))
         begin = text.rfind(header, 0, len(body) - len(said))
         written = text[begin + len(header) : stop]
@@ -164,7 +219,7 @@ class Template:
                 f"the chat template asks for a reply after {header[-40:]!r}, but does not write that before the reply "
                 f"{said[:40]!r}; what a model would be given and what it should write do not fit together"
             )
-        return written
+        return self._unshown(thought, prompt) + written
 
     def controls_in(self, messages: Sequence[Message]) -> Counter[str]:
         """Control tokens that the texts contain.
@@ -173,10 +228,14 @@ class Template:
             DataError: a step contains one, which would be a second stop in it.
         """
         found: Counter[str] = Counter()
+        whole = "\n".join([f"{turn['content']}{turn['thinking'] or ''}" for turn in map(vars, messages)])
+        if not any(letter in whole for letter in self._first_letters):  # most trajectories have none
+            return found
         for message in messages:
-            if not any(letter in message.content for letter in self._first_letters):
+            text = "\n".join(part for part in thinking.parts(message) if part)
+            if not any(letter in text for letter in self._first_letters):
                 continue
-            inside = {token: message.content.count(token) for token in self.controls}
+            inside = {token: text.count(token) for token in self.controls}
             inside = {token: count for token, count in inside.items() if count}
             if message.step is not None and (stops := sorted(inside.keys() & self._stops)):
                 raise DataError(
@@ -186,12 +245,106 @@ class Template:
             found.update(inside)
         return found
 
-    def _cut(self, text: str, end: int) -> int:
-        """Where the last control token before `end` begins; 0 if there is none."""
-        for begin in (max(0, end - _NEAR), 0):
-            if found := [match.start() for match in self._cuts.finditer(text, begin, end)]:
-                return found[-1]
-        return 0
+    @cached_property
+    def call_form(self) -> CallForm:
+        """How the template writes tool calls.
+
+        Raises:
+            ModelError: it knows none, or writes them in a form that is not read here.
+        """
+        if not self.knows_tools:
+            raise ModelError(
+                "the chat template knows no tool calls; set evaluate.action_format to react, or take another model"
+            )
+        asked, called, _ = PROBE
+        return form_of(self.reply([asked, called], self.render([asked], header=True)), self.controls)
+
+    def action_begin(self, text: str) -> int:
+        """Where the action begins in a step's text: at its first tool call, else see `react.action_begin`."""
+        mark = self._call_mark
+        return text.find(mark) if mark and mark in text else action_begin(text)
+
+    @cached_property
+    def _call_mark(self) -> str:
+        """What stands before a tool call; empty where nothing is known to."""
+        try:
+            return self.call_form.mark
+        except ModelError:
+            return ""
+
+    def _turns(self, message: Message) -> list[dict[str, Any]]:
+        """A message as the template takes it: one turn, or one for each answer to a tool call."""
+        if not self.knows_tools or not (message.tool_calls or message.tool_results or message.tools):
+            return [self._turn(message)]
+        if message.role != "assistant":
+            return chat_turns(message, parsed=True)
+        thought, content = thinking.parts(message)
+        says = spoken(message.model_copy(update={"content": content}))
+        turn = self._turn(Message(role=message.role, content=says, thinking=thought))
+        return [turn | calls_of(message.tool_calls, parsed=True)]
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        """A message as the template takes it."""
+        thought, content = thinking.parts(message)
+        if thought is None or self.thinks is False or self._shows == "nothing":
+            return {"role": message.role, "content": content}
+        if self._shows == "field":
+            return {"role": message.role, "content": content, "reasoning_content": thought, "thinking": thought}
+        return {"role": message.role, "content": thinking.joined(thought, content)}
+
+    def _ended(self, messages: Sequence[Message]) -> str:
+        """The text of a conversation whose last turn is the assistant's, up to the end of that turn at least."""
+        return self.render(messages) + self._closing
+
+    def _unshown(self, thought: str | None, prompt: str) -> str:
+        """The thinking that a model writes and that its template does not show."""
+        if self._shows != "nothing":
+            return ""
+        if self.thinks is False:
+            thought = None
+        opened = thinking.opened_at(prompt)
+        if opened is None:
+            return "" if thought is None else thinking.joined(thought, "")
+        if not thought:  # a line break after the prompt's would be one token with it
+            return f"{thinking.CLOSE}\n\n"
+        return thinking.joined(thought, "").removeprefix(prompt[opened:]).removeprefix(thinking.OPEN)
+
+    def _opening_of_users(self, turns: Sequence[Message]) -> str:
+        """What stands between the assistant's text and that of the user's next turn; empty if there is no telling."""
+        try:
+            text = self.render([*turns, Message(role="user", content="ATLAS-NEXT")])
+        except DataError:
+            return ""
+        return text.rpartition(_MARK)[2].partition("ATLAS-NEXT")[0]
+
+    def _shows_tools(self) -> bool:
+        asked, called, answered = PROBE
+        self.knows_tools = True
+        try:
+            text = self.render([asked, called, answered, Message(role="assistant", content=_MARK)])
+        except DataError:
+            return False
+        return all(mark in text for mark in (OFFERED, CALLED, ANSWERED))
+
+    def _shown(self, user: Message) -> Literal["field", "content", "nothing"]:
+        turn = Message(role="assistant", content=_MARK, thinking=_THOUGHT_MARK)
+        for self._shows in ("field", "content"):
+            try:
+                if _THOUGHT_MARK in self.render([user, turn]):
+                    return self._shows
+            except DataError:  # the template refuses the field, or the marks
+                continue
+        return "nothing"
+
+    def _thought(self, user: Message, prompt: str) -> tuple[str, str] | None:
+        if self._shows == "content" and not self.thinks:
+            return None
+        turn = Message(role="assistant", content=_MARK, thinking=_THOUGHT_MARK)
+        try:
+            before, found, after = self.reply([user, turn], prompt).partition(_THOUGHT_MARK)
+        except DataError:  # raised anew for the conversations that need it
+            return None
+        return (before, after.partition(_MARK)[0]) if found else None
 
     def _by_step(self, messages: Sequence[Message]) -> list[Rendering]:
         seen = []
@@ -205,6 +358,8 @@ class Template:
 
     def _layout(self, messages: Sequence[Message]) -> _Layout | None:
         """How the template lays out a conversation of these roles; None: only step by step."""
+        if self.knows_tools and any(each.tool_calls or each.tool_results or each.tools for each in messages):
+            return None
         shape = tuple((message.role, message.step is not None) for message in messages)
         if shape not in self._layouts:
             self._layouts[shape] = self._lay_out(messages)
@@ -212,7 +367,10 @@ class Template:
 
     def _lay_out(self, messages: Sequence[Message]) -> _Layout | None:
         marks = [f"atlas-{index}-ray" for index in range(len(messages))]
-        marked = [message.model_copy(update={"content": mark}) for message, mark in zip(messages, marks, strict=True)]
+        marked = [
+            message.model_copy(update={"content": mark, "thinking": None})
+            for message, mark in zip(messages, marks, strict=True)
+        ]
         try:
             first, *others = self._by_step(marked)
         except DataError:
@@ -254,14 +412,19 @@ class _Layout:
     margins: dict[int, tuple[int, int]]
     """Characters before and after the text of a message that belong to its step, by the message's index."""
 
-    def spans(self, text: str, messages: Sequence[Message]) -> list[tuple[int, int]] | None:
-        """Character span of each step; None where the text is not laid out like this."""
+    def spans(self, text: str, contents: Sequence[str]) -> list[tuple[int, int]] | None:
+        """Character span of each step; None where the text is not laid out like this.
+
+        Args:
+            text: of the conversation.
+            contents: the text of each message, as the template was given it.
+        """
         spans, position = [], 0
-        for index, message in enumerate(messages):
+        for index, content in enumerate(contents):
             begin = position + len(self.between[index])
             if not text.startswith(self.between[index], position):
                 return None
-            for form in (message.content, message.content.strip()):  # some templates trim
+            for form in (content, content.strip()):  # some templates trim
                 position = begin + len(form)
                 if text.startswith(form, begin) and text.startswith(self.between[index + 1], position):
                     break
@@ -274,14 +437,14 @@ class _Layout:
 
 
 @lru_cache(maxsize=16)
-def _template(tokenizer: PreTrainedTokenizerBase, source: str) -> Template:
+def _template(tokenizer: PreTrainedTokenizerBase, source: str, thinks: bool | None) -> Template:
     del source  # part of the key: a template may be changed
-    return Template(tokenizer)
+    return Template(tokenizer, thinks)
 
 
-def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
+def template_of(tokenizer: PreTrainedTokenizerBase, thinks: bool | None = None) -> Template:
     """The template of a tokenizer, made once; see `Template`."""
-    return _template(tokenizer, str(tokenizer.chat_template))
+    return _template(tokenizer, str(tokenizer.chat_template), thinks)
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:

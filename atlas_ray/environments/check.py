@@ -6,6 +6,7 @@ errors, and an expert that solves tasks. The rules of an environment are checked
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,10 @@ NONSENSE = (
     "9" * 1_000_000,
 )
 """Actions that no environment can carry out."""
+CALLS = 20
+"""Valid actions that are turned into calls and back."""
+LOOKS = 3
+"""Looks that are tried in each state."""
 
 Event = tuple[str, float, bool, bool, dict[str, Any]]
 
@@ -86,8 +91,12 @@ def _check(
                 _check_determinism(env, twin, task, split, rng)
             with _clause(f"valid actions and nonsense ({where})"):
                 _check_actions(env, task, split, rng)
+            with _clause(f"tools ({where})"):
+                _check_tools(env, task, split)
             with _clause(f"snapshots ({where})"):
                 _check_snapshots(env, twin, task, split, rng)
+            with _clause(f"looks ({where})"):
+                _check_looks(env, task, split, rng)
             with _clause(f"round cap ({where})"):
                 _check_cap(capped, task, split)
             with _clause(f"expert ({where})"):
@@ -155,11 +164,13 @@ def _check_life_cycle(env: TextEnv) -> None:
         env.step("nothing")
     _raises(lambda: env.step("nothing"), "step after the end")
     _require(env.valid_actions() == [], "valid_actions must be empty after the end")
+    _require(env.looks() == [], "looks must be empty after the end")
 
 
 def _begin(env: TextEnv, task: int, split: Split, seed: int | None = None) -> str:
     observation, info = env.reset(seed=seed, options={"task": task, "split": split})
     _check_text(env, observation)
+    _require(not env.is_error(observation), "the first observation is an error by is_error")
     _require(info["score"] == 0 and info["success"] is False, "a fresh episode has score 0 and no success")
     return observation
 
@@ -219,6 +230,8 @@ def _check_actions(env: TextEnv, task: int, split: Split, rng: random.Random) ->
         event = _step(env, action)
         _require(len(event[0]) < 20_000, f"the answer to {action[:40]!r} repeats it all")
         _require(event[1] == 0 and not event[2], f"{action[:40]!r} changed the score or ended the episode")
+        is_told = env.refusals is None or env.is_error(event[0])
+        _require(is_told, f"the answer to {action[:40]!r} is no error by is_error")
         _require(not env.running or env.valid_actions() == listed, f"{action[:40]!r} changed the valid actions")
         env.restore(before)
         follow = _some_action(env, event[0], rng)
@@ -226,6 +239,47 @@ def _check_actions(env: TextEnv, task: int, split: Split, rng: random.Random) ->
         env.restore(before)
         env.step(action)
         _require(not env.running or env.step(follow)[0] == plain, f"{action[:40]!r} changed the state")
+
+
+def _check_tools(env: TextEnv, task: int, split: Split) -> None:
+    """Every action that makes sense at the start is a call of a function on offer, and the call is that action."""
+    observation = _begin(env, task, split)
+    names = [tool["function"]["name"] for tool in json.loads(json.dumps(env.tools()))]
+    _require(names != [] and len(set(names)) == len(names), f"its tools must have names of their own, not {names}")
+    for action in [env.expert().next_action(observation)[1], *env.valid_actions()[:CALLS]]:
+        call = env.call_of(action)
+        if call is None or call.name not in names:
+            raise ContractError(f"no function on offer stands for {action!r} ({call})")
+        _require(env.action_of(call) == action, f"the call of {action!r} is the action {env.action_of(call)!r}")
+
+
+def _check_looks(env: TextEnv, task: int, split: Split, rng: random.Random) -> None:
+    """Looks at the start and after a step: valid, and the next action is answered as if nobody had looked."""
+    for steps in (0, 1):
+        observation = _begin(env, task, split)
+        expert = env.expert()
+        for _ in range(steps):
+            observation = _step(env, expert.next_action(observation)[1])[0]
+        if not env.running:
+            return
+        start, valid = env.snapshot(), env.valid_actions()
+        looks = env.looks()
+        _require(
+            isinstance(looks, list) and looks == sorted(set(looks)), "looks is not a sorted list, or repeats itself"
+        )
+        _require(set(looks) <= set(valid), "looks lists an action that valid_actions does not")
+        now = env.snapshot()
+        same = (now.rounds, now.score, env.valid_actions()) == (start.rounds, start.score, valid)
+        _require(same, "asking for looks changed the episode")
+        follow = expert.next_action(observation)[1]
+        plain = _step(env, follow)[0]
+        for look in sorted(rng.sample(looks, min(LOOKS, len(looks)))):
+            env.restore(start)
+            _, reward, terminated, _, info = _step(env, look)
+            _require(reward == 0 and not terminated, f"the look {look!r} changed the score or ended the episode")
+            _require(info["success"] == start.success, f"the look {look!r} changed the success")
+            _require(not env.running or env.valid_actions() == valid, f"the look {look!r} changed the valid actions")
+            _require(not env.running or _step(env, follow)[0] == plain, f"the look {look!r} changed the state")
 
 
 def _check_snapshots(env: TextEnv, twin: TextEnv, task: int, split: Split, rng: random.Random) -> None:
@@ -273,6 +327,8 @@ def _check_expert(env: TextEnv, task: int, split: Split) -> bool:
         _require(isinstance(thought, str) and thought.strip() == thought != "", f"thought {thought!r} is not a text")
         _require("\n" not in thought + action, "a thought and an action are one line each")
         _require("Action:" not in thought, f"thought {thought!r} holds the label of the action")
-        observation, _, _, _, info = _step(env, action)
+        observation, reward, _, _, info = _step(env, action)
+        is_sound = reward == 0 or not env.is_error(observation)
+        _require(is_sound, f"{action!r} raised the score, and its answer is an error by is_error")
         success = info["success"]
     return success

@@ -7,6 +7,8 @@ writes the rules in five methods. Parsing of replies is in `atlas_ray/react.py`,
 
 from __future__ import annotations
 
+import json
+import re
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,8 @@ import gymnasium
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas_ray.errors import ConfigError, EnvironmentError
-from atlas_ray.trajectory import Message
+from atlas_ray.tool_calls import ACT, arguments_of
+from atlas_ray.trajectory import Message, ToolCall
 
 Split = Literal["train", "test"]
 Metric = Literal["success_rate", "mean_reward", "progress_rate"]
@@ -157,6 +160,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     rules: ClassVar[str] = ""
     """The text before the task in every first observation, where AgentGym's client tells it and its server does not;
     `{words}` stands for the valid words and `{max_rounds}` for the round cap."""
+    refusals: ClassVar[str | None] = None
+    """How observations begin that say the action was not understood or cannot be done, as a regular expression; None:
+    they cannot be told from others."""
 
     def __init__(self, card: EnvironmentCard, *, max_rounds: int | None = None) -> None:
         if max_rounds is not None:
@@ -215,6 +221,39 @@ class TextEnv(gymnasium.Env[str, str], ABC):
                 found.append(action)
         self.restore(start)
         return found
+
+    def is_error(self, observation: str) -> bool:
+        """Whether a text says that the last action was not understood or could not be done; see `refusals`."""
+        return self.refusals is not None and re.match(self.refusals, observation) is not None
+
+    def tools(self) -> list[dict[str, Any]]:
+        """Its actions as functions that a model can call, in OpenAI's form; here one function takes any action."""
+        text = {"type": "string", "description": "One action, in the words and the form that the instruction gives."}
+        return [
+            {
+                "type": "function",
+                "function": {
+                    "name": ACT, "description": f"Take one action in {self.card.name}.",
+                    "parameters": {"type": "object", "properties": {"text": text}, "required": ["text"]},
+                },
+            }
+        ]  # fmt: skip
+
+    def action_of(self, call: ToolCall) -> str:
+        """The action that a call of one of its `tools` stands for, as `step` takes it.
+
+        Raises:
+            EnvironmentError: the call stands for none; the text is what the caller is told.
+        """
+        arguments = arguments_of(call)
+        text = arguments.get("text") if isinstance(arguments, dict) else None
+        if call.name != ACT or not isinstance(text, str):
+            raise EnvironmentError(f'Error: call the function {ACT} with the action as its text: {{"text": "..."}}.')
+        return text
+
+    def call_of(self, action: str) -> ToolCall | None:
+        """The call that stands for an action, if there is one: `action_of` gives an action that is answered alike."""
+        return ToolCall(name=ACT, arguments=json.dumps({"text": action}, ensure_ascii=False))
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:
         """Split and task number of an AgentTraj-L `item_id`, such as "babyai_7" or 7.

@@ -22,6 +22,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from atlas_ray.environments import registry
 from atlas_ray.environments.agentgym import ACTIONS, Dialect, dialect
@@ -257,6 +258,12 @@ def make_app(name: str, **options: Any) -> FastAPI:
     return app
 
 
+def only_here(app: FastAPI) -> FastAPI:
+    """Have requests for another host name refused: they come from pages to which a browser was led (DNS rebinding)."""
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    return app
+
+
 def _query(request: Request, speech: Dialect) -> int:
     value = request.query_params.get(speech.session, "")
     if not (value.isdecimal() and len(value) <= MAX_DIGITS):
@@ -310,7 +317,7 @@ def main() -> None:
         app = make_app(arguments.env, **options(arguments.data, arguments.option, arguments.max_rounds))
     except AtlasError as error:
         sys.exit(f"error: {error}")
-    uvicorn.run(app, host="127.0.0.1", port=arguments.port, log_level="warning")
+    uvicorn.run(only_here(app), host="127.0.0.1", port=arguments.port, log_level="warning")
 
 
 def options(data: str | None, given: Sequence[str], max_rounds: str) -> dict[str, Any]:

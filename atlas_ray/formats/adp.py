@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, Type
 
 from atlas_ray.formats.turns import Malformed, Turn, numbered, shown
 from atlas_ray.react import format_reply
+from atlas_ray.trajectory import ToolCall, ToolResult
 
 
 class _Item(BaseModel):
@@ -34,6 +35,10 @@ class ApiAction(_Item):
             f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.arguments.items()
         )
         return format_reply(self.description or "", f"{self.function}({arguments})")
+
+    def call(self) -> ToolCall:
+        """The action as data."""
+        return ToolCall(name=self.function, arguments=json.dumps(self.arguments, ensure_ascii=False))
 
 
 class CodeAction(_Item):
@@ -111,13 +116,17 @@ def from_adp(items: list[Any], field: str, notes: set[str]) -> list[dict[str, An
         unknown = value.keys() - type(item).model_fields.keys() - _EXPECTED
         notes.update(f"field {name!r} of an item: no place for it" for name in unknown if value[name])
         if isinstance(item, ApiAction | CodeAction | MessageAction):
-            turns.append(Turn("assistant", item.text(), True, ""))
+            calls = (item.call(),) if isinstance(item, ApiAction) else ()
+            turns.append(Turn("assistant", item.text(), True, "call" if calls else "", calls))
         elif index == 0 and isinstance(item, TextObservation) and item.source == "system":
             turns.append(Turn("system", item.text(), None, ""))
         elif turns and turns[-1].role == "user":
-            turns[-1] = turns[-1]._replace(text=f"{turns[-1].text}\n\n{item.text()}")
+            text = f"{turns[-1].text}\n\n{item.text()}"
+            results = (ToolResult(content=text),) if turns[-1].results else ()
+            turns[-1] = turns[-1]._replace(text=text, results=results)
         else:
-            turns.append(Turn("user", item.text(), None, ""))
+            results = (ToolResult(content=item.text()),) if turns and turns[-1].calls else ()
+            turns.append(Turn("user", item.text(), None, "", (), results))
     return numbered(turns)
 
 

@@ -18,6 +18,7 @@ from atlas_ray.formats import adp, turns
 from atlas_ray.formats.names import Names
 from atlas_ray.formats.sources import stem
 from atlas_ray.formats.turns import Malformed, malformed, parsed, shown
+from atlas_ray.tool_calls import tools_text
 from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Trajectory
 
 SHAPE = "shape: "
@@ -46,6 +47,7 @@ _WORDS = {
 }  # fmt: skip
 _NESTED = ("metadata", "meta", "info", "extra_info", "details", "extra")
 """Objects of a row that may hold its reward, success or environment."""
+_SYSTEM = ("system", "system_prompt", "systemInstruction", "system_instruction")
 _TOOLS = ("tools", "functions")
 _OWN = frozenset(TRAJECTORY_SCHEMA.names)
 _MEDIA = ("images", "videos", "audios", "image", "audio")
@@ -106,8 +108,12 @@ def visible(path: str) -> str:
 def _validated(values: dict[str, Any]) -> Trajectory:
     try:
         found = Trajectory.model_validate(values)
-        "".join([message.content for message in found.messages]).encode()
+        said = [vars(message) for message in found.messages]  # several times as fast as the attributes
+        "".join([turn["content"] for turn in said]).encode()
+        "".join([turn["thinking"] for turn in said if turn["thinking"]]).encode()
         f"{found.trajectory_id}{found.item_id}{found.env}{found.source}".encode()
+        if any(turn["tool_calls"] or turn["tool_results"] for turn in said):
+            _call_ids(found).encode()
         if found.metadata:
             json.dumps(found.metadata, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -119,10 +125,19 @@ def _validated(values: dict[str, Any]) -> Trajectory:
     return found
 
 
+def _call_ids(trajectory: Trajectory) -> str:
+    """The ids of all calls and answers; their texts are in the contents too."""
+    turns = [message for message in trajectory.messages if message.tool_calls or message.tool_results]
+    calls = [call.id for message in turns for call in message.tool_calls]
+    return " ".join([*calls, *(result.id for message in turns for result in message.tool_results)])
+
+
 def _texts(trajectory: Trajectory) -> dict[str, str]:
     """All texts of a trajectory by their field."""
     texts = {f"messages.{index}.content": message.content for index, message in enumerate(trajectory.messages)}
+    texts |= {f"messages.{index}.thinking": each.thinking or "" for index, each in enumerate(trajectory.messages)}
     texts |= {name: getattr(trajectory, name) for name in ("trajectory_id", "item_id", "env", "source")}
+    texts["tool_calls"] = _call_ids(trajectory)
     if trajectory.metadata:
         texts["metadata"] = json.dumps(trajectory.metadata, ensure_ascii=False)
     return texts
@@ -189,11 +204,12 @@ def _shape(key: str, items: list[Any]) -> str:
 
 def _open_with(row: dict[str, Any], messages: list[dict[str, Any]], read: set[str]) -> None:
     """Put the row's system text and tools in front, as the model that played was told them."""
-    opening = []
-    for name in ("system", "system_prompt"):
-        if isinstance(row.get(name), str) and row[name].strip():
+    opening: list[str] = []
+    offered: dict[str, Any] = {}
+    for name in _SYSTEM:
+        if (text := turns.words(row.get(name))).strip():
             read.add(name)
-            opening.append(row[name])
+            opening.append(text)
     own = messages[0]["content"] if messages and messages[0]["role"] == "system" else None
     if own is not None and own not in opening:
         opening.append(own)
@@ -203,9 +219,11 @@ def _open_with(row: dict[str, Any], messages: list[dict[str, Any]], read: set[st
             read.add(name)
             listed = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
             if parsed(listed):
-                opening.append(f"Tools:\n{listed}")
+                opening.append(tools_text(listed))
+                offered = {"tools": listed} if isinstance(parsed(listed), list | dict) else {}
     if opening:
-        messages[: own is not None] = [{"role": "system", "content": "\n\n".join(opening), "step": None}]
+        first = {"role": "system", "content": "\n\n".join(opening), "step": None}
+        messages[: own is not None] = [first | offered]
 
 
 def _facts(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from itertools import groupby
 
 import pyarrow as pa
 
+from atlas_ray.environments.calling import ActionFormat
+from atlas_ray.formats.actions import Actions
 from atlas_ray.formats.fields import SHAPE, trajectory, visible
 from atlas_ray.formats.names import Names
 from atlas_ray.formats.rows import SKIPPED, Problem, rows
@@ -51,6 +53,8 @@ class ImportTally:
     bad: list[BadRow] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     """What was read in another way than it was written, or not at all: a line for each."""
+    given: set[str] = field(default_factory=set)
+    """Names of `Options.environments` that were met up to here, in lower case."""
 
     def note(self, text: str, count: int = 1) -> None:
         """Count rows that have shown something."""
@@ -66,7 +70,9 @@ class Options:
     environments: Mapping[str, str] = field(default_factory=dict)
     """Our names of environments by theirs."""
     reasoning: bool = False
-    """Keep an assistant's reasoning as `<think>...</think>` before its text."""
+    """Keep an assistant's reasoning beside its text, as `Message.thinking`."""
+    action_format: ActionFormat | None = None
+    """How actions are written; None: as they come."""
 
 
 def read(source: str, options: Options | None = None) -> Iterator[Trajectory | BadRow]:
@@ -75,8 +81,8 @@ def read(source: str, options: Options | None = None) -> Iterator[Trajectory | B
     Raises:
         DataError: no file matches, or a file cannot be opened.
     """
-    ids = DistinctIds()
-    for _, found, _ in _rows(source, options or Options(), (0, 1)):
+    ids, options = DistinctIds(), options or Options()
+    for _, found, _ in _rows(source, options, Names(options.environments), (0, 1)):
         if isinstance(found, Trajectory):
             identity = ids.take(found.trajectory_id)
             yield found if identity == found.trajectory_id else found.model_copy(update={"trajectory_id": identity})
@@ -97,7 +103,8 @@ def blocks(source: str, options: Options, share: tuple[int, int] = (0, 1)) -> It
         DataError: no file matches, or a file cannot be opened.
     """
     number, count = share
-    for block, group in groupby(_rows(source, options, share), key=lambda row: row[0]):
+    names = Names(options.environments)
+    for block, group in groupby(_rows(source, options, names, share), key=lambda row: row[0]):
         if block % count != number:
             continue
         trajectories, tally = [], ImportTally()
@@ -109,14 +116,15 @@ def blocks(source: str, options: Options, share: tuple[int, int] = (0, 1)) -> It
                     tally.note(note)
             elif found is not None:
                 tally.bad.append(found)
+        tally.given = set(names.met)
         yield trajectories_to_table(trajectories), tally
 
 
 def _rows(
-    source: str, options: Options, share: tuple[int, int]
+    source: str, options: Options, names: Names, share: tuple[int, int]
 ) -> Iterator[tuple[int, Trajectory | BadRow | None, set[str]]]:
     """Number of the block, what was read (None: another process reads it) and notes of every row."""
-    names, first = Names(options.environments), 0
+    first, actions = 0, Actions(options.action_format)
     for path in files(source):
         block = first
 
@@ -131,7 +139,7 @@ def _rows(
                 found = BadRow(visible(path), position, row.text)
             elif row is not SKIPPED:
                 try:
-                    found = trajectory(row, path, position, names, notes, options.reasoning)
+                    found = actions.of(trajectory(row, path, position, names, notes, options.reasoning), notes)
                 except Malformed as error:
                     found = BadRow(visible(path), position, str(error))
             yield first + position // BLOCK_ROWS, found, notes

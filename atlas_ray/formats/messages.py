@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from atlas_ray.tool_calls import chat_turns, offered
 from atlas_ray.trajectory import Trajectory
 
 
 def to_chat(trajectory: Trajectory, weights: Mapping[int, float]) -> dict[str, Any]:
     """A row for OpenAI-style fine-tuning: `weight` at every turn of the assistant, 0 where it is no chosen step.
+
+    Tool calls, their answers and the functions on offer are written as data where the trajectory has them.
 
     Args:
         trajectory: what to write.
@@ -21,12 +24,15 @@ def to_chat(trajectory: Trajectory, weights: Mapping[int, float]) -> dict[str, A
     """
     turns: list[dict[str, Any]] = []
     for message in trajectory.messages:
-        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        said = chat_turns(message, parsed=False)
         if message.role == "assistant":
             weight = 0 if message.step is None else weights.get(message.step, 0)
-            turn["weight"] = int(weight) if weight in (0, 1) else weight
-        turns.append(turn)
-    return {"messages": turns}
+            said[0]["weight"] = int(weight) if weight in (0, 1) else weight
+            if message.thinking is not None:
+                said[0]["reasoning_content"] = message.thinking
+        turns += said
+    tools = offered(trajectory.messages)
+    return {"messages": turns, "tools": tools} if tools else {"messages": turns}
 
 
 AXOLOTL_DATASET = """\

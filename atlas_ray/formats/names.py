@@ -57,6 +57,8 @@ class Names:
     def __init__(self, given: Mapping[str, str]) -> None:
         self._given = {name.casefold(): ours for name, ours in given.items()}
         self._known: dict[str, str | None] = {}
+        self.met: set[str] = set()
+        """The given names that were met, in lower case."""
 
     def of_row(self, said: Mapping[str, str], identity: str | None, path: str) -> Named:
         """The environment of a row.
@@ -96,7 +98,10 @@ class Names:
         if name not in self._known:
             if len(self._known) > 10_000:
                 self._known.clear()
-            self._known[name] = self._given.get(name.casefold()) or _by_words(name)
+            folded = name.casefold()
+            if folded in self._given:
+                self.met.add(folded)
+            self._known[name] = self._given.get(folded) or _by_words(name)
         return self._known[name]
 
     def _of_file(self, path: str) -> Named:

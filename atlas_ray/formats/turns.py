@@ -14,11 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from atlas_ray.react import format_reply
-from atlas_ray.trajectory import Role
+from atlas_ray.tool_calls import calls_text
+from atlas_ray.trajectory import Role, ToolCall, ToolResult
 
 ROLE_KEYS = ("role", "from", "speaker")
-TEXT_KEYS = ("content", "value", "text")
+TEXT_KEYS = ("content", "value", "text", "parts")
 FLAGS = (
     "loss", "train", "training", "trainable", "weight", "loss_weight", "loss_scale", "loss_mask", "train_on_turn",
     "is_trained", "learn",
@@ -33,6 +33,8 @@ _TOOL = (
     "function_response", "function_call_output",
 )  # fmt: skip
 _USER = ("user", "human")
+_RICH = frozenset((*_TOOL, "function_call"))
+"""Roles of turns that are, or may be, tool calls and their answers."""
 ROLES: dict[str, Role] = {
     **dict.fromkeys(_ASSISTANT, "assistant"), **dict.fromkeys(_SYSTEM, "system"),
     **dict.fromkeys((*_USER, *_TOOL), "user"),
@@ -77,6 +79,9 @@ class Turn(NamedTuple):
     """Whether it is trained on; None: the row does not say."""
     kind: str
     """`tool` for a tool's answer, `call` for a turn with tool calls, else the empty text."""
+    calls: tuple[ToolCall, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+    thinking: str = ""
 
 
 def conversation(items: Sequence[Any], field: str, notes: set[str], *, reasoning: bool = False) -> list[dict[str, Any]]:
@@ -86,7 +91,7 @@ def conversation(items: Sequence[Any], field: str, notes: set[str], *, reasoning
         items: the row's turns.
         field: the row's name of them.
         notes: takes what was read in another way than it was written, or not at all.
-        reasoning: write an assistant's reasoning, kept apart by the row, before its text as `<think>...</think>`.
+        reasoning: keep an assistant's reasoning that the row has apart from its text, as the message's thinking.
 
     Raises:
         Malformed: it is no conversation.
@@ -97,23 +102,41 @@ def conversation(items: Sequence[Any], field: str, notes: set[str], *, reasoning
         if turn is None:
             continue
         if turn.kind == "tool" and turns and turns[-1].kind == "tool":  # answers to calls that were made together
-            turns[-1] = turns[-1]._replace(text=f"{turns[-1].text}\n\n{turn.text}")
+            together = turns[-1].results + turn.results if turns[-1].results and turn.results else ()
+            turns[-1] = turns[-1]._replace(text=f"{turns[-1].text}\n\n{turn.text}", results=together)
         else:
             turns.append(turn)
     return numbered(turns)
 
 
 def numbered(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """Messages with numbered steps."""
+    """Messages with numbered steps; calls without an id get one, and their answers have it too."""
     opening = _acknowledgement(turns)
     messages: list[dict[str, Any]] = []
-    n_steps = 0
-    for index, (role, text, flag, _) in enumerate(turns):
+    waiting: list[str] = []
+    n_steps = n_calls = 0
+    for index, turn in enumerate(turns):
         step = None
-        if role == "assistant" and (index != opening if flag is None else flag):
+        if turn.role == "assistant" and (index != opening if turn.flag is None else turn.flag):
             step = n_steps
             n_steps += 1
-        messages.append({"role": role, "content": text, "step": step})
+        message: dict[str, Any] = {"role": turn.role, "content": turn.text, "step": step}
+        if turn.thinking:
+            message["thinking"] = turn.thinking
+        if turn.calls:
+            message["tool_calls"] = calls = [
+                call if call.id else call.model_copy(update={"id": f"call{number:05}"})
+                for number, call in enumerate(turn.calls, n_calls)
+            ]
+            n_calls += len(calls)
+            waiting = [call.id for call in calls]
+        elif turn.results and len(turn.results) <= len(waiting):  # others are observations, whatever their role
+            ids = iter(waiting)
+            message["tool_results"] = [
+                result if result.id else result.model_copy(update={"id": next(ids)}) for result in turn.results
+            ]
+            waiting = []
+        messages.append(message)
     return messages
 
 
@@ -143,14 +166,14 @@ def _turn(item: Any, where: str, notes: set[str], reasoning: bool) -> Turn | Non
             continue
         if key in _TEXT_KEYS and text is None and isinstance(value, str):
             text = value
-        elif key in _ROLE_KEYS and name is None and isinstance(value, str) and value in ROLES:
+        elif key in _ROLE_KEYS and name is None and isinstance(value, str) and value in ROLES and value not in _RICH:
             name = value
         elif key == "loss" and isinstance(value, bool):
             flag = value
         else:
             return _rich_turn(item, where, notes, reasoning)
     if text and name and (not flag or ROLES[name] == "assistant"):
-        return Turn(ROLES[name], text, flag, "tool" if name in _TOOL else "")
+        return Turn(ROLES[name], text, flag, "")
     return _rich_turn(item, where, notes, reasoning)
 
 
@@ -162,6 +185,8 @@ def _rich_turn(item: dict[str, Any], where: str, notes: set[str], reasoning: boo
     key = "output" if name == "function_call_output" else _first(item, TEXT_KEYS) or "content"
     _read_parts(item.get(key), f"{where}.{key}", parts, tool=kind == "tool")
     calls = [*parts.calls, *_calls(item, where)]
+    if name == "function_call" and not calls and (written := _written_calls(parts.text(), f"{where}.{key}")):
+        calls, parts.texts = written, []
     thoughts = [each for field in REASONING if (each := _thought(item.get(field)))] or parts.thoughts
     flag = _flag(item, where, notes)
     if role != "assistant":
@@ -169,7 +194,7 @@ def _rich_turn(item: dict[str, Any], where: str, notes: set[str], reasoning: boo
             raise malformed(f"{where}.tool_calls", "none in a turn that is not the assistant's", item.get("tool_calls"))
         if flag:
             notes.add("training flags on turns that are not the assistant's: ignored")
-        if parts.answered:
+        if parts.results:
             kind = "tool"
     text = parts.text()
     if text is None and not calls and not thoughts:
@@ -178,28 +203,33 @@ def _rich_turn(item: dict[str, Any], where: str, notes: set[str], reasoning: boo
         if kind != "tool":
             raise malformed(f"{where}.{key}", "a text", item.get(key))
         text = ""
+    thinking = ""
     if role == "assistant":
-        text = _said(text or "", calls, thoughts, notes, reasoning)
+        text, thinking = _said(text or "", calls, thoughts)
+        if thinking and not reasoning:
+            notes.add("reasoning beside an assistant's text: left out; collect.reasoning keeps it")
         if not text:
             notes.add("assistant's turns without text: read as steps")
     for field in item.keys() - (_READ if any(key in item for key in ROLE_KEYS) else _READ_OF_ITEMS):
         if item[field] not in (None, "", [], {}):
             notes.add(f"field {field!r} of a turn: no place for it")
-    return Turn(role, text or "", flag, "call" if calls else kind)
+    results = tuple(parts.results)
+    if kind == "tool" and not results:
+        results = (ToolResult(id=_identity(item, "tool_call_id", "call_id"), content=text or ""),)
+    elif "\n\n".join(result.content for result in results) != text:  # it says more than answers
+        results = ()
+    thinking = thinking if reasoning else ""
+    return Turn(role, text or "", flag, "call" if calls else kind, tuple(calls), results, thinking)
 
 
-def _said(text: str, calls: list[str], thoughts: list[str], notes: set[str], reasoning: bool) -> str:
-    """An assistant's text, with its tool calls as an action and its reasoning where that has a place."""
+def _said(text: str, calls: list[ToolCall], thoughts: list[str]) -> tuple[str, str]:
+    """An assistant's text, with its tool calls as an action, and its reasoning beside it."""
     thought = "\n".join(thoughts)
     if calls and thought and not text.strip():  # the reason for the call: what a ReAct step calls its thought
         text, thought = thought, ""
     if calls:
-        text = format_reply(text, "\n".join(calls))
-    if thought and reasoning:
-        return f"<think>\n{thought.strip()}\n</think>\n\n{text}"
-    if thought:
-        notes.add("reasoning beside an assistant's text: left out; collect.reasoning keeps it")
-    return text
+        text = calls_text(text, calls)
+    return text, thought.strip()
 
 
 def _speaker(item: dict[str, Any], where: str, notes: set[str]) -> tuple[str, str]:
@@ -223,9 +253,9 @@ class _Parts:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.calls: list[str] = []
+        self.calls: list[ToolCall] = []
         self.thoughts: list[str] = []
-        self.answered = False
+        self.results: list[ToolResult] = []
 
     def text(self) -> str | None:
         """The text, None where there is none."""
@@ -249,6 +279,8 @@ def _read_part(part: Any, where: str, parts: _Parts, tool: bool) -> None:
         parts.texts.append(part)
         return
     kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(part, dict) and kind is None and _read_keyed_part(part, where, parts):
+        return
     if not isinstance(part, dict) or (kind is None and not isinstance(part.get("text"), str)):
         if tool:
             parts.texts.append(json.dumps(part, ensure_ascii=False))
@@ -256,21 +288,63 @@ def _read_part(part: Any, where: str, parts: _Parts, tool: bool) -> None:
         raise malformed(where, "a part with a text", part)
     text = part.get("text", part.get("refusal"))
     if kind in (None, "text", "input_text", "output_text", "refusal") and isinstance(text, str):
-        parts.texts.append(text)
+        parts.texts += ["\n\n", text] if parts.results else [text]
     elif kind in ("thinking", "reasoning", "summary_text"):
         if thought := _thought(part.get("thinking", part.get("text", part.get("reasoning")))):
             parts.thoughts.append(thought)
     elif kind == "redacted_thinking":
         return
     elif kind == "tool_use":
-        parts.calls.append(_call(part.get("name"), part.get("input"), where))
+        parts.calls.append(_call(part.get("name"), part.get("input"), where, _identity(part, "id")))
     elif kind in ("tool_result", "tool_response"):
-        if parts.texts:
-            parts.texts.append("\n\n")
-        parts.answered = True
-        _read_parts(part.get("content"), f"{where}.content", parts, tool=True)
+        _read_result(part.get("content"), f"{where}.content", parts, _identity(part, "tool_use_id", "tool_call_id"))
     else:
         raise malformed(f"{where}.type", "text (agents here read no images or audio)", kind)
+
+
+def _read_keyed_part(part: dict[str, Any], where: str, parts: _Parts) -> bool:
+    """A part whose kind is the name of its field, as Gemini and Bedrock write them; whether it is one."""
+    key = next((key for key in part if isinstance(part[key], dict)), "")
+    inner = part.get(key, {})
+    if key in ("functionCall", "function_call"):
+        parts.calls.append(_call(inner.get("name"), inner.get("args"), f"{where}.{key}", _identity(inner, "id")))
+    elif key == "toolUse":
+        identity = _identity(inner, "toolUseId")
+        parts.calls.append(_call(inner.get("name"), inner.get("input"), f"{where}.{key}", identity))
+    elif key in ("functionResponse", "function_response"):
+        _read_result(inner.get("response"), f"{where}.{key}.response", parts, _identity(inner, "id"))
+    elif key == "toolResult":
+        _read_result(inner.get("content"), f"{where}.{key}.content", parts, _identity(inner, "toolUseId"))
+    elif key == "reasoningContent":
+        parts.thoughts += filter(None, [_thought(inner.get("reasoningText"))])
+    elif part.get("thought") is True and isinstance(part.get("text"), str):
+        parts.thoughts.append(part["text"].strip())
+    else:
+        return False
+    return True
+
+
+def _read_result(content: Any, where: str, parts: _Parts, identity: str) -> None:
+    """The answer to a call, which a turn has beside others."""
+    found = _Parts()
+    _read_parts(content, where, found, tool=True)
+    if parts.texts:
+        parts.texts.append("\n\n")
+    parts.texts.append(found.text() or "")
+    parts.results.append(ToolResult(id=identity, content=parts.texts[-1]))
+
+
+def words(value: Any) -> str:
+    """The text of a field that is a string, or has parts of text; empty where there is none."""
+    if isinstance(value, str):
+        return value
+    listed = value.get("parts", [value]) if isinstance(value, dict) else value
+    texts = [part.get("text") for part in listed if isinstance(part, dict)] if isinstance(listed, list) else []
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _identity(item: Mapping[str, Any], *keys: str) -> str:
+    return next((item[key] for key in keys if isinstance(item.get(key), str)), "")
 
 
 def _thought(value: Any) -> str:
@@ -284,8 +358,17 @@ def _thought(value: Any) -> str:
     return ""
 
 
-def _calls(item: dict[str, Any], where: str) -> list[str]:
-    """The tool calls of a turn, as the text of an action."""
+def _written_calls(text: str | None, where: str) -> list[ToolCall]:
+    """The calls that a turn of ShareGPT's role `function_call` has as JSON in its text; none if that is other text."""
+    written = parsed(text)
+    listed = written if isinstance(written, list) else [written]
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in listed):
+        return []
+    return [_call(call["name"], call.get("arguments", call.get("parameters")), where) for call in listed]
+
+
+def _calls(item: dict[str, Any], where: str) -> list[ToolCall]:
+    """The tool calls of a turn."""
     found = []
     listed = parsed(item.get("tool_calls"))
     if listed and not isinstance(listed, list):
@@ -298,23 +381,25 @@ def _calls(item: dict[str, Any], where: str) -> list[str]:
         if not isinstance(function, dict):
             raise malformed(at, "a call of a function", call)
         name = function.get("name", function.get("function"))
-        found.append(_call(name, function.get("arguments", function.get("parameters")), at))
+        arguments = function.get("arguments", function.get("parameters"))
+        found.append(_call(name, arguments, at, _identity(call, "id", "call_id")))
     legacy = parsed(item.get("function_call"))
     if isinstance(legacy, dict):
         found.append(_call(legacy.get("name"), legacy.get("arguments"), f"{where}.function_call"))
     elif legacy:
         raise malformed(f"{where}.function_call", "a call of a function", legacy)
     if item.get("type") == "function_call" and not any(key in item for key in ROLE_KEYS):
-        found.append(_call(item.get("name"), item.get("arguments"), where))
+        found.append(_call(item.get("name"), item.get("arguments"), where, _identity(item, "call_id", "id")))
     return found
 
 
-def _call(name: Any, arguments: Any, where: str) -> str:
+def _call(name: Any, arguments: Any, where: str, identity: str = "") -> ToolCall:
     if not isinstance(name, str) or not name:
         raise malformed(f"{where}.name", "a function's name", name)
-    if arguments is None or arguments == "":
-        return name
-    return f"{name} {arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)}"
+    if arguments is None:
+        arguments = ""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(id=identity, name=name, arguments=text)
 
 
 def _flag(item: dict[str, Any], where: str, notes: set[str]) -> bool | None:

@@ -18,6 +18,7 @@ from atlas_ray.inference.cost import estimated_tokens
 from atlas_ray.inference.refusals import unsupported
 from atlas_ray.inference.transport import LONGEST_WAIT_S, Endpoint, Failure, Transport
 from atlas_ray.inference.types import CallError, Reply
+from atlas_ray.trajectory import ToolCall
 
 
 class Client:
@@ -54,7 +55,7 @@ class Client:
 
     async def complete(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         *,
         temperature: float,
         max_tokens: int,
@@ -63,11 +64,12 @@ class Client:
         without_schema: Sequence[Mapping[str, str]] | None = None,
         seed: int | None = None,
         stop: Sequence[str] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Reply:
         """The answer to a conversation.
 
         Args:
-            messages: role and content each.
+            messages: role and content each, with tool calls and their answers where there are any.
             without_schema: the conversation to send instead where the endpoint supports no schema.
             temperature: 0 is greedy.
             max_tokens: length of the answer.
@@ -75,6 +77,7 @@ class Client:
             regex: what the answer must match; only for vLLM servers.
             seed: of the sampling, where the endpoint supports it.
             stop: texts that end the answer, which leaves them out.
+            tools: definitions of the functions that the answer may call.
 
         Raises:
             CallError: no answer to this question.
@@ -82,6 +85,7 @@ class Client:
         """
         constraint: dict[str, Any] = {"structured_outputs": {"regex": regex}} if regex is not None else {}
         constraint |= {"stop": stop} if stop is not None else {}
+        constraint |= {"tools": list(tools)} if tools else {}
         while True:
             sampling = self._sampling(temperature, max_tokens, schema if regex is None else None)
             random_state = {"seed": seed} if seed is not None and "seed" not in self._unsupported else {}
@@ -150,8 +154,8 @@ def _is_completion(body: Any) -> bool:
     return isinstance(choice["message"], dict) and not choice.get("error") and not body.get("error")
 
 
-def _text_of(messages: Sequence[Mapping[str, str]]) -> str:
-    return "\n".join(message["content"] for message in messages)
+def _text_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(str(message["content"]) for message in messages)
 
 
 def _reply(body: dict[str, Any], sampling: dict[str, Any], latency_s: float, retries: int) -> Reply:
@@ -174,9 +178,32 @@ def _reply(body: dict[str, Any], sampling: dict[str, Any], latency_s: float, ret
         usage_known=prompt_tokens is not None and completion_tokens is not None,
         sampling=sampling | ({"response_format": format_["type"]} if format_ else {}),
         refusal=_utf8(refusal) if refusal else None,
+        tool_calls=_tool_calls(message.get("tool_calls")),
+        thinking=_thinking(message),
         latency_s=round(latency_s, 4),
         retries=retries,
     )
+
+
+def _tool_calls(listed: Any) -> tuple[ToolCall, ...]:
+    """The calls of an answer. One without a name has an empty one, which no function has, so that the model is told."""
+    found = []
+    for call in listed if isinstance(listed, list) else ():
+        given = call if isinstance(call, dict) else {}
+        named = given.get("function")
+        function: dict[str, Any] = named if isinstance(named, dict) else {}
+        arguments = function.get("arguments")
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+        values = (str(given.get("id") or ""), str(function.get("name") or ""), text)
+        identity, name, text = map(_utf8, values)
+        found.append(ToolCall(id=identity, name=name, arguments=text))
+    return tuple(found)
+
+
+def _thinking(message: dict[str, Any]) -> str | None:
+    """What a model wrote for itself, by the names of vLLM, DeepSeek and OpenRouter."""
+    said = [message.get(name) for name in ("reasoning_content", "reasoning")]
+    return next((_utf8(text.strip()) for text in said if isinstance(text, str) and text.strip()), None)
 
 
 def _content(content: Any) -> tuple[str, str]:

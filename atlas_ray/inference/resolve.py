@@ -52,7 +52,7 @@ def resolve(config: SelectorEndpoint, environ: Mapping[str, str]) -> Endpoint | 
         return None
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EndpointError(f"endpoint {base_url!r}: no http(s) URL; mend select.llm.base_url or OPENAI_BASE_URL")
+        raise EndpointError(f"endpoint {base_url!r}: no http(s) URL; mend base_url of the selector or OPENAI_BASE_URL")
     at_openai = parts.hostname == "api.openai.com"
     if at_openai and not key:
         raise EndpointError(f"endpoint {base_url}: the key is missing; set {config.api_key_env}")
@@ -98,5 +98,7 @@ def _only_model(endpoint: Endpoint, config: SelectorEndpoint) -> str:
         raise EndpointError(f"{endpoint}: /models is no OpenAI answer; check the URL (.../v1)") from error
     if len(names) != 1:
         found = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "none"
-        raise EndpointError(f"{endpoint}: it serves {len(names)} models ({found}); set select.llm.model")
+        raise EndpointError(
+            f"{endpoint}: it serves {len(names)} models ({found}); set model of the selector (select.llm.model)"
+        )
     return names[0]

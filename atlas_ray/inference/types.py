@@ -6,7 +6,9 @@ Plain data, without ray, torch or HTTP. Engines are in `engine.py`, endpoints in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from atlas_ray.trajectory import ToolCall
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,15 @@ class Generation:
     prompt_tokens: int
     cached_tokens: int
     """Prompt tokens that the prefix cache already held."""
+
+
+class TokenScores(NamedTuple):
+    """What a model says of the tokens of a sequence, from the second one on; NaN at tokens that were not asked for."""
+
+    logprobs: list[float]
+    """Natural logarithm of each token's probability, given all before it."""
+    entropies: list[float]
+    """Entropy in nats of the distribution that each token is from: -sum p log p over the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,9 @@ class Reply:
     """The endpoint's words when it withheld an answer."""
     latency_s: float = 0.0
     retries: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
+    thinking: str | None = None
+    """What the model wrote for itself, where the endpoint gives it apart from the text."""
     usage_known: bool = True
     """The endpoint told how many tokens the answer took; where it did not, the counts are 0 or estimates."""
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from atlas_ray.environments import calling
 from atlas_ray.environments.contract import TextEnv
 from atlas_ray.errors import EndpointError
 from atlas_ray.react import parse_reply
@@ -65,10 +66,11 @@ class EpisodeRecorder:
 
 def opening_turns(env: TextEnv, spec: EpisodeSpec) -> list[Message]:
     """Instruction and acknowledgement: the dataset's, if the spec brings them, else the environment card's."""
-    return list(spec.opening) or [
+    first, *others = spec.opening or (
         Message(role="user", content=env.card.instruction),
         Message(role="assistant", content=env.card.acknowledgement),
-    ]
+    )
+    return [calling.opening(first, env) if spec.playing.action_format == "tools" else first, *others]
 
 
 def play(env: TextEnv, policy_for: PolicyFor, spec: EpisodeSpec, recorder: EpisodeRecorder | None = None) -> Episode:
@@ -127,11 +129,17 @@ def _play(env: TextEnv, policy_for: PolicyFor, spec: EpisodeSpec, recorder: Epis
         recorder.completion_tokens += turn.completion_tokens
         if turn.text is None:
             return "context"
-        recorder.messages.append(Message(role="assistant", content=turn.text, step=recorder.rounds))
+        said = Message(
+            role="assistant", content=turn.text, step=recorder.rounds, thinking=turn.thinking, tool_calls=turn.calls
+        )
+        if playing.action_format == "tools":
+            said, reply = calling.called(said, env)
+        else:
+            reply = parse_reply(turn.text, env.card.action_rule)
+        recorder.messages.append(said)
         recorder.rounds += 1
         if turn.kind is not None:
             recorder.kinds.append(turn.kind)
-        reply = parse_reply(turn.text, env.card.action_rule)
         if reply.action is None:
             silent += 1
             observation, ended, truncated = str(reply.problem), False, False
@@ -143,7 +151,7 @@ def _play(env: TextEnv, policy_for: PolicyFor, spec: EpisodeSpec, recorder: Epis
             observation, _, ended, truncated, info = recorder.call(env.step, reply.action)
             recorder.score, recorder.success = float(info["score"]), bool(info["success"])
             recorder.faults = int(info.get("faults", 0))
-        unheard = [Message(role="user", content=observation)]
+        unheard = [calling.answer(said, observation)]
         recorder.messages += unheard
         if ended:
             return "done"
@@ -162,4 +170,4 @@ def _begin(env: TextEnv, spec: EpisodeSpec, recorder: EpisodeRecorder) -> list[M
     recorder.score, recorder.success, recorder.rounds = state.score, state.success, spec.start.step
     if env.card.snapshot == "replay":
         recorder.environment_steps = state.rounds
-    return list(spec.start.messages)
+    return calling.begun(spec.start.messages, env, spec.playing.action_format)

@@ -14,7 +14,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import ray
 from pydantic import SecretStr
@@ -24,7 +25,7 @@ from atlas_ray import ray_metrics
 from atlas_ray.config import EndpointConfig, EngineConfig
 from atlas_ray.environments.contract import TextEnv
 from atlas_ray.errors import AtlasError, EngineError
-from atlas_ray.inference.engine import EngineActor, engine_environment, engine_resources
+from atlas_ray.inference.engine import EngineActor, engine_environment, engine_resources, shape
 from atlas_ray.inference.types import Generation, Reply
 from atlas_ray.models import load_tokenizer
 from atlas_ray.progress import say
@@ -61,42 +62,87 @@ class ModelSpec:
     """The endpoint's key; never shown."""
 
 
-@contextmanager
-def engines(config: EngineConfig, model: str, directory: str) -> Iterator[ModelSpec]:
-    """Engine actors for a model; Ray restarts those that die, and all are released at the end.
+class Engines:
+    """Engine actors that play one model after the other; Ray restarts those that die.
+
+    A model of the same shape as the one before (`inference.engine.shape`) gets the engines by having its weights read
+    into them, which takes seconds where a start takes half a minute. Any other model gets new ones.
 
     Args:
         config: of the engines.
-        model: its name, for messages.
-        directory: of the model.
-
-    Raises:
-        EngineError: an engine did not start.
     """
-    load_tokenizer(directory)  # refuse a model without tokenizer before an engine starts
-    say(f"  {model}: starting {config.replicas} vLLM engine(s)")
-    handles = [
-        EngineActor.options(  # type: ignore[attr-defined]
-            name=ray_metrics.actor_name(f"engine {model}"), max_restarts=_MAX_RESTARTS, max_task_retries=0,
-            runtime_env={"env_vars": engine_environment(config)}, **engine_resources(config),
-        ).remote(directory, config)
-        for _ in range(config.replicas)
-    ]  # fmt: skip
-    try:
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._shape: str | None = None
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def of(self, model: str, directory: str) -> ModelSpec:
+        """The engines with a model's weights; what was played by them before must have ended.
+
+        Args:
+            model: its name, for messages.
+            directory: of the model.
+
+        Raises:
+            EngineError: an engine did not start, or cannot read the weights.
+            ModelError: the model has no tokenizer.
+        """
+        load_tokenizer(directory)  # refuse a model without tokenizer before an engine starts
+        wanted = shape(directory)
+        if self._handles and wanted == self._shape:
+            say(f"  {model}: its weights go into the {self._config.replicas} vLLM engine(s) of the model before")
+        else:
+            self._release()
+            say(f"  {model}: starting {self._config.replicas} vLLM engine(s)")
+            self._start(model, directory)
         try:
-            lengths = ray.get([handle.ready.remote() for handle in handles])
+            lengths = ray.get([handle.ready.remote(directory) for handle in self._handles])
         except RayError as error:
             reason = str(error.__cause__ or error).strip().splitlines()[-1]
             raise EngineError(f"the engine for {model} ({directory}) did not start: {reason}") from error
-        yield ModelSpec(directory=directory, engines=tuple(handles), max_len=min(lengths))
-    finally:
-        for handle in handles:
+        self._shape = wanted
+        return ModelSpec(directory=directory, engines=tuple(self._handles), max_len=min(lengths))
+
+    def _start(self, model: str, directory: str) -> None:
+        config = self._config
+        self._handles = [
+            EngineActor.options(  # type: ignore[attr-defined]
+                name=ray_metrics.actor_name(f"engine {model}"), max_restarts=_MAX_RESTARTS, max_task_retries=0,
+                runtime_env={"env_vars": engine_environment(config)}, **engine_resources(config),
+            ).remote(directory, config)
+            for _ in range(config.replicas)
+        ]  # fmt: skip
+
+    def _release(self) -> None:
+        for handle in self._handles:
             ray.kill(handle)
+        self._handles.clear()
 
 
 @contextmanager
-def playing(entry: RosterEntry, engine: EngineConfig) -> Iterator[ModelSpec]:
+def engines(config: EngineConfig, model: str, directory: str) -> Iterator[ModelSpec]:
+    """Engines of one model, until the block ends; see `Engines.of`."""
+    with Engines(config) as kept:
+        yield kept.of(model, directory)
+
+
+@contextmanager
+def playing(entry: RosterEntry, engine: EngineConfig, kept: Engines | None = None) -> Iterator[ModelSpec]:
     """A model of the run, ready to play; its engines, where it needs any, live until the block ends.
+
+    Args:
+        entry: the model.
+        engine: settings of the engines.
+        kept: engines to use, which live on; None: its own.
 
     Raises:
         EngineError: an engine did not start.
@@ -104,11 +150,13 @@ def playing(entry: RosterEntry, engine: EngineConfig) -> Iterator[ModelSpec]:
     """
     if entry.endpoint is not None:
         yield endpoint_model(entry.endpoint, os.environ.get(entry.endpoint.api_key_env, "").strip())
-    elif entry.directory is not None:
+    elif entry.directory is None:
+        yield ModelSpec(policy=entry.name)
+    elif kept is not None:
+        yield kept.of(entry.name, entry.directory)
+    else:
         with engines(engine, entry.name, entry.directory) as model:
             yield model
-    else:
-        yield ModelSpec(policy=entry.name)
 
 
 def endpoint_model(config: EndpointConfig, key: str) -> ModelSpec:
@@ -126,7 +174,7 @@ class PolicyFactory:
 
     def __init__(self, model: ModelSpec, loop: asyncio.AbstractEventLoop) -> None:
         self._model, self._loop = model, loop
-        self._engines = _Engines(model.engines)
+        self._engines = _Handles(model.engines, model.directory)
         self._client: Client | None = None
 
     def policy(self, env: TextEnv, spec: EpisodeSpec) -> Policy:
@@ -170,11 +218,11 @@ class PolicyFactory:
             raise
 
 
-class _Engines:
+class _Handles:
     """Engines that may die: a call goes to its preferred engine while that is up, else to the next one."""
 
-    def __init__(self, handles: tuple[Any, ...]) -> None:
-        self._handles = handles
+    def __init__(self, handles: tuple[Any, ...], directory: str | None) -> None:
+        self._handles, self._directory = handles, directory
         self._lives = [0] * len(handles)
         """Deaths seen: one death breaks many calls, and must be counted once."""
         self._deaths = [0] * len(handles)
@@ -191,7 +239,8 @@ class _Engines:
             index = await self._engine(preferred)
             life = self._lives[index]
             try:
-                answer: Generation = await self._handles[index].generate.remote(ids, **sampling)
+                call = self._handles[index].generate.remote(ids, model=self._directory, **sampling)
+                answer: Generation = await call
             except RayActorError as error:
                 self._died(index, life, error)
             except RayTaskError as error:

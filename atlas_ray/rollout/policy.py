@@ -6,19 +6,22 @@ a call reaches an engine or an endpoint is decided in `player.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from atlas_ray.chat import Conversation
+from atlas_ray.chat.thinking import split
 from atlas_ray.environments.contract import TextEnv
 from atlas_ray.environments.styles import ExpertStyle, StyledExpert
 from atlas_ray.errors import EngineError, EnvironmentError
 from atlas_ray.inference.types import CallError, Generation, Reply
 from atlas_ray.react import format_reply
 from atlas_ray.rollout.spec import EpisodeSpec
-from atlas_ray.trajectory import Message
+from atlas_ray.tool_calls import chat_turns, named, offered, spoken_turn
+from atlas_ray.trajectory import Message, ToolCall
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,8 +37,12 @@ class PolicyTurn:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    thinking: str | None = None
+    """What the model wrote for itself before the text (`Message.thinking`)."""
     kind: str | None = None
     """What a step of a styled expert is (`styles.Kind`)."""
+    calls: tuple[ToolCall, ...] = ()
+    """The functions that it calls beside the text, as data."""
 
 
 class Policy(Protocol):
@@ -119,9 +126,10 @@ class ModelPolicy:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, generate: Generate, *, max_len: int, spec: EpisodeSpec
     ) -> None:
-        self._conversation = Conversation(tokenizer)
+        self._conversation = Conversation(tokenizer, thinks=spec.playing.thinking.on)
         self._generate = generate
         self._max_len, self._playing = max_len, spec.playing
+        self._steps = 0
         self._seeds = random.Random(spec.key)
 
     def reply(self, turns: list[Message], timeout_s: float) -> PolicyTurn:
@@ -131,36 +139,56 @@ class ModelPolicy:
         ids = self._conversation.prompt()
         calls: list[Generation] = []
         head, head_ids = "", []
+        thinking: str | None = None
+        budget, marks = self._playing.thinking.max_tokens, self._conversation.thought_marks
+        if budget is not None and marks is not None:
+            head_ids, end = self._conversation.opening_of_thinking(), marks[1].strip()
+            thoughts = self._ask(ids + head_ids, timeout_s, calls, thinking=budget, stop=[end])
+            if thoughts is None:
+                return _turn(None, calls)
+            thinking = thoughts.text.partition(end)[0].strip()
+            head_ids = self._conversation.opening("", thinking)
         if self._playing.calls_per_step == 2:
-            head, head_ids = _THOUGHT, self._conversation.opening(_THOUGHT)
+            head, head_ids = _THOUGHT, self._conversation.opening(_THOUGHT, thinking)
             thought = self._ask(ids + head_ids, timeout_s, calls, stop=[_ACTION])
             if thought is None:
                 return _turn(None, calls)
             head = f"{_THOUGHT}{thought.text.rstrip()}\n{_ACTION}"
-            head_ids = self._conversation.opening(head)
+            head_ids = self._conversation.opening(head, thinking)
         answer = self._ask(ids + head_ids, timeout_s, calls)
         if answer is None:
             return _turn(None, calls)
         text = (head + answer.text).strip()
-        self._conversation.reply(text, head_ids + answer.ids)
-        return _turn(text, calls)
+        made: tuple[ToolCall, ...] = ()
+        if self._playing.action_format == "tools":
+            text, made = self._conversation.calls(answer.ids)
+            made = named(made, self._steps)
+            self._steps += 1
+        if not head_ids:  # it began its reply by itself
+            thinking, text = self._conversation.parts(text)
+        self._conversation.reply(text, head_ids + answer.ids, thinking, made)
+        return dataclasses.replace(_turn(text, calls, thinking), calls=made)
 
     def _ask(
-        self, ids: list[int], timeout_s: float, calls: list[Generation], stop: list[str] | None = None
-    ) -> Generation | None:
-        if len(ids) + self._playing.max_new_tokens > self._max_len:
+        self, ids: list[int], timeout_s: float, calls: list[Generation], *, thinking: int = 0,
+        stop: list[str] | None = None,
+    ) -> Generation | None:  # fmt: skip
+        """One call, for `thinking` tokens of thinking or for the answer; None where the context holds no answer."""
+        if len(ids) + thinking + self._playing.max_new_tokens > self._max_len:
             return None
         answer = self._generate(
-            ids, timeout_s=timeout_s, max_tokens=self._playing.max_new_tokens, temperature=self._playing.temperature,
+            ids, timeout_s=timeout_s, max_tokens=thinking or self._playing.max_new_tokens,
+            temperature=self._playing.temperature,
             seed=self._seeds.getrandbits(31) if self._playing.temperature else None, stop=stop,
         )  # fmt: skip
         calls.append(_checked(answer))
         return calls[-1]
 
 
-def _turn(text: str | None, calls: list[Generation]) -> PolicyTurn:
+def _turn(text: str | None, calls: list[Generation], thinking: str | None = None) -> PolicyTurn:
     return PolicyTurn(
         text if text is None else _utf8(text),
+        thinking=thinking if thinking is None else _utf8(thinking),
         prompt_tokens=sum(call.prompt_tokens for call in calls),
         completion_tokens=sum(len(call.ids) for call in calls),
         cached_tokens=sum(call.cached_tokens for call in calls),
@@ -176,6 +204,12 @@ def _checked(answer: Any) -> Generation:
     return answer
 
 
+def _parts(reply: Reply) -> tuple[str | None, str]:
+    """Thinking and content of an endpoint's answer, which may have them apart or in one text."""
+    thinking, content = split(reply.text.strip())
+    return (reply.thinking if thinking is None else thinking), content
+
+
 def _utf8(text: str) -> str:
     """`text` without lone surrogates, which UTF-8, and so a journal, cannot hold."""
     return text.encode("utf-8", "replace").decode()
@@ -186,7 +220,7 @@ Complete = Callable[..., Reply]
 
 
 class EndpointPolicy:
-    """A model behind an OpenAI-compatible endpoint, which takes and gives text, not tokens.
+    """A model behind an OpenAI-compatible endpoint, which takes and gives text and tool calls, not tokens.
 
     Args:
         complete: asks the endpoint.
@@ -195,38 +229,54 @@ class EndpointPolicy:
 
     def __init__(self, complete: Complete, spec: EpisodeSpec) -> None:
         self._complete, self._playing = complete, spec.playing
-        self._messages: list[dict[str, str]] = []
+        self._messages: list[dict[str, Any]] = []
+        self._tools: list[Any] = []
+        self._steps = 0
         self._seeds = random.Random(spec.key)
 
     def reply(self, turns: list[Message], timeout_s: float) -> PolicyTurn:
         """Ask for the next turn; None as its text when the endpoint says that its context is full."""
-        self._messages += [{"role": turn.role, "content": turn.content} for turn in turns]
+        self._messages += [each for turn in turns for each in self._shown(turn)]
+        self._tools += offered(turns)
         replies: list[Reply] = []
+        thinking: str | None = None
+        calls: tuple[ToolCall, ...] = ()
         try:
             if self._playing.calls_per_step == 2:
-                thought = self._ask(self._messages, timeout_s, replies, stop=[_ACTION]).text.strip()
+                thinking, thought = _parts(self._ask(self._messages, timeout_s, replies, stop=[_ACTION]))
                 more = [{"role": "assistant", "content": thought}, {"role": "user", "content": _ACTION}]
                 action = self._ask([*self._messages, *more], timeout_s, replies).text.strip()
                 text = f"{thought}\n{_ACTION} {action.removeprefix(_ACTION).strip()}"
             else:
-                text = self._ask(self._messages, timeout_s, replies).text.strip()
+                reply = self._ask(self._messages, timeout_s, replies)
+                thinking, text = _parts(reply)
+                calls = named(reply.tool_calls, self._steps)
+                self._steps += 1
         except CallError as error:
             if error.kind != "context":
                 raise
             text = None
         if text is not None:
-            self._messages.append({"role": "assistant", "content": text})
+            self._messages.append(spoken_turn(text, calls))
         return PolicyTurn(
-            text, sum(reply.prompt_tokens for reply in replies), sum(r.completion_tokens for r in replies)
-        )
+            text, sum(reply.prompt_tokens for reply in replies), sum(r.completion_tokens for r in replies),
+            thinking=thinking, calls=calls,
+        )  # fmt: skip
+
+    def _shown(self, turn: Message) -> list[dict[str, Any]]:
+        """A turn as the endpoint gets it."""
+        if self._playing.action_format == "react":
+            return [{"role": turn.role, "content": turn.content}]
+        return chat_turns(turn, parsed=False)
 
     def _ask(
-        self, messages: list[dict[str, str]], timeout_s: float, replies: list[Reply], stop: list[str] | None = None
+        self, messages: list[dict[str, Any]], timeout_s: float, replies: list[Reply], stop: list[str] | None = None
     ) -> Reply:
+        tools = {"tools": self._tools} if self._playing.action_format == "tools" else {}
         reply = self._complete(
             messages, timeout_s=timeout_s, max_tokens=self._playing.max_new_tokens,
             temperature=self._playing.temperature,
-            seed=self._seeds.getrandbits(31) if self._playing.temperature else None, stop=stop,
+            seed=self._seeds.getrandbits(31) if self._playing.temperature else None, stop=stop, **tools,
         )  # fmt: skip
         replies.append(reply)
         return reply

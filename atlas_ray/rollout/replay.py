@@ -1,9 +1,9 @@
 """Replay: plays a trajectory's actions again, keeps the environment's state before its steps, and finds the steps that
-change nothing.
+change nothing or repeat an earlier one.
 
-Episodes can then begin at those steps. Environment servers do replays as they play episodes. What the episodes are for
-(value estimates, verification) is decided in `evaluation/forked.py` and by its callers; what is done about steps that
-change nothing, in `selection/filters.py`.
+Episodes can then begin at those steps, or after what the environment's expert does in their place. Environment servers
+do replays as they play episodes. What the episodes are for (value estimates, verification) is decided in
+`evaluation/forked.py` and by its callers; what is done about idle steps, in `selection/filters.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from atlas_ray.environments.contract import TextEnv, first_texts
 from atlas_ray.errors import DataError
-from atlas_ray.react import last_line, parse_reply
+from atlas_ray.react import format_reply, last_line, parse_reply
 from atlas_ray.rollout.episode import EpisodeRecorder, one_line
 from atlas_ray.rollout.spec import Start
-from atlas_ray.trajectory import Split, Trajectory
+from atlas_ray.trajectory import Message, Split, Trajectory
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Replay:
     split: Split = "train"
     seed: int = 0
     starts: dict[int, Start] = field(default_factory=dict)
-    """By the step that an episode from this start plays first."""
+    """By the step that an episode from this start plays first, or that the expert has played; see `ReplaySpec`."""
     unchanged: frozenset[int] = frozenset()
     """The steps that change nothing, if they were asked for; see `ReplaySpec`."""
+    repeated: frozenset[int] = frozenset()
+    """The steps that repeat an earlier one, if they were asked for."""
     outcome: float = 0.0
     """The environment's metric after the last step."""
     compared: int = 0
@@ -53,8 +55,11 @@ class ReplaySpec:
         seed: of a trajectory whose metadata have none.
         options: the environment's.
         deadline_s: seconds that it may take.
-        find_unchanged: find the steps that leave the environment's own state and the score as they were. Also those
-            whose action is one of `TextEnv.looks`, which decides alone where snapshots are replays.
+        find_idle: find the steps that leave the environment's own state and the score as they were, and those whose
+            action was taken in the same state before. An action that `TextEnv.looks` lists leaves the state as it was;
+            where snapshots are replays, no other one does.
+        by_expert: keep the starts after the step that the environment's expert takes in a step's place, instead of
+            those before the step. A step whose action is the expert's has none.
     """
 
     trajectory: Trajectory
@@ -62,7 +67,8 @@ class ReplaySpec:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     deadline_s: float = 900.0
-    find_unchanged: bool = False
+    find_idle: bool = False
+    by_expert: bool = False
 
     @property
     def env(self) -> str:
@@ -93,12 +99,12 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
     trajectory = spec.trajectory
     split, task, seed = task_of(trajectory, env, spec.seed)
     observation, _ = recorder.call(env.reset, seed=seed, options={"task": task, "split": split})
-    imported = trajectory.source != "expert"
+    imported = trajectory.is_imported
     if imported and "task" not in trajectory.metadata and env.recognise(trajectory.messages) is None:
         _check_beginning(trajectory, env, observation)
     seen = _Compared()
     starts: dict[int, Start] = {}
-    unchanged: set[int] = set()
+    idle = _Idle(env, recorder) if spec.find_idle else None
     score = 0.0
     for turn, message in enumerate(trajectory.messages):
         if message.step is None:
@@ -114,30 +120,51 @@ def _replay(env: TextEnv, spec: ReplaySpec, recorder: EpisodeRecorder) -> Replay
             )
         if not env.running:
             raise DataError(f"step {message.step}: the episode is over before it")
-        if spec.steps is None or message.step in spec.steps:
+        is_kept = spec.steps is None or message.step in spec.steps
+        if is_kept:
             starts[message.step] = Start(trajectory.trajectory_id, message.step, before, recorder.call(env.snapshot))
         reply = parse_reply(message.content, env.card.action_rule)
         if imported and reply.action is None and "action:" not in message.content.lower():
             reply = reply._replace(action=last_line(message.content))
+        if is_kept and spec.by_expert:
+            _put_expert(env, starts, message.step, reply.action, recorder)
+        if idle is not None:
+            idle.begin(message.step, reply.action)
         if reply.action is None:
-            unchanged.add(message.step)
             observation = str(reply.problem)
             continue
         recorder.environment_steps += 1
-        here = _Here(env, recorder) if spec.find_unchanged else None
         observation, reward, terminated, _, info = recorder.call(env.step, reply.action)
-        if here is not None and not terminated and reward == 0 and here.is_kept_by(reply.action):
-            unchanged.add(message.step)
+        if idle is not None:
+            idle.end(message.step, reply.action, moved=terminated or reward != 0)
         score = float(info["score"])
     if trajectory.reward is not None and score < trajectory.reward - 1e-6:
         raise DataError(f"its actions end with score {score:g}, the trajectory's reward is {trajectory.reward:g}")
-    kept = frozenset(unchanged) if spec.find_unchanged else frozenset()
     if imported and trajectory.messages and trajectory.messages[-1].role != "assistant":
         seen.add(trajectory.n_steps, trajectory.messages[-1].content, observation)
     return Replay(
-        trajectory.trajectory_id, task, split, seed, starts, kept, score, seen.compared, seen.differing,
-        seen.difference, recorder.environment_steps,
+        trajectory.trajectory_id, task, split, seed, starts,
+        frozenset(idle.unchanged if idle else ()), frozenset(idle.repeated if idle else ()), score,
+        seen.compared, seen.differing, seen.difference, recorder.environment_steps,
     )  # fmt: skip
+
+
+def _put_expert(
+    env: TextEnv, starts: dict[int, Start], step: int, action: str | None, recorder: EpisodeRecorder
+) -> None:
+    """Replace the start before a step by the one after the expert's step in its place; drop it if they act alike."""
+    before = starts.pop(step)
+    thought, own = recorder.call(env.expert().next_action, before.messages[-1].content)
+    if own == action:
+        return
+    recorder.environment_steps += 1
+    observation = recorder.call(env.step, own)[0]
+    turns = (
+        Message(role="assistant", content=format_reply(thought, own), step=step),
+        Message(role="user", content=observation),
+    )
+    starts[step] = Start(before.trajectory_id, step + 1, (*before.messages, *turns), recorder.call(env.snapshot))
+    recorder.call(env.restore, before.state)
 
 
 def _check_beginning(trajectory: Trajectory, env: TextEnv, observation: str) -> None:
@@ -168,20 +195,49 @@ class _Compared:
             self.difference = self.difference or told
 
 
-class _Here:
-    """The environment before an action: which actions only look, and its own state where that can be compared."""
+class _Idle:
+    """The steps so far that change nothing, and those that repeat an earlier one.
+
+    Two states are the same if the environment's own states are equal, where these can be compared; and if only steps
+    that change nothing lie between them. A reply without an action changes nothing, and repeats nothing.
+    """
 
     def __init__(self, env: TextEnv, recorder: EpisodeRecorder) -> None:
         self._env, self._recorder = env, recorder
-        self._looks = recorder.call(env.looks)
-        self._inner = self._state()
+        self.unchanged: set[int] = set()
+        self.repeated: set[int] = set()
+        self._changes = 0
+        """Steps so far that changed something."""
+        self._taken: dict[str, list[tuple[int, Any]]] = {}
+        """By action: the number of changes before it and the state, each time that it was taken."""
 
-    def is_kept_by(self, action: str) -> bool:
-        """Whether the action, which has just been played, left the state as it was."""
-        return action in self._looks or (self._env.card.snapshot == "native" and self._state() == self._inner)
+    def begin(self, step: int, action: str | None) -> None:
+        """Look at the environment before a step."""
+        if action is None:
+            self.unchanged.add(step)
+            return
+        self._looks, self._before = self._recorder.call(self._env.looks), self._state()
+        taken = self._taken.setdefault(action, [])
+        if any(changes == self._changes or self._is_at(state) for changes, state in taken):
+            self.repeated.add(step)
+        taken.append((self._changes, self._before))
+
+    def end(self, step: int, action: str, *, moved: bool) -> None:
+        """Look at the environment after the step's action; `moved`: the score rose or the episode ended."""
+        if not moved and (action in self._looks or (self._is_native and self._state() == self._before)):
+            self.unchanged.add(step)
+        else:
+            self._changes += 1
+
+    @property
+    def _is_native(self) -> bool:
+        return self._env.card.snapshot == "native"
+
+    def _is_at(self, state: Any) -> bool:
+        return self._is_native and bool(self._before == state)
 
     def _state(self) -> Any:
-        return self._recorder.call(self._env.snapshot).inner if self._env.card.snapshot == "native" else None
+        return self._recorder.call(self._env.snapshot).inner if self._is_native else None
 
 
 def task_of(trajectory: Trajectory, env: TextEnv, seed: int) -> tuple[Split, int, int]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from atlas_ray.chat.thinking import CLOSE, split
 from atlas_ray.environments import registry
 from atlas_ray.environments.contract import State, TextEnv
 from atlas_ray.errors import AtlasError
@@ -170,13 +171,14 @@ class Sessions:
                 session.busy_until = 0.0
 
     def reply(self, identity: str, text: str) -> SessionView | Refusal:
-        """Play the reply that a model gave after `think`; returns the state after the step."""
+        """Play the reply that a model gave after `think`, without its thinking; returns the state after the step."""
         with self._held(identity) as session:
             if isinstance(session, Refusal) or not session.busy_until:
                 return Refusal(410, f"session {identity} was closed or changed while the model was thinking")
             session.busy_until = 0.0
-            reply = parse_reply(text, session.env.card.action_rule)
-            return self._play(identity, session, "agent", reply.thought, reply.action, text, str(reply.problem))
+            _, said = split(text, opened=CLOSE in text)
+            reply = parse_reply(said, session.env.card.action_rule)
+            return self._play(identity, session, "agent", reply.thought, reply.action, said, str(reply.problem))
 
     def step(self, identity: str, action: str) -> SessionView | Refusal:
         """Play a person's action; returns the state after the step."""

@@ -7,6 +7,7 @@ questions.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from atlas_ray.errors import ConfigError
 from envs.academia.backend import AcademiaBackend
@@ -15,6 +16,7 @@ from envs.academia.tasks import TEMPLATES, tasks
 from envs.academia.tools import EXAMPLE, HINT, TOOLBOX
 from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
+from envs.tools.grammar import refused_by
 
 
 class AcademiaEnv(ToolEnv):
@@ -27,6 +29,8 @@ class AcademiaEnv(ToolEnv):
 
     Nothing in a task is random, so `seed` changes nothing.
     """
+
+    refusals: ClassVar[str] = refused_by("Please load the ", "There is no node named ", "There is no edge between ")
 
     def __init__(
         self, *, data: str | Path | None = None, graph: str | Path | None = None, max_rounds: int | None = None

@@ -6,10 +6,11 @@ The rules are in `rules.py`, generated games in `generate.py`, official games in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts
 from atlas_ray.environments.process import EngineFailure, EngineProcess
@@ -46,6 +47,8 @@ class ALFWorldEnv(TextEnv):
 
     `valid_actions` are the engine's admissible commands. Nothing in a task is random, so `seed` changes nothing.
     """
+
+    refusals: ClassVar[str] = re.escape(NOTHING)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import gymnasium
 import minigrid  # noqa: F401  (registers the levels)
@@ -89,6 +89,11 @@ class BabyAIEnv(TextEnv):
     the score is the largest reward so far. `valid_actions` are the available actions of the text. Nothing in a task is
     random, so `seed` changes nothing.
     """
+
+    refusals: ClassVar[str] = (
+        r"The action is not recognized|No change in state|You cannot (?!see )|"
+        r"There is a barrier in front of you, you can't move"
+    )
 
     def __init__(self, *, levels: Sequence[int | str] | None = None, max_rounds: int | None = None) -> None:
         self._levels = check_levels(levels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.environments.process import EngineFailure, EngineProcess
@@ -50,6 +50,16 @@ class JerichoEnv(TextEnv):
 
     `valid_actions` tries commands and takes them back. `seed` varies the story's random numbers.
     """
+
+    refusals: ClassVar[str] = (
+        r"An action is a short command|The command .{1,42} is not valid here|(?:\([^)]{1,80}\) )?(?:"
+        r"That(?:'s| is) (?:not|already|fixed|plainly)|That (?:can't|seems)|(?:It|They) (?:is|are) (?:already|fixed)|"
+        r"It(?:'s| is) (?:already|fixed|locked)|You (?:can't|cannot|must|aren't|haven't|need to|have to|already)|"
+        r"You can only|You(?:'re| are) (?:already|carrying too many)|You'll have to say|But you|There's nothing|"
+        r"Nothing to do|I (?:only understood|didn't understand|beg your pardon)|Sorry, |"
+        r"(?:What|Which|Who) do you (?:want|mean)|There is no more room|"
+        r"The [^.]{1,60} (?:is|are) (?:already|fixed in place))"
+    )
 
     def __init__(
         self, *, story: str | Path | None = None, subgoals: str | Path | None = None, max_rounds: int | None = None

@@ -50,6 +50,7 @@ class MazeEnv(TextEnv):
     """
 
     rules: ClassVar[str] = EXPLANATION
+    refusals: ClassVar[str] = r"Your possible actions are"
 
     def __init__(self, *, layout: str = "double_t", max_rounds: int | None = None) -> None:
         if layout not in ("double_t", "random"):

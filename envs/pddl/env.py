@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.errors import ConfigError
@@ -35,6 +36,8 @@ class PDDLEnv(TextEnv):
 
     `valid_actions` lists what can be done and changes something. A task has nothing random, so `seed` changes nothing.
     """
+
+    refusals: ClassVar[str] = r"The action is not valid|This is not an action"
 
     def __init__(
         self,

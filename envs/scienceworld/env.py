@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from typing import ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv
 from atlas_ray.environments.process import EngineFailure
@@ -57,6 +58,12 @@ class ScienceWorldEnv(TextEnv):
     `valid_actions` joins each action of at most one object to each name in reach, without asking the engine which of
     them do something; those of two objects are too many to list. `seed` varies what living things do.
     """
+
+    refusals: ClassVar[str] = (
+        r"An action is one line|No known action|Unknown action|Ambiguous request: Multiple|It'?s not clear how|"
+        r"I'm not sure (?:how|what)|You can't|Something can't|That (?:can't|is (?:not|already))|"
+        r"The [^.\n]{1,80} (?:is (?:not|already|in is not)|isn't) "
+    )
 
     def __init__(self, *, max_rounds: int | None = None) -> None:
         card = EnvironmentCard(

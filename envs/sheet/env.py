@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,7 +30,7 @@ from envs.sheet.worksheet import Table, agreement
 from envs.tools.backend import choose
 from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
-from envs.tools.grammar import observation_text
+from envs.tools.grammar import observation_text, refused_by
 from envs.tools.tasks import Play, Task, TaskSet, generate, use
 
 TEMPLATES = (*EDITS, *ARRANGEMENTS)
@@ -49,6 +49,15 @@ class SheetEnv(ToolEnv):
         backend: "offline", or "live" for a Google account; see `live.py`.
         max_rounds: Rounds before truncation, the paper's 15 unless given.
     """
+
+    refusals: ClassVar[str] = refused_by(
+        r"\w+_list is empty", "Either 'in_row' or", r"(?:row|column) \d+ is empty: the last", "Warning: You cannot ",
+        "Requested writing within range ", "A cell holds a text, a number or ", "The query (?:has|takes)",
+        "The pattern ", r".{1,70} is no regular expression", r".{1,70} is not of the form re\.compile",
+        ".{1,70} is not a cell in A1", r"There is no (?:sheet|row|column) ", "Please open a sheet", "You can't ",
+        "Each (?:row|column) may have ", "A merge needs ", "You must select all cells",
+        r"Range \(.{1,90}\) exceeds grid limits", "The sheet would reach ",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts
 from atlas_ray.errors import ConfigError
@@ -39,6 +40,8 @@ class TextCraftEnv(TextEnv):
     `valid_actions` lists `inventory`, every shown command (kinds filled in from what is held) and a `get`
     for every basic ingredient of a shown command. A `seed` redraws the distractor commands and their order.
     """
+
+    refusals: ClassVar[str] = r"Could not (?:find|execute)|Wrong item format"
 
     def __init__(
         self,

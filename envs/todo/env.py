@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from atlas_ray.errors import ConfigError
 from envs.todo.actions import EXAMPLE, HINT, TOOLBOX
@@ -22,6 +22,7 @@ from envs.todo.worlds import world
 from envs.tools.backend import choose
 from envs.tools.env import ToolEnv
 from envs.tools.files import read_tasks
+from envs.tools.grammar import refused_by
 from envs.tools.tasks import Task, TaskSet, generate
 
 TEMPLATES = (*QUESTIONS, *CHANGES)
@@ -36,6 +37,11 @@ class TodoEnv(ToolEnv):
         backend: "offline", or "live" for the Todoist account of `TODOIST_API_TOKEN`; see `live.py` before that.
         max_rounds: Rounds before truncation, the paper's 15 unless given.
     """
+
+    refusals: ClassVar[str] = refused_by(
+        r"(?:Project|Task) .{0,70} does not exist", "Task .{0,70} has no duration", ".{0,70} is no id;",
+        "due_date .{0,70} is no date",
+    )  # fmt: skip
 
     def __init__(
         self,

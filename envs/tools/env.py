@@ -6,6 +6,7 @@ observation that explains it, and leaves the state as it was. `info["faults"]` c
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -14,18 +15,20 @@ import gymnasium
 
 from atlas_ray.environments.contract import EnvironmentCard, Metric, Outcome, Split, TextEnv, first_texts, item_number
 from atlas_ray.errors import EnvironmentError
-from atlas_ray.trajectory import Message
+from atlas_ray.trajectory import Message, ToolCall
 from envs.tools.backend import Backend, Fault, Refused
 from envs.tools.expert import ToolExpert
 from envs.tools.grammar import (
     FORMAT_ERROR,
     INVALID_INPUT,
     MAX_CALL_CHARS,
+    WITH_INPUT,
     ArgumentError,
     format_call,
     observation_text,
     parse_arguments,
     parse_call,
+    refused_by,
     shorten,
     start_text,
 )
@@ -67,6 +70,7 @@ class ToolEnv(TextEnv):
     observation_space = PrintableText(max_length=100_000, min_length=0, charset=string.printable)
     action_space = PrintableText(max_length=MAX_CALL_CHARS, min_length=1, charset=string.printable)
     max_action_chars: ClassVar[int] = MAX_CALL_CHARS
+    refusals: ClassVar[str] = refused_by()
 
     def __init__(
         self,
@@ -209,6 +213,25 @@ class ToolEnv(TextEnv):
     def looks(self) -> list[str]:
         """The question for the valid actions; any other call is remembered, and the expert builds on what it told."""
         return [action for action in self.valid_actions() if action == format_call("check_valid_actions", {})]
+
+    def tools(self) -> list[dict[str, Any]]:
+        """A function for each tool, with its signature; see `TextEnv.tools`."""
+        return self.toolbox.definitions()
+
+    def action_of(self, call: ToolCall) -> str:
+        """The call as text; whether it can be done, its observation says. See `TextEnv.action_of`."""
+        return f"{call.name} {WITH_INPUT} {call.arguments or '{}'}"
+
+    def call_of(self, action: str) -> ToolCall | None:
+        """The call that an action is, its arguments as JSON where they can be read; see `TextEnv.call_of`."""
+        call = parse_call(action)
+        if call is None:
+            return None
+        try:
+            arguments = json.dumps(parse_arguments(call.arguments), ensure_ascii=False)
+        except ArgumentError:  # the environment says so too
+            arguments = call.arguments
+        return ToolCall(name=call.name, arguments=arguments)
 
     def expert(self) -> ToolExpert:
         """The expert of the running task.

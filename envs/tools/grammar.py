@@ -23,6 +23,8 @@ FORMAT_ERROR = (
 """AgentGym's own text, letter by letter."""
 INVALID_INPUT = "Parameters in action input are not valid, please change your action input."
 
+WITH_INPUT = "with Action Input:"
+"""Stands between a tool's name and its arguments."""
 _SEPARATOR = re.compile(r"\bwith\s*Action Input:")
 
 
@@ -51,7 +53,7 @@ def parse_call(action: str) -> Call | None:
 
 def format_call(name: str, arguments: Mapping[str, Any]) -> str:
     """The action text of a call; the object is JSON, as in upstream's examples."""
-    return f"{name} with Action Input: {json.dumps(arguments, ensure_ascii=False)}"
+    return f"{name} {WITH_INPUT} {json.dumps(arguments, ensure_ascii=False)}"
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
@@ -111,6 +113,16 @@ def _plain(value: Any, depth: int) -> Any:
             raise ArgumentError("its names must be texts")
         return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in value.items()}
     raise ArgumentError(f"it holds a {type(value).__name__}; use texts, numbers, true, false, null, lists and objects")
+
+
+def refused_by(*own: str) -> str:
+    """`TextEnv.refusals` of a tool environment: the texts that all of them share, and some of its own.
+
+    Args:
+        own: Regular expressions of how its backend's refusals begin, besides those with "Error:".
+    """
+    shared = (r"ERROR \|", "Error:")
+    return f"{re.escape(FORMAT_ERROR)}|Observation: (?:{'|'.join((*shared, *own))})"
 
 
 def start_text(goal: str) -> str:

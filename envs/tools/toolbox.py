@@ -63,6 +63,11 @@ class Tool:
             lines += ["Returns:", self.returns]
         return "\n".join(lines)
 
+    @property
+    def summary(self) -> str:
+        """What it does and what it returns, for the definition of a function."""
+        return f"{self.description} Returns: {self.returns}" if self.returns else self.description
+
 
 CHECK_VALID_ACTIONS = Tool(
     "check_valid_actions", "List the names of all actions.", returns="- actions (Type: array): The names."
@@ -112,6 +117,25 @@ class Toolbox:
             takes = ", ".join(f"{n} ({p.shown})" for n, p in self._tools[name].parameters.items()) or "no arguments"
             raise ArgumentError(f"{where}: {first['msg']}; {name} takes {takes}") from None
         return dict(model)
+
+    def definitions(self) -> list[dict[str, Any]]:
+        """The tools as functions with JSON schemas of their signatures, in OpenAI's form."""
+        return [
+            {
+                "type": "function",
+                "function": {"name": name, "description": tool.summary, "parameters": self._schema(name)},
+            }
+            for name, tool in self._tools.items()
+        ]
+
+    def _schema(self, name: str) -> dict[str, Any]:
+        schema = self._models[name].model_json_schema()
+        properties = schema.setdefault("properties", {})
+        for parameter, about in self._tools[name].parameters.items():
+            properties[parameter].pop("title", None)
+            if about.description:
+                properties[parameter]["description"] = about.description
+        return {key: value for key, value in schema.items() if key not in ("title", "description")}
 
     def instruction(self, hint: str, example: str) -> str:
         """The user turn that opens an episode: the tools, the reply format and an example.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts, item_number
 from atlas_ray.errors import ConfigError, EnvironmentError
@@ -48,6 +48,8 @@ class WebShopEnv(TextEnv):
     `valid_actions` are the clicks that the page offers and, where it has a search bar, one search. Nothing in a task is
     random, so `seed` changes nothing. All instances of a process share one shop.
     """
+
+    refusals: ClassVar[str] = r"Invalid Action"
 
     def __init__(
         self,

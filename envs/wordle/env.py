@@ -49,6 +49,7 @@ class WordleEnv(TextEnv):
     """
 
     rules: ClassVar[str] = RULES
+    refusals: ClassVar[str] = r"invalid word"
 
     def __init__(
         self, *, vocabulary: str | Path | None = None, strict: bool = False, max_rounds: int | None = None

@@ -11,13 +11,18 @@ OBSERVATIONS = ["Goal: craft oak planks.", "Got 1 oak logs", "Crafted 4 oak plan
 
 
 def make(
-    replies: Sequence[str] = REPLIES, observations: Sequence[str] = OBSERVATIONS, *, name: str = "t", system: str = ""
-) -> Trajectory:
+    replies: Sequence[str] = REPLIES, observations: Sequence[str] = OBSERVATIONS, *, name: str = "t", system: str = "",
+    thoughts: Sequence[str | None] = (),
+) -> Trajectory:  # fmt: skip
     """An instruction, its acknowledgement, then observations and replies by turns."""
     turns = [Message(role="system", content=system)] if system else []
     turns += [Message(role="user", content="Do the task."), Message(role="assistant", content="OK.")]
     for step, (observation, reply) in enumerate(zip(observations, replies, strict=True)):
-        turns += [Message(role="user", content=observation), Message(role="assistant", content=reply, step=step)]
+        thinking = thoughts[step] if thoughts else None
+        turns += [
+            Message(role="user", content=observation),
+            Message(role="assistant", content=reply, step=step, thinking=thinking),
+        ]
     return raw(turns, name=name)
 
 

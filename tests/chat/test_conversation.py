@@ -17,7 +17,7 @@ def test_inference_sees_the_prompt_that_training_saw(template: str, kind: str) -
         pytest.skip("training refuses this pair")
     tok = of_kind(kind, template)
     trajectory = make()
-    rows = {step: (ids, span) for ids, spans in encode(trajectory, tok) for step, span in spans.items()}
+    rows = {step: (row.ids, span) for row in encode(trajectory, tok) for step, span in row.spans.items()}
     conversation = Conversation(tok)
     for message in trajectory.messages:
         if message.step is None:

@@ -183,3 +183,9 @@ def test_whole_replies_are_parsed_as_their_environment_says():
     client.post("/maze/reset", json={"id": 0, "game": 0})
     assert client.post("/maze/step", json={"id": 0, "action": format_reply("south", "move down")}).json() == plain
     assert client.get("/").status_code == httpx.codes.OK
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1:36001", 200), ("localhost", 200), ("evil.example", 400)])
+def test_pages_of_other_sites_are_refused(host, status):
+    client = TestClient(http.only_here(http.make_app("textcraft")), base_url=f"http://{host}")
+    assert client.post("/create").status_code == status

@@ -11,6 +11,7 @@ import pytest
 
 from atlas_ray.environments import ContractError, TextEnv, check_env, names, registry
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split
+from atlas_ray.trajectory import ToolCall
 
 
 class _Expert:
@@ -101,6 +102,74 @@ class Silent(Toy):
         return super()._act(action)._replace(observation="")
 
 
+class Restless(Toy):
+    """A look that adds."""
+
+    def looks(self) -> list[str]:
+        return ["add"] if self.running and self.total == 0 else super().looks()
+
+
+class Boastful(Toy):
+    def looks(self) -> list[str]:
+        return ["sing"] if self.running else []
+
+
+class Moody(Toy):
+    """A look that changes nothing but what the next action is answered."""
+
+    def __init__(self, *, max_rounds: int | None = None) -> None:
+        super().__init__(max_rounds=max_rounds)
+        self.asked = False
+
+    def valid_actions(self) -> list[str]:
+        return ["add", "ask", "stop"] if self.running else []
+
+    def looks(self) -> list[str]:
+        return ["ask"] if self.running else []
+
+    def _act(self, action: str) -> Outcome:
+        found = super()._act(action)
+        if action == "add" and self.asked:
+            found, self.asked = found._replace(observation=f"{found.observation} You asked."), False
+        self.asked |= action == "ask"
+        return found
+
+    def _save(self) -> Any:
+        return self.total, self.asked
+
+    def _load(self, inner: Any) -> None:
+        self.total, self.asked = inner
+
+
+class Tongue(Toy):
+    """Publishes a function that no action is a call of."""
+
+    def tools(self) -> list[dict[str, Any]]:
+        return [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+
+
+class Deaf(Toy):
+    def action_of(self, call: ToolCall) -> str:
+        return super().action_of(call).upper()
+
+
+class Denying(Toy):
+    """Its errors begin otherwise than it says."""
+
+    refusals = "I do not understand"
+
+
+class Alarmed(Toy):
+    """It calls every text an error."""
+
+    refusals = ""
+
+
+class Posthumous(Toy):
+    def looks(self) -> list[str]:
+        return ["stop"]
+
+
 @pytest.fixture
 def registered(request: pytest.FixtureRequest) -> Iterator[None]:
     registry.register("toy", f"{__name__}:{request.param}")
@@ -124,6 +193,14 @@ def test_a_sound_environment_passes(registered: None) -> None:
         ("Fragile", "changed the"),
         ("Greedy", r"score 2.0 is not in \[0, 1\]"),
         ("Silent", "observation '' is not a text"),
+        ("Restless", r"looks \(.*the look 'add' changed the score"),
+        ("Boastful", r"looks \(.*an action that valid_actions does not"),
+        ("Moody", r"looks \(.*the look 'ask' changed the state"),
+        ("Tongue", r"tools \(.*no function on offer stands for 'add'"),
+        ("Deaf", r"tools \(.*the call of 'add' is the action 'ADD'"),
+        ("Posthumous", "life cycle: looks must be empty after the end"),
+        ("Denying", r"valid actions and nonsense \(.*is no error by is_error"),
+        ("Alarmed", "the first observation is an error by is_error"),
     ],
     indirect=["registered"],
 )

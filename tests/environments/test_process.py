@@ -71,7 +71,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(pid):
         assert time.monotonic() < deadline, f"process {pid} is still there"
         time.sleep(0.01)
@@ -117,10 +117,10 @@ def test_a_killed_or_leaving_child_is_an_error_of_one_line_and_start_makes_a_new
 
 
 def test_a_hanging_child_is_ended() -> None:
-    engine = EngineProcess(COUNTER, 0, timeout_s=0.2)
+    engine = EngineProcess(COUNTER, 0, timeout_s=1.0)
     engine.start()
     pid = pid_of(engine)
-    with pytest.raises(EngineFailure, match=r"did not answer within 0.2 s \(sleep\) and was ended"):
+    with pytest.raises(EngineFailure, match=r"did not answer within 1 s \(sleep\) and was ended"):
         engine.call("sleep", 60)
     assert not alive(pid)
     engine.start()

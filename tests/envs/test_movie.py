@@ -142,7 +142,7 @@ def _live(tmp_path: Any, answer: Any = _tmdb) -> Iterator[MovieEnv]:
     row = {"goal": "?", "subgoals": [160], "additional_info": {"tool": "movie", "answer": 160, "init_config": None}}
     (tmp_path / "movie.jsonl").write_text(json.dumps(row))
     with serve(answer) as (url, _):
-        service = live.Service("TMDB", timeout_s=0.5, key_variable="TMDB_TOKEN")
+        service = live.Service("TMDB", timeout_s=30.0, key_variable="TMDB_TOKEN")
         env = MovieEnv(backend=LiveMovie(url, service), data=tmp_path / "movie.jsonl", max_rounds=100)
         env.reset(options={"split": "test"})
         yield env

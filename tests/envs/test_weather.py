@@ -189,7 +189,7 @@ def _live(tmp_path: Any, answer: Any = _open_meteo) -> Iterator[WeatherEnv]:
         '"init_config": {"current_date": "2023-01-02", "current_location": "Oslo"}}}'
     )
     with serve(answer) as (url, _):
-        service = live.Service("Open-Meteo", timeout_s=0.5)
+        service = live.Service("Open-Meteo", timeout_s=30.0)
         yield _env(backend=LiveWeather({name: f"{url}/{name}" for name in URLS}, service), data=path, max_rounds=100)
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from atlas_ray.formats import agenttraj
-from atlas_ray.formats.files import BadRow, read
+from atlas_ray.formats.files import BadRow, Options, read
+from atlas_ray.formats.messages import to_chat
 from tests.reference import reference
 
 HUMAN = {"from": "human", "loss": None, "value": "Do it."}
@@ -35,6 +36,14 @@ def test_written_back_with_the_selection_as_loss(tmp_path):
         None, False, None, False, None, True
     ]  # fmt: skip
     assert agenttraj.to_row(one, [0, 1]) == original
+
+
+def test_thinking_stands_in_the_text_and_apart_in_chat_messages(tmp_path):
+    said = {"role": "assistant", "content": "Action: go", "reasoning_content": "Hm."}
+    path = write(tmp_path / "a.json", [{"messages": [{"role": "user", "content": "Do it."}, said]}])
+    (one,) = read(path, Options(reasoning=True))
+    assert agenttraj.to_row(one, [0])["conversations"][1]["value"] == "<think>\nHm.\n</think>\n\nAction: go"
+    assert to_chat(one, {0: 1.0})["messages"][1] == said | {"weight": 1}
 
 
 def test_repeated_items_get_ids_of_their_own(tmp_path):

@@ -122,10 +122,10 @@ def test_reasoning_is_noted_or_kept() -> None:
     turn = AGENT | {"reasoning_content": "Why not."}
     assert said(USER, turn, notes=notes)[1] == ("assistant", "Action: go", 0)
     assert notes == {"reasoning beside an assistant's text: left out; collect.reasoning keeps it"}
-    kept = "<think>\nWhy not.\n</think>\n\nAction: go"
-    assert said(USER, turn, reasoning=True)[1] == ("assistant", kept, 0)
+    kept = {"role": "assistant", "content": "Action: go", "step": 0, "thinking": "Why not."}
+    assert conversation([USER, turn], "messages", set(), reasoning=True)[1] == kept
     parts = [{"type": "thinking", "thinking": "Why not.", "signature": "s"}, {"type": "text", "text": "Action: go"}]
-    assert said(USER, AGENT | {"content": parts}, reasoning=True)[1] == ("assistant", kept, 0)
+    assert conversation([USER, AGENT | {"content": parts}], "messages", set(), reasoning=True)[1] == kept
 
 
 def test_roles_of_many_names_and_unknown_ones() -> None:

@@ -90,7 +90,7 @@ def test_a_slow_policy_meets_the_deadline_as_an_error():
 
 
 def test_deadlines_count_between_turns_too():
-    episode = run(Script(0.15), dataclasses.replace(SPEC, deadline_s=0.2))
+    episode = run(Script(0.6), dataclasses.replace(SPEC, deadline_s=1.0))
     assert (episode.stop, episode.rounds) == ("deadline", 1)
 
 

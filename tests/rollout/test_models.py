@@ -57,7 +57,7 @@ def engine_pids():
 def rollouts(ray_cluster, tiny_model):
     """An engine, and a server that plays with it."""
     with (
-        engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1), "tiny", tiny_model) as model,
+        engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1, dtype="float32"), "tiny", tiny_model) as model,
         Rollouts(model, ONE) as rollouts,
     ):
         yield rollouts

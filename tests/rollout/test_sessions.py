@@ -67,6 +67,15 @@ def test_agent_and_person_play_in_turn_and_the_model_sees_one_conversation(table
     )
 
 
+def test_thinking_is_neither_played_nor_shown_again(table):
+    view = opened(table)
+    for text in ("<think>\nAction: look\n</think>\n\nAction: inventory", "Action: look\n</think>\nAction: inventory"):
+        table.think(view["id"], 30)
+        view = table.reply(view["id"], text)
+        assert (view["rounds"][-1]["action"], view["rounds"][-1]["text"]) == ("inventory", "Action: inventory")
+    assert "look" not in str(table.think(view["id"], 30)[3:])
+
+
 def test_undo_goes_back_to_the_first_observation_and_the_episode_can_be_won_again(table):
     identity = opened(table)["id"]
     before = table.view(identity)
@@ -134,7 +143,7 @@ def test_sessions_do_not_see_each_other(table):
 
 def test_an_environment_that_hangs_or_raises_ends_its_own_session_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(registry._CLASSES, "faulty", "tests.plugin.faulty:FaultyEnv")
-    server = EnvironmentServer(ModelSpec(), RolloutConfig(call_deadline_s=2.0, memory_gib=1000), 3, 60.0)
+    server = EnvironmentServer(ModelSpec(), RolloutConfig(call_deadline_s=5.0, memory_gib=1000), 3, 600.0)
 
     async def opened(task):
         options = {"folder": str(tmp_path)}
@@ -146,10 +155,11 @@ def test_an_environment_that_hangs_or_raises_ends_its_own_session_alone(tmp_path
             await server.session("step", session, "add 1")
         (tmp_path / "hang-3").touch()
         hanging = asyncio.create_task(server.session("step", stuck, "add 1"))
-        await asyncio.sleep(0.1)
+        while not list(tmp_path.glob("trace-3-1-*")):
+            await asyncio.sleep(0.01)
         assert len((await server.session("step", well, "add 1"))["rounds"]) == 2
         assert not hanging.done()
-        assert await hanging == Refusal(410, "the session is lost: its environment did not return within 2 s")
+        assert await hanging == Refusal(410, "the session is lost: its environment did not return within 5 s")
         (tmp_path / "hang-3").unlink()
         assert (await server.session("view", stuck)).status == 404
         monkeypatch.setattr(FaultyEnv, "_act", lambda self, action: 1 / 0)

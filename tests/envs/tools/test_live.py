@@ -58,7 +58,7 @@ def test_passing_failures_are_tried_again_after_the_time_the_service_asks_for() 
         start = time.monotonic()
         assert get() == 7
         assert len(seen) == 3
-        assert 1 <= time.monotonic() - start < 3
+        assert time.monotonic() - start >= 1
 
 
 def test_a_lasting_failure_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
