@@ -1,7 +1,7 @@
 """What selection costs: the selector's rate beside its endpoint's, faults, a kill, scoring beside its peers, memory.
 
-`python -m benchmarks.selection [claim ...]` with claims `client`, `llm`, `faults`, `outage`, `kill`, `perplexity` and
-`memory` (all by default: about six minutes on two cores). Every ratio comes from one run; the endpoint is
+`python -m benchmarks.selection [claim ...]` with claims `client`, `llm`, `faults`, `outage`, `kill`, `perplexity`,
+`entropy` and `memory` (all by default: about six minutes on two cores). Every ratio comes from one run; the endpoint is
 `_slow_endpoint.py`, which shares the cores, and so does what it is set beside (`_callers.py`).
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     """Measure what is asked for and publish."""
     claims: dict[str, Callable[[Path], list[Result]]] = {
         "client": _client, "llm": _llm, "faults": _faults, "outage": _outage, "kill": _kill,
-        "perplexity": _perplexity, "memory": _memory,
+        "perplexity": _perplexity, "entropy": _entropy, "memory": _memory,
     }  # fmt: skip
     results: list[Result] = []
     for name in asked(parser_for("selection", __doc__), claims).claims:
@@ -247,6 +247,43 @@ def _perplexity(folder: Path) -> list[Result]:
         Result("perplexity: prompt tokens/s", "the engine's plain prefill", of_prefill[wall], "x", 0.8,
                detail=f"{tokens / score[wall]:.0f} against {tokens / prefill[wall]:.0f} prompt tokens/s; "
                       f"{of_prefill[cpu]:.2f} x by processor time"),
+    ]  # fmt: skip
+
+
+def _entropy(folder: Path) -> list[Result]:
+    """The pass that gives log-probabilities and entropies, and one that gives log-probabilities alone, in turn."""
+    import torch
+
+    from atlas_ray.chat import encode
+    from atlas_ray.config import EngineConfig
+    from atlas_ray.inference import scoring
+    from atlas_ray.inference.engine import Engine
+    from atlas_ray.models import load_tokenizer, resolve
+
+    del folder
+    path = resolve(ON_BOARD)
+    tokenizer, engine = load_tokenizer(path), Engine(path, EngineConfig(max_model_len=2048))
+    encoded = [encode(_trajectory(n, 8 + n % 7), tokenizer) for n in range(0, 24, 6)]
+    sequences, spans = [each.ids for each in encoded], [each.spans for each in encoded]
+    engine.score([sequences[0][:64]])  # warm
+    both = scoring._logprobs_and_entropies
+
+    def alone(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
+        loss = torch.nn.functional.cross_entropy(logits.float(), torch.as_tensor(ids), reduction="none")
+        return torch.stack([-loss, torch.zeros_like(loss)], -1)
+
+    def timed(numbers: Callable[..., torch.Tensor]) -> tuple[float, float]:
+        scoring._logprobs_and_entropies = numbers  # the engine's core is in this process
+        return _seconds(lambda: engine.measure(sequences, spans))
+
+    rounds = [(timed(both), timed(alone)) for _ in range(ROUNDS)]
+    scoring._logprobs_and_entropies = both
+    engine.close()
+    wall, cpu = (median(one[kind] / other[kind] for one, other in rounds) for kind in (0, 1))
+    seconds = median(one[0] for one, _ in rounds)
+    return [
+        Result("entropy and perplexity: time of their pass", "perplexity alone", wall, "x", 1.15, at_least=False,
+               detail=f"{seconds:.1f} s for {sum(map(len, sequences)):,} tokens; {cpu:.2f} x by processor time"),
     ]  # fmt: skip
 
 

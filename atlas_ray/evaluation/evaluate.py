@@ -20,7 +20,7 @@ from atlas_ray.formats import files
 from atlas_ray.hashing import content_hash
 from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.driver import run_episodes
-from atlas_ray.rollout.player import ModelSpec, playing
+from atlas_ray.rollout.player import Engines, ModelSpec, playing
 from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.roster import RosterEntry
 from atlas_ray.store import Store
@@ -64,7 +64,8 @@ def episode_specs(
     """
     settings = config.evaluate
     chosen = None if settings.items is None else items.find(config, chosen_environments(config)).tasks
-    openings = _openings(settings.instructions) if settings.instructions else {}
+    given = files.Options(config.collect.environments)
+    openings = _openings(settings.instructions, given) if settings.instructions else {}
     options = {name: config.environments.get(name, {}) for name in cards}
     versions = {name: registry.version(name, options[name]) for name in cards}
     return [
@@ -83,10 +84,10 @@ def _first_tests(n: int, card: EnvironmentCard) -> list[tuple[Split, int]]:
     return [("test", task) for task in range(min(n, card.n_test))]
 
 
-def _openings(pattern: str) -> dict[str, tuple[Message, ...]]:
+def _openings(pattern: str, options: files.Options) -> dict[str, tuple[Message, ...]]:
     """Instruction and acknowledgement by environment, of imported trajectories (docs/architecture.md, decision 10)."""
     openings: dict[str, tuple[Message, ...]] = {}
-    for trajectory in files.read(pattern):
+    for trajectory in files.read(pattern, options):
         if isinstance(trajectory, files.BadRow) or len(trajectory.messages) < 2:
             continue
         first, second = trajectory.messages[:2]
@@ -95,13 +96,14 @@ def _openings(pattern: str) -> dict[str, tuple[Message, ...]]:
     return openings
 
 
-def evaluate(config: PipelineConfig, store: Store, entry: RosterEntry) -> dict[str, Any]:
+def evaluate(config: PipelineConfig, store: Store, entry: RosterEntry, kept: Engines | None = None) -> dict[str, Any]:
     """Play the episodes of one model that its journals lack, and write `evaluation/<model>/results.json`.
 
     Args:
         config: of the run.
         store: its run directory.
         entry: the model.
+        kept: engines that have played other models, and live on; None: its own.
 
     Returns:
         The content of `results.json`.
@@ -117,7 +119,7 @@ def evaluate(config: PipelineConfig, store: Store, entry: RosterEntry) -> dict[s
     owed = [spec for spec in specs if spec.key not in finished]
     if owed:
         progress = Progress(f"evaluate {model}", len(specs), "episodes", done=len(specs) - len(owed))
-        with playing(entry, config.engine) as played_by:
+        with playing(entry, config.engine, kept) as played_by:
             finished |= _play(config, store, owed, played_by, progress)
     episodes: dict[str, list[Episode]] = {name: [] for name in known}
     for spec in specs:

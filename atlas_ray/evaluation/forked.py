@@ -83,11 +83,13 @@ class ForkedRollouts:
         journal: path of the journal in the run directory.
         rollouts: plays with the model.
         progress: counts episodes.
+        by_expert: episodes begin after the step that the environment's expert takes in a step's place, instead of
+            before the step; see `ReplaySpec`.
     """
 
     def __init__(
         self, config: PipelineConfig, store: Store, entry: RosterEntry, playing: Playing, forked: Sequence[Forked],
-        journal: tuple[str, ...], rollouts: Rollouts, progress: Progress,
+        journal: tuple[str, ...], rollouts: Rollouts, progress: Progress, *, by_expert: bool = False,
     ) -> None:  # fmt: skip
         self._config, self._store, self._entry, self._playing = config, store, entry, playing
         self._journal, self._rollouts, self._progress = journal, rollouts, progress
@@ -104,7 +106,7 @@ class ForkedRollouts:
         self._idle: deque[Forked] = deque()
         rollouts.add(
             ReplaySpec(each.trajectory, each.steps, config.seed, self._options(each.trajectory.env),
-                       config.rollout.deadline_s)
+                       config.rollout.deadline_s, by_expert=by_expert)
             for each in forked
         )  # fmt: skip
 
@@ -171,6 +173,26 @@ def forked_rollouts(
         yield ForkedRollouts(config, store, entry, playing, forked, journal, rollouts, progress)
     for line in differences(forked):
         say(f"  {line}")
+
+
+def costs(forked: Sequence[Forked], others: Sequence[Episode] = ()) -> dict[str, int]:
+    """What replays and episodes cost, in episodes (`rollouts`), environment steps and tokens.
+
+    Args:
+        forked: with their replays and episodes.
+        others: episodes that were played besides.
+    """
+    episodes = [*others, *(episode for each in forked for episode in each.episodes.values())]
+    replay_steps = sum(each.replay.environment_steps for each in forked if each.replay is not None)
+    cached = sum(episode.cached_tokens for episode in episodes)
+    return {
+        "rollouts": len(episodes),
+        "environment_steps": replay_steps + sum(episode.environment_steps for episode in episodes),
+        "replay_steps": replay_steps,
+        "prefill_tokens_computed": sum(episode.prompt_tokens for episode in episodes) - cached,
+        "prefill_tokens_reused": cached,
+        "generated_tokens": sum(episode.completion_tokens for episode in episodes),
+    }
 
 
 def differences(forked: Sequence[Forked]) -> list[str]:

@@ -1,7 +1,8 @@
 """Items: the tasks that a list names by their ids, as AgentGym's AgentEval lists do, in whatever split they are here.
 
-Lists are files of `{"item_id": "babyai_1804"}`. An item that cannot be located is kept with the reason. Playing is in
-`evaluate.py`; `pipeline/collect.py` keeps trajectories of evaluated items out of the training data.
+Lists are files of `{"item_id": "babyai_1804"}`. A row that is a trajectory is located by its first observation, where
+its environment knows that, else by its id. An item that cannot be located is kept with the reason. Playing is in
+`evaluate.py`; `pipeline/held_out.py` keeps trajectories of evaluated items out of the training data.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from atlas_ray.environments import registry
 from atlas_ray.environments.contract import Split, TextEnv, item_number
 from atlas_ray.environments.remote import PREFIX
 from atlas_ray.errors import AtlasError, DataError
+from atlas_ray.formats.fields import trajectory
 from atlas_ray.formats.names import Names
 from atlas_ray.formats.rows import Problem, rows
 from atlas_ray.formats.sources import files, fingerprint
+from atlas_ray.formats.turns import Malformed
+from atlas_ray.trajectory import Message, Trajectory
 
 _SHOWN = 3
 """Items of one reason that are named in a line; all are counted."""
@@ -119,17 +123,18 @@ def _find(source: str, content: tuple[tuple[str, str], ...], settings: str) -> I
         made = {
             name: stack.enter_context(contextlib.closing(registry.make(name, **chosen)))
             for name, chosen in options.items()
-            if name.removeprefix(PREFIX) in {each.env for each in named if isinstance(each, NamedItem)}
+            if name.removeprefix(PREFIX) in {row[0].env for row in named if not isinstance(row, Missing)}
         }
-        for each in named:
-            if isinstance(each, Missing):
-                missing.append(each)
+        for row in named:
+            if isinstance(row, Missing):
+                missing.append(row)
                 continue
+            each, messages = row
             hosts = [name for name in (each.env, PREFIX + each.env) if name in made]
             if not hosts:
                 missing.append(Missing(*each, "its environment is not in evaluate.environments"))
             for name in hosts:
-                found_at = _located(made[name], each.item_id)
+                found_at = _located(made[name], each.item_id, messages)
                 if isinstance(found_at, str):
                     missing.append(Missing(name, each.item_id, found_at))
                 elif found_at in tasks.setdefault(name, {}):
@@ -137,26 +142,38 @@ def _find(source: str, content: tuple[tuple[str, str], ...], settings: str) -> I
                 else:
                     tasks[name][found_at] = None
     found = {name: tuple(tasks[name]) for name in options if tasks.get(name)}
-    return Items(found, tuple(missing), tuple(each for each in named if isinstance(each, NamedItem)))
+    return Items(found, tuple(missing), tuple(row[0] for row in named if not isinstance(row, Missing)))
 
 
-def _located(env: TextEnv, item_id: str) -> tuple[Split, int] | str:
+def _located(env: TextEnv, item_id: str, messages: tuple[Message, ...]) -> tuple[Split, int] | str:
     """Split and task of an item, or why there is none."""
     try:
-        return env.locate(item_id)
+        return (env.recognise(messages) if messages else None) or env.locate(item_id)
     except AtlasError as error:
         return str(error).replace(repr(item_id), "...")  # equal for all items, which are named beside it
 
 
-def _named(source: str, names: Names) -> Iterator[NamedItem | Missing]:
+def _named(source: str, names: Names) -> Iterator[tuple[NamedItem, tuple[Message, ...]] | Missing]:
+    """The items of the files, those of trajectories with their conversations."""
     for path in files(source):
         for number, row in rows(path):
+            if (found := _trajectory(row, path, number, names)) is not None:
+                yield NamedItem(found.env, found.item_id), found.messages
+                continue
             item = _id_of(row)
             if item is None:
                 problem = row.text if isinstance(row, Problem) else "expected an object with an item_id, or an id"
                 yield Missing("unknown", f"row {number}", f"{path}: {problem}")
             else:
-                yield NamedItem(names.of_row({}, item, path).env, item)
+                yield NamedItem(names.of_row({}, item, path).env, item), ()
+
+
+def _trajectory(row: Any, path: str, number: int, names: Names) -> Trajectory | None:
+    """The row as a trajectory, if it is one."""
+    try:
+        return trajectory(row, path, number, names, set(), False) if isinstance(row, dict) else None
+    except Malformed:
+        return None
 
 
 def _id_of(row: Any) -> str | None:

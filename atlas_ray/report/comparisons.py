@@ -44,7 +44,10 @@ def pairs(data: RunData) -> list[tuple[Evaluated, Evaluated]]:
     found = [(reference, model) for model in tuned or others for reference in references]
     for lead in next(iter(data.tuned.values()), []):
         found += [(other, lead) for other in others]
-        found += [(rival, lead) for rival in tuned if rival.selection != lead.selection and rival.seed == lead.seed]
+        own = (lead.selection, lead.objective)
+        found += [
+            (rival, lead) for rival in tuned if (rival.selection, rival.objective) != own and rival.seed == lead.seed
+        ]
     return found
 
 

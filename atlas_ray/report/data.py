@@ -60,6 +60,11 @@ class Evaluated:
         seed: int | None = self.results["seed"]
         return seed
 
+    @property
+    def objective(self) -> str:
+        """What its training learned, `sft` or `dpo`; results of before say nothing, and `dpo` came later."""
+        return str(self.results.get("objective") or "sft")
+
 
 @dataclass(frozen=True)
 class FinishedUnit:
@@ -109,9 +114,14 @@ class RunData:
 
     @property
     def tuned(self) -> dict[str, list[Evaluated]]:
-        """The models tuned on each selection, one per training seed; the run is about the first selection."""
+        """The models tuned on each selection, one per training seed; the run is about the first selection.
+
+        Those of another `train.objective` than the run's are left out: they are compared one by one.
+        """
         found: dict[str, list[Evaluated]] = {}
         for model in self.of_kind("tuned"):
+            if model.objective != self.config.train.objective:
+                continue
             found.setdefault(str(model.selection), []).append(model)
         return found
 
@@ -123,8 +133,9 @@ class RunData:
         return self.config.selection(selection).method if known else selection
 
     def phrase_of(self, selection: str) -> str:
-        """What the selection's steps are called in a sentence."""
-        return phrase_of(selection, self.method_of(selection), self.filters_of(selection))
+        """What models tuned on the selection learned from, in a sentence."""
+        steps = phrase_of(selection, self.method_of(selection), self.filters_of(selection))
+        return f"preferences at {steps}" if self.config.train.objective == "dpo" else steps
 
     def filters_of(self, selection: str) -> list[str]:
         """The names of the filters that the selection's rows went through."""
@@ -157,7 +168,7 @@ def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCa
         ConfigError: an evaluated environment is unknown.
     """
     missing: list[str] = []
-    trajectories = store.read_trajectories() if _has_table(store, "trajectories") else []
+    trajectories = store.every_trajectory() if _has_table(store, "trajectories") else []
     if not trajectories:
         missing.append("Trajectories: none; collect has not run.")
     wanted = list(dict.fromkeys([*config.select.methods, *config.select.selections, *tuned_selections(config)]))
@@ -210,17 +221,17 @@ def read_models(config: PipelineConfig, store: Store) -> dict[str, Evaluated]:
         if "kind" not in results:
             raise StoreError(
                 f"{store.path('evaluation', name, 'results.json')}: field 'kind' is missing, so an earlier edition "
-                "wrote it; delete it and run jobs/evaluate.py again"
+                "wrote it; delete it and run atlas-ray evaluate again"
             )
         found.append(Evaluated(results, counted(store, name)))
     listed = [*tuned_selections(config), *map(model_name, config.evaluate.models)]
     seeds = config.training_seeds
 
-    def order(model: Evaluated) -> tuple[int, int, str, int, str]:
+    def order(model: Evaluated) -> tuple[int, int, str, bool, int, str]:
         group = model.name if model.selection is None else model.selection
         at = next((i for i, name in enumerate(listed) if name in (group, model.name)), len(listed))
         seed = seeds.index(model.seed) if model.seed in seeds else len(seeds)
-        return _ORDER[model.kind], at, group, seed, model.name
+        return _ORDER[model.kind], at, group, model.objective == "dpo", seed, model.name
 
     return {model.name: model for model in sorted(found, key=order)}
 
@@ -240,7 +251,10 @@ def in_order(names: Iterable[str], preferred: Sequence[str]) -> list[str]:
 def _not_evaluated(config: PipelineConfig, models: Mapping[str, Evaluated]) -> list[str]:
     """Lines on models, and on training seeds of models, that the config asks for and that were not evaluated."""
     lines = []
-    tuned = {(model.selection, model.seed) for model in models.values() if model.kind == "tuned"}
+    objective = config.train.objective
+    tuned = {
+        (each.selection, each.seed) for each in models.values() if each.kind == "tuned" and each.objective == objective
+    }
     for name in config.evaluate.models:
         selection, seed = selection_of(config, name)
         if selection is None:
@@ -256,7 +270,7 @@ def _not_evaluated(config: PipelineConfig, models: Mapping[str, Evaluated]) -> l
 def _checkpoints(config: PipelineConfig) -> list[str]:
     """The checkpoints that the config asks for."""
     seeds = config.training_seeds
-    tuned = [checkpoint_name(selection, seed, seeds) for selection in tuned_selections(config) for seed in seeds]
+    tuned = [checkpoint_name(config, selection, seed) for selection in tuned_selections(config) for seed in seeds]
     return [*([WARMUP] if config.train.warmup is not None else []), *tuned]
 
 

@@ -15,7 +15,7 @@ from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.evaluation import ledger
 from atlas_ray.evaluation.statistics import PrecisionRecall, success_curve
 from atlas_ray.roster import RosterEntry, checkpoint_name
-from atlas_ray.selection.compare import OVERALL, figures, shapes_of
+from atlas_ray.selection.compare import OVERALL, TrajectoryShape, figures, shapes_of
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode
 
@@ -80,10 +80,13 @@ def truth_of(run: RunOfGrid) -> dict[str, dict[str, PrecisionRecall]]:
     names = [name for name in run.store.names("selections") if _has_rows(run.store, "selections", name)]
     if not names or not _has_rows(run.store, "trajectories"):
         return {}
-    shapes = shapes_of(run.store.read_trajectories(), None)
+    shapes: dict[str, dict[str, TrajectoryShape]] = {}
     scores: dict[str, dict[str, PrecisionRecall]] = {}
     for name in names:
-        for found in figures({name: run.store.read_selections(name)}, shapes):
+        folder = run.store.trajectory_folder(name)
+        if folder not in shapes:
+            shapes[folder] = shapes_of(run.store.read_trajectories(name), None)
+        for found in figures({name: run.store.read_selections(name)}, shapes[folder]):
             [own] = found.selections
             if own.truth is not None:
                 scores.setdefault(name, {})[found.environment] = own.truth
@@ -105,7 +108,7 @@ def _model(run: RunOfGrid, entry: RosterEntry, logged: Mapping[str, Sequence[Map
     if entry.selection is not None and entry.seed is not None:
         spec = run.config.selection(entry.selection)
         row |= {"method": spec.method, "ratio": spec.ratio, "filters": list(spec.filters)}
-        checkpoint = checkpoint_name(entry.selection, entry.seed, run.config.training_seeds)
+        checkpoint = checkpoint_name(run.config, entry.selection, entry.seed)
     steps = logged.get(checkpoint or "", ())
     return row | {
         "optimizer_steps": len(steps) or None,

@@ -17,6 +17,7 @@ from atlas_ray.report.data import RunData
 from atlas_ray.report.selections import classes
 from atlas_ray.report.view import Exchange, conversation, rule_of, spread
 from atlas_ray.selection.compare import Figures, kinds_of
+from atlas_ray.training.spans import labelled
 from atlas_ray.trajectory import Episode, Selection, Trajectory
 
 if TYPE_CHECKING:
@@ -111,12 +112,15 @@ def _trajectory(
     }  # fmt: skip
     if tokenizer is not None and trajectory.n_steps:
         try:
-            encoded = encode(trajectory, tokenizer)
+            encoded = encode(trajectory, tokenizer, thinks=data.config.evaluate.thinking.on)
         except DataError as error:
             row["refused"] = str(error)
         else:
             row["tokens"] = [str(tokenizer.decode([token])) for token in encoded.ids]
-            row["spans"] = encoded.spans
+            row["spans"] = [
+                labelled(span, action, data.config.train)
+                for span, action in zip(encoded.spans, encoded.actions, strict=True)
+            ]
     return row
 
 

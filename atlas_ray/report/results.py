@@ -50,14 +50,15 @@ def with_groups(
     rows: list[Mapping[str, Any]] = []
     for result in results:
         rows.append(result)
-        siblings = [other for other in results if _is_tuned_on(other, result["selection"])]
-        if _is_tuned_on(result, result["selection"]) and len(siblings) > 1 and result is siblings[-1]:
+        siblings = [other for other in results if other["kind"] == "tuned" and _training(other) == _training(result)]
+        if result["kind"] == "tuned" and len(siblings) > 1 and result is siblings[-1]:
             rows.append(_group(siblings, cards, episodes))
     return rows
 
 
-def _is_tuned_on(result: Mapping[str, Any], selection: str | None) -> bool:
-    return bool(result["kind"] == "tuned" and result["selection"] == selection)
+def _training(result: Mapping[str, Any]) -> tuple[str | None, str]:
+    """What trainings with different seeds share: the selection and the objective."""
+    return result["selection"], result.get("objective") or "sft"
 
 
 def _group(

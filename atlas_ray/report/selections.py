@@ -13,7 +13,7 @@ from atlas_ray.report.tables import NONE, Cell, Table, table, to_markdown
 from atlas_ray.report.text import count, percent
 from atlas_ray.selection.agreement import Overlap
 from atlas_ray.selection.compare import PROFILE_STEPS, TENTHS, Figures, SelectionFigures
-from atlas_ray.selection.method import color_of
+from atlas_ray.selection.method import color_of, method_class, names
 
 
 def classes(found: Figures) -> dict[str, str]:
@@ -43,7 +43,8 @@ def colors(found: Figures) -> dict[str, tuple[str, str, int]]:
 
 def summary_table(data: RunData, found: Figures) -> Table:
     """What every selection of the run chose and cost."""
-    header = ["selection", "method", "trajectories", "steps chosen", "share of steps", "of their tokens", "calls"]
+    header = ["selection", "method", "trajectories", "steps chosen", "share of steps", "of their tokens", "calls",
+              "rollouts"]  # fmt: skip
     rows: list[list[str | Cell]] = []
     for each in found.selections:
         logged = data.selecting.get(each.name, {})
@@ -54,13 +55,14 @@ def summary_table(data: RunData, found: Figures) -> Table:
         stand_in = " (stand-in)" if data.is_stand_in(each.name) else ""
         rows.append(
             [
-                Cell(each.name, key=classes(found)[each.name]), each.method + stand_in, count(each.answered),
+                Cell(each.name, key=classes(found)[each.name]), each.method + stand_in,
+                f"{count(each.answered)}{_failed(logged)}",
                 f"{count(each.picked)} of {count(each.steps)}{_filtered(logged)}", percent(each.step_share),
                 percent(logged.get("share_of_tokens")), f"{count(logged.get('calls') or None)}{retries}",
-                count(tokens or None), f"${cost:.4f}" if cost else NONE, _errors(each),
+                count(logged.get("rollouts")), count(tokens or None), f"${cost:.4f}" if cost else NONE, _errors(each),
             ]
         )  # fmt: skip
-    return table([*header, "selector tokens", "cost", "error rows"], rows, words=(0, 1, 9))
+    return table([*header, "selector tokens", "cost", "error rows"], rows, words=(0, 1, 10))
 
 
 def truth_table(by_environment: Sequence[Figures]) -> Table | None:
@@ -142,9 +144,14 @@ def worth(data: RunData, found: Figures) -> str:
     return f"{who}: {agreement}; {where}; {verdict}"
 
 
-def comparison(found: Sequence[Figures]) -> str:
-    """The page of `jobs/select.py compare` in Markdown: the figures of one environment after the other."""
-    parts = ["# Selections compared"]
+def comparison(found: Sequence[Figures], logged: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page of `atlas-ray select compare` in Markdown: what selections cost, and the figures of each environment.
+
+    Args:
+        found: the figures; the last ones are of all environments.
+        logged: the last row of every selection in `metrics/select.jsonl`, by its name.
+    """
+    parts = ["# Selections compared", "## Costs", to_markdown(cost_table(found[-1], logged)).rstrip()]
     for figures in found:
         parts.append(f"## {figures.environment} ({figures.trajectories} trajectories)")
         tables = [
@@ -153,6 +160,30 @@ def comparison(found: Sequence[Figures]) -> str:
         ]  # fmt: skip
         parts += [to_markdown(each).rstrip() for each in tables if each is not None]
     return "\n\n".join(parts) + "\n"
+
+
+def cost_table(found: Figures, logged: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What every selection needs and took in all its runs, answers and rollouts of journals included.
+
+    Tokens are those of questions and of rollouts; a prefix that an engine's cache held was read too.
+    """
+    header = ["selection", "needs", "calls", "rollouts", "environment steps", "tokens read", "tokens written", "USD"]
+    rows = []
+    for each in found.selections:
+        row = logged.get(each.name, {})
+        played = "rollouts" in row
+        calls = row.get("calls", 0) + row.get("cache_hits", 0)
+        read = row["prefill_tokens_computed"] + row["prefill_tokens_reused"] if played else row.get("prompt_tokens", 0)
+        written = row["generated_tokens"] if played else row.get("completion_tokens", 0)
+        cost = row.get("cost_usd", 0.0)
+        rows.append(
+            [
+                each.name, method_class(each.method).needs if each.method in names() else NONE, count(calls or None),
+                count(row.get("rollouts")), count(row.get("environment_steps")), count(read or None),
+                count(written or None), f"{cost:.4f}" if cost else NONE,
+            ]
+        )  # fmt: skip
+    return table(header, rows, words=(0, 1))
 
 
 def _share_table(found: Figures) -> Table:
@@ -176,6 +207,12 @@ def _row(name: str, shares: Iterable[float | None]) -> list[str | Cell]:
 
 def _score(value: float | None, ci95: tuple[float, float] | None) -> str:
     return NONE if value is None or ci95 is None else f"{value:.1f} [{ci95[0]:.1f}, {ci95[1]:.1f}]"
+
+
+def _failed(logged: Mapping[str, Any]) -> str:
+    """How many failed trajectories a selection judged, behind the number of all."""
+    failed = logged.get("failed_trajectories")
+    return f" ({count(failed)} failed)" if failed else ""
 
 
 def _filtered(logged: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def setting(store: Store, data: RunData) -> Setting:
         title=f"atlas-ray report: {store.root.rpartition('/')[2]}",
         commands=[
             *(f"{command}   # made {', '.join(units)}" for command, units in made.items()),
-            f"python jobs/pipeline.py --config {config}   # the same run again; add --run_dir DIR to start afresh",
+            f"atlas-ray pipeline --config {config}   # the same run again; add --run_dir DIR to start afresh",
             f"{shlex.join(['python', *sys.argv])}   # wrote this report",
         ],
         versions=[("python", platform.python_version()), *_installed()],

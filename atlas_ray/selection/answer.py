@@ -32,6 +32,7 @@ _THINKING_BEGINS = re.compile(
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"\s*```\w*\s*|\s+")
+_BLOCK = re.compile(r"```\w*\s*\Z")
 _UNFINISHED = re.compile(
     r"[\"']steps[\"']\s*:|conversation\s*\[[^\[\]]*\Z|critical steps (?:are|is)[\s:*_]*\Z", re.IGNORECASE
 )
@@ -62,7 +63,8 @@ class AnswerError(ValueError):
     """An answer that cannot be used.
 
     Args:
-        kind: `empty`, `refusal`, `truncated`, `too_long`, `unreadable`, `no_steps`, `out_of_range` or `too_many`.
+        kind: `empty`, `refusal`, `truncated`, `too_long`, `unreadable`, `no_steps`, `out_of_range`, `too_many` or
+            `wrong_count`.
         detail: what is wrong, in words that the selector can act on.
     """
 
@@ -103,11 +105,7 @@ def parse(text: str, n_steps: int, budget: int, *, cut: bool = False) -> Selecto
     Raises:
         AnswerError: it is not a valid choice.
     """
-    if not text.strip():
-        raise AnswerError("empty", "the answer is empty")
-    if len(text) > MAX_CHARS:
-        raise AnswerError("too_long", f"the answer has {len(text)} characters")
-    start = _end_of_thinking(text)
+    start = _begin(text)
     found = _objects(text, start)
     if cut and not (found and _stands_alone(text[start:], found[-1], start)):
         raise AnswerError("truncated", "the answer was cut before its end; be brief")
@@ -116,12 +114,67 @@ def parse(text: str, n_steps: int, budget: int, *, cut: bool = False) -> Selecto
     if _UNFINISHED.search(text, after):
         raise AnswerError("unreadable", "the last answer is cut")
     if found and heading is None:
-        return _checked(*_from_json(_answer_in(found[-1])), n_steps=n_steps, budget=budget)
+        value = _answer_in(found[-1])
+        _refuse_a_block_before(text, found, value)
+        return _checked(*_from_json(value), n_steps=n_steps, budget=budget)
     return _checked(*_from_paper(text, start, heading), n_steps=n_steps, budget=budget)
 
 
-def _objects(text: str, position: int = 0) -> list[_Object]:
-    """All that begins like a JSON object, except malformed ones that do not speak of steps; none inside another."""
+def last_object(text: str, key: str, *, cut: bool) -> dict[str, Any]:
+    """The last JSON object of an answer, which has to have `key`; thinking before it and words around it are skipped.
+
+    Args:
+        text: what the selector wrote.
+        key: of the object, or of the only one inside it that has it.
+        cut: see `parse`.
+
+    Raises:
+        AnswerError: there is no such object.
+    """
+    start = _begin(text)
+    found = _objects(text, start, key)
+    if cut and not (found and _stands_alone(text[start:], found[-1], start)):
+        raise AnswerError("truncated", "the answer was cut before its end; be brief")
+    if not found:
+        raise AnswerError("unreadable", f'there is no JSON object with "{key}" in it')
+    if re.search(rf"[\"']{key}[\"']\s*:", text[found[-1].end :]):
+        raise AnswerError("unreadable", "the last answer is cut")
+    return _answer_in(found[-1], key)
+
+
+def whole_number(value: Any, what: str = "step number") -> int:
+    """A number of an answer, which may be written as a text.
+
+    Args:
+        value: as JSON has it.
+        what: it is, for the error.
+
+    Raises:
+        AnswerError: it is none.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise AnswerError("unreadable", f"{str(value)[:40]!r} is not a {what}")
+    return int(match[1])
+
+
+def _begin(text: str) -> int:
+    """Where the answer itself begins, behind the thinking.
+
+    Raises:
+        AnswerError: it is empty, no honest answer's length, or nothing but thinking.
+    """
+    if not text.strip():
+        raise AnswerError("empty", "the answer is empty")
+    if len(text) > MAX_CHARS:
+        raise AnswerError("too_long", f"the answer has {len(text)} characters")
+    return _end_of_thinking(text)
+
+
+def _objects(text: str, position: int = 0, key: str = "steps") -> list[_Object]:
+    """All that begins like a JSON object, except malformed ones that do not speak of `key`; none inside another."""
     decoder = json.JSONDecoder()
     found: list[_Object] = []
     while (match := _OBJECT.search(text, position)) is not None:
@@ -132,7 +185,7 @@ def _objects(text: str, position: int = 0) -> list[_Object]:
         except (ValueError, RecursionError):
             closed = _closing(text, start)
             end = len(text) if closed is None else closed
-            if closed is None or "steps" in text[start:end]:
+            if closed is None or key in text[start:end]:
                 found.append(_Object(start, end, None))
         position = end
     return found
@@ -173,23 +226,37 @@ def _stands_alone(body: str, found: _Object, start: int) -> bool:
     return found.value is not None and not _FENCE.sub("", around)
 
 
-def _answer_in(found: _Object) -> dict[str, Any]:
-    """The object with "steps": the last one of the text itself, or the only one inside it."""
+def _answer_in(found: _Object, key: str = "steps") -> dict[str, Any]:
+    """The object with `key`: the last one of the text itself, or the only one inside it."""
     if found.value is None:
         raise AnswerError("unreadable", "the last JSON object is cut or malformed")
-    inside = _with_steps(found.value)
+    inside = _with_key(found.value, key)
     if len(inside) == 1:
         return inside[0]
     if inside:
-        raise AnswerError("unreadable", 'the last JSON object has more than one "steps" in it')
-    raise AnswerError("unreadable", 'the last JSON object has no "steps" in it')
+        raise AnswerError("unreadable", f'the last JSON object has more than one "{key}" in it')
+    raise AnswerError("unreadable", f'the last JSON object has no "{key}" in it')
 
 
-def _with_steps(value: Any) -> list[dict[str, Any]]:
+def _refuse_a_block_before(text: str, found: list[_Object], last: dict[str, Any]) -> None:
+    """An answer in a code block may be followed by words about it that quote another one: which one is meant?"""
+    if _is_block(text, found[-1]):
+        return
+    for each in found[:-1]:
+        if each.value is not None and _is_block(text, each) and each.value.get("steps", last["steps"]) != last["steps"]:
+            raise AnswerError("unreadable", "an answer in a code block is followed by another answer; give one")
+
+
+def _is_block(text: str, found: _Object) -> bool:
+    """Whether the object fills a code block."""
+    return _BLOCK.search(text, max(0, found.start - _NEAR_CHARS), found.start) is not None
+
+
+def _with_key(value: Any, key: str) -> list[dict[str, Any]]:
     found, waiting = [], [value]
     while waiting:
         each = waiting.pop()
-        if isinstance(each, dict) and "steps" in each:
+        if isinstance(each, dict) and key in each:
             found.append(each)
         elif isinstance(each, dict | list):
             waiting += each.values() if isinstance(each, dict) else each
@@ -204,11 +271,11 @@ def _from_json(value: dict[str, Any]) -> tuple[list[tuple[int, str | None]], str
     reasons = []
     for item in items:
         if not isinstance(item, dict):
-            chosen.append((_number(item), None))
+            chosen.append((whole_number(item), None))
             continue
         if "step" not in item:
             raise AnswerError("unreadable", 'an entry of "steps" has no "step"')
-        number = _number(item["step"])
+        number = whole_number(item["step"])
         chosen.append((number, _category(item.get("category"))))
         if isinstance(item.get("reason"), str):
             reasons.append(f"{number}: {_text(item['reason'])}")
@@ -244,7 +311,7 @@ def _from_paper(
             section[one.end() : other.start()], section[other.end() : other.end() + _NEAR_CHARS]
         ):
             raise AnswerError("unreadable", "conversation[...] stands in more than one place; name all steps in one")
-    numbers = [_number(part) for group in groups for part in re.split(r"[,;]", group[1])]
+    numbers = [whole_number(part) for group in groups for part in re.split(r"[,;]", group[1])]
     reason = _text(text[ends.end() :].strip(" :*_\n")) or None if ends else None
     return [(number, None) for number in numbers], _paper_plan(text[start:]), reason
 
@@ -284,15 +351,6 @@ def _checked(
     steps = tuple(sorted(categories))
     named = tuple(categories[step] or "unspecified" for step in steps)
     return SelectorAnswer(steps, named if any(categories.values()) else None, plan, reason)
-
-
-def _number(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise AnswerError("unreadable", f"{str(value)[:40]!r} is not a step number")
-    return int(match[1])
 
 
 def _category(value: Any) -> str | None:

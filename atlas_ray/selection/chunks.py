@@ -23,11 +23,12 @@ from atlas_ray.trajectory import SELECTION_SCHEMA, Selection, Trajectory, select
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of one row group of `trajectories/`."""
+    """Rows of one row group of a folder of trajectories."""
 
     file: str
     group: int
     rows: list[int]
+    folder: str = "trajectories"
 
     @classmethod
     def from_json(cls, text: str) -> Chunk:
@@ -47,41 +48,43 @@ class Plan:
     n_trajectories: int
 
 
-def plan(store: Store, ids: Collection[str] | None, rows: int) -> Plan:
+def plan(store: Store, ids: Collection[str] | None, rows: int, selection: str | None = None) -> Plan:
     """Cut the stored trajectories into chunks of at most `rows`; reads their ids alone.
 
     Args:
         store: the run directory.
-        ids: the trajectories wanted; None takes all.
+        ids: the trajectories of the run that are wanted; None takes all.
         rows: per chunk.
+        selection: whose trajectories; where its method made trajectories of its own, all of them. None: the run's.
 
     Raises:
         StoreError: there are none.
         DataError: ids are not ascending, or repeat.
     """
-    wanted = None if ids is None else set(ids)
+    folder = store.trajectory_folder(selection)
+    wanted = None if ids is None or folder != "trajectories" else set(ids)
     chunks: list[Chunk] = []
     count, before = 0, ""
-    for name, group, found in _ids(store):
+    for name, group, found in _ids(store, folder):
         for identity in found:
             if identity <= before:
                 raise DataError(
-                    f"{store.path('trajectories', name)}: trajectory_id {identity!r} follows {before!r}; ids must be "
+                    f"{store.path(folder, name)}: trajectory_id {identity!r} follows {before!r}; ids must be "
                     "distinct and ascending: collect again, or write the rows with Store.write_trajectories"
                 )
             before = identity
         kept = [row for row, identity in enumerate(found) if wanted is None or identity in wanted]
         count += len(kept)
-        chunks += [Chunk(name, group, kept[start : start + rows]) for start in range(0, len(kept), rows)]
+        chunks += [Chunk(name, group, kept[start : start + rows], folder) for start in range(0, len(kept), rows)]
     return Plan(chunks, count)
 
 
-def _ids(store: Store) -> Iterator[tuple[str, int, list[str]]]:
-    names = [name for name in store.names("trajectories") if name.endswith(".parquet")]
+def _ids(store: Store, folder: str) -> Iterator[tuple[str, int, list[str]]]:
+    names = [name for name in store.names(folder) if name.endswith(".parquet")]
     if not names:
-        raise StoreError(f"{store.path('trajectories')} holds no Parquet files; run the stage that writes it first")
+        raise StoreError(f"{store.path(folder)} holds no Parquet files; run the stage that writes it first")
     for name in names:
-        with store.fs.open(store.path("trajectories", name), "rb") as file:
+        with store.fs.open(store.path(folder, name), "rb") as file:
             parquet = pq.ParquetFile(file)
             for group in range(parquet.num_row_groups):
                 yield name, group, parquet.read_row_group(group, ["trajectory_id"])["trajectory_id"].to_pylist()
@@ -94,7 +97,7 @@ def read(store: Store, chunk: Chunk) -> list[Trajectory]:
 
 def read_rows(store: Store, chunk: Chunk) -> list[dict[str, Any]]:
     """The rows of a chunk as they are stored: `trajectory_from_row` takes most of the time of reading them."""
-    with _parquet(store, "trajectories", chunk.file) as (file, _):
+    with _parquet(store, chunk.folder, chunk.file) as (file, _):
         table = file.read_row_group(chunk.group).take(pa.array(chunk.rows, pa.int64()))
     return table.to_pylist()  # type: ignore[no-any-return]
 
@@ -115,6 +118,8 @@ def read_beside(store: Store, name: str, trajectories: Sequence[Trajectory]) -> 
     found: dict[str, Selection] = {}
     first, last = trajectories[0].trajectory_id, trajectories[-1].trajectory_id
     for part in store.names("selections", name):
+        if not part.endswith(".parquet"):
+            continue
         with _parquet(store, "selections", name, part) as (file, bounds):
             groups = [group for group, (low, high) in enumerate(bounds) if low <= last and first <= high]
             table = file.read_row_groups(groups, SELECTION_SCHEMA.names)

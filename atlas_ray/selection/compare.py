@@ -1,6 +1,6 @@
 """How selections of the same trajectories differ: shares, categories, positions, overlaps, and distance to the truth.
 
-The only place that computes these figures: `metrics/select.jsonl`, `jobs/select.py compare` and the report all take
+The only place that computes these figures: `metrics/select.jsonl`, `atlas-ray select compare` and the report all take
 them from here. A share counts chosen steps, whatever their weights. The mathematics of overlaps is in `agreement.py`;
 tables and drawings are the report's.
 """
@@ -212,6 +212,8 @@ def stored(
 ) -> list[Figures]:
     """`figures` of stored selections. Trajectories are read chunk by chunk; only their shapes and picks are kept.
 
+    A selection of trajectories that its method made has figures over these, and no overlap with others.
+
     Args:
         store: the run directory.
         wanted: names of the selections.
@@ -222,15 +224,17 @@ def stored(
         SelectionError: no selection is named, or one has no row for a trajectory.
     """
     if not wanted:
-        raise SelectionError("there is no selection to compare; run jobs/select.py first")
+        raise SelectionError("there is no selection to compare; run atlas-ray select first")
     shapes: dict[str, TrajectoryShape] = {}
     rows: dict[str, list[Selection]] = defaultdict(list)
-    for chunk in plan(store, ids, GROUP_ROWS).chunks:
-        trajectories = read(store, chunk)
-        shapes |= shapes_of(trajectories, count)
-        for name in wanted:
-            rows[name] += [_lean(row) for row in read_beside(store, name, trajectories)]
-    return figures(rows, shapes)
+    common = [name for name in wanted if store.trajectory_folder(name) == store.trajectory_folder()]
+    for names_of in [common, *([name] for name in wanted if name not in common)]:
+        for chunk in plan(store, ids, GROUP_ROWS, next(iter(names_of), None)).chunks:
+            trajectories = read(store, chunk)
+            shapes |= shapes_of(trajectories, count)
+            for name in names_of:
+                rows[name] += [_lean(row) for row in read_beside(store, name, trajectories)]
+    return figures({name: rows[name] for name in wanted}, shapes)
 
 
 def _lean(row: Selection) -> Selection:

@@ -1,4 +1,4 @@
-"""What a selection by method `llm` would ask and cost, before anything is asked: `jobs/select.py --dry-run`.
+"""What a selection that asks a selector would ask and cost, before anything is asked: `atlas-ray select --dry-run`.
 
 Every first question is built, elided and looked up in the journal as in a real run. Tokens are counted with the run's
 own tokenizer, which differs from the selector's by some percent. Repair questions, which few trajectories need, are not
@@ -13,18 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atlas_ray import models
-from atlas_ray.config import PipelineConfig, SelectionSpec
+from atlas_ray.config import PipelineConfig
 from atlas_ray.inference.cost import cost_usd, price_of
 from atlas_ray.inference.resolve import resolve
-from atlas_ray.selection.budget import budget
+from atlas_ray.selection.asking import AskingMethod, SelectorOptions
 from atlas_ray.selection.chunks import plan, read
 from atlas_ray.selection.journal import AnswerJournal, question_key
-from atlas_ray.selection.methods.llm import LlmOptions, first_question
 from atlas_ray.selection.prompt import PromptTooLongError
 from atlas_ray.store import GROUP_ROWS, Store
-
-_PLAN_TOKENS, _STEP_TOKENS = 80, 45
-"""A typical answer: its plan, and each step with category and reason."""
 
 
 @dataclass
@@ -33,6 +29,7 @@ class Estimate:
 
     selection: str
     """Its name."""
+    method: str
     model: str
     where: str
     trajectories: int = 0
@@ -56,7 +53,7 @@ class Estimate:
 
     def text(self) -> str:
         """For people, in a few lines."""
-        cost = "price unknown: add the model to select.llm.prices"
+        cost = f"price unknown: add the model to select.{self.method}.prices"
         if self.cost_usd is not None and self.cost_usd_at_most is not None:
             cost = f"about {self.cost_usd:.2f} USD, at most {self.cost_usd_at_most:.2f} USD"
         return (
@@ -68,38 +65,38 @@ class Estimate:
         )
 
 
-def estimate(config: PipelineConfig, store: Store, spec: SelectionSpec, ids: Collection[str] | None = None) -> Estimate:
-    """Calls, tokens and cost of a selection by method `llm` over stored trajectories.
+def estimate(
+    config: PipelineConfig, store: Store, method: AskingMethod, ids: Collection[str] | None = None
+) -> Estimate:
+    """Calls, tokens and cost of a selection over stored trajectories.
 
     Args:
         config: of the run.
         store: its run directory.
-        spec: the selection.
+        method: of the selection.
         ids: the trajectories to judge; None: all of them.
 
     Raises:
         EndpointError: the endpoint cannot be used.
         ModelError: the run's model has no tokenizer.
     """
-    selector = spec.options
-    if not isinstance(selector, LlmOptions):
-        raise TypeError(f"selection {spec.name!r} is by method {spec.method!r}, which asks no selector model")
+    spec = method.spec
+    selector: SelectorOptions = method.options
     endpoint = resolve(selector, os.environ)
     identity = endpoint.model if endpoint is not None else os.path.basename(config.model.rstrip("/"))
     where = f"at {endpoint.base_url}" if endpoint is not None else "on this machine, a stand-in not to be trusted"
     price = price_of(selector.prices, identity) if endpoint is not None else (0.0, 0.0)
     count = models.token_counter(models.resolve(config.model, trust_remote_code=config.trust_remote_code))
-    journal, found = AnswerJournal(store), Estimate(spec.name, identity, where)
+    journal, found = AnswerJournal(store), Estimate(spec.name, spec.method, identity, where)
     asked: set[str] = set()
     for chunk in plan(store, ids, GROUP_ROWS).chunks:
         for trajectory in read(store, chunk):
             found.trajectories += 1
-            limit = budget(trajectory.n_steps, spec.ratio)
-            if not limit:
+            if not trajectory.n_steps:
                 found.without_steps += 1
                 continue
             try:
-                prompt = first_question(trajectory, limit, selector.max_prompt_chars, stand_in=endpoint is None)
+                prompt = method.question(trajectory, stand_in=endpoint is None)
             except PromptTooLongError:
                 found.too_long += 1
                 continue
@@ -111,7 +108,7 @@ def estimate(config: PipelineConfig, store: Store, spec: SelectionSpec, ids: Col
             asked.add(key)
             found.calls += 1
             found.prompt_tokens += sum(count([message["content"] for message in prompt.question.messages]))
-            found.completion_tokens += min(selector.max_tokens, _PLAN_TOKENS + _STEP_TOKENS * limit)
+            found.completion_tokens += min(selector.max_tokens, method.expected_tokens(trajectory))
             found.completion_tokens_at_most += selector.max_tokens
     if price is not None:
         found.cost_usd = cost_usd(found.prompt_tokens, found.completion_tokens, price)

@@ -1,4 +1,4 @@
-"""Filters: remove chosen steps once a selection method has chosen.
+"""Filters: remove chosen steps once a selection method has chosen (SWE-Lego, arXiv 2601.01426, masks errors so).
 
 A filter judges the trajectories of a selection before the method runs, so that its environment servers are gone when
 the method needs the machine. What it removes is recorded in the selection's row. Which filters stand behind a
@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from atlas_ray.config import FilterName
 from atlas_ray.environments import registry
+from atlas_ray.environments.calling import NO_CALL, ONE_CALL
+from atlas_ray.environments.contract import TextEnv
 from atlas_ray.hashing import content_hash
 from atlas_ray.progress import Progress, say
+from atlas_ray.react import NO_ACTION, ONE_ACTION
 from atlas_ray.rollout.replay import Replay, ReplaySpec
 from atlas_ray.selection.chunks import read
 from atlas_ray.trajectory import Selection, Trajectory
@@ -26,8 +30,12 @@ if TYPE_CHECKING:
     from atlas_ray.selection.chunks import Plan
     from atlas_ray.selection.method import SelectionContext
 
-JOURNAL = ("select", "unchanged.jsonl")
-"""Steps that change nothing, by trajectory: what all selections behind `looks` share."""
+JOURNAL = ("select", "idle.jsonl")
+"""Steps that change nothing and steps that repeat, by trajectory: one replay for both, shared by all selections."""
+_NO_USABLE_ACTION = (NO_ACTION, ONE_ACTION, NO_CALL, ONE_CALL)
+"""What answers a reply that no environment sees."""
+_RULE = ["idle", 1]
+"""Of the journal's rows; raised when a replay finds other steps than before."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +76,57 @@ class Filter(ABC):
         """
 
 
-class Looks(Filter):
-    """Removes steps that change nothing: the environment's state is the same before and after.
+class Errors(Filter):
+    """Removes steps that the environment answers with an error: it did not understand the action, or could not do it.
 
-    Trajectories are played again on environment servers; no model is needed. A reply without an action changes
-    nothing either. A trajectory that cannot be played again is judged with an error, and tried again next time.
+    The texts of the trajectory decide (`TextEnv.is_error`); nothing is played. A reply without an action is an error
+    too. A last step whose answer is not recorded is none.
     """
 
-    name = "looks"
-    summary = "steps that change nothing: the state is the same before and after"
+    name = "errors"
+    summary = "steps that the environment answers with an error"
+
+    def depends_on(self, context: SelectionContext) -> Any:
+        """The environments."""
+        return dict(context.environment_versions)
+
+    def judge(self, context: SelectionContext, plan: Plan) -> dict[str, Judgement]:
+        """See `Filter.judge`."""
+        found: dict[str, Judgement] = {}
+        known, made = set(registry.names()), dict[str, TextEnv]()
+        with ExitStack() as stack:
+            for chunk in plan.chunks:
+                for trajectory in read(context.store, chunk):
+                    env = trajectory.env
+                    if env not in known:
+                        error = f"there is no environment {env!r} that could tell its errors"
+                        found[trajectory.trajectory_id] = Judgement(error=error)
+                        continue
+                    if env not in made:
+                        options = context.config.collect_options(env)
+                        made[env] = stack.enter_context(closing(registry.make(env, **options)))
+                    found[trajectory.trajectory_id] = Judgement(frozenset(_errors(made[env], trajectory)))
+        return found
+
+
+def _errors(env: TextEnv, trajectory: Trajectory) -> Iterator[int]:
+    """The steps whose answer is an error."""
+    for message, answer in pairwise(trajectory.messages):
+        if message.step is not None and answer.role == "user":
+            text = answer.content
+            if text in _NO_USABLE_ACTION or env.is_error(text):
+                yield message.step
+
+
+class _Idle(Filter):
+    """Removes steps that a replay finds idle, as `of` says.
+
+    Trajectories are played again on environment servers; no model is needed. A trajectory that cannot be played again
+    is judged with an error, and tried again next time.
+    """
+
+    of: ClassVar[Literal["unchanged", "repeated"]]
+    """The field of a replay that has the steps."""
 
     def depends_on(self, context: SelectionContext) -> Any:
         """The environments."""
@@ -87,7 +137,7 @@ class Looks(Filter):
         from atlas_ray.rollout.driver import Rollouts
         from atlas_ray.rollout.player import ModelSpec
 
-        rollout, replays = context.config.rollout, _Replays(context, plan, [self.name, self.version])
+        rollout, replays = context.config.rollout, _Replays(context, plan, self.name, self.of)
         specs = replays.missing()
         with Rollouts(ModelSpec(), rollout) as rollouts:
             rollouts.add(islice(specs, 2 * rollout.servers * rollout.slots))
@@ -98,24 +148,41 @@ class Looks(Filter):
         return replays.found
 
 
+class Looks(_Idle):
+    """Removes steps that change nothing, replies without an action among them."""
+
+    name = "looks"
+    summary = "steps that change nothing: the state is the same before and after"
+    of = "unchanged"
+
+
+class Repeats(_Idle):
+    """Removes steps whose action was taken before in the same state; the first time stays."""
+
+    name = "repeats"
+    summary = "steps that repeat an action in a state in which it was taken before"
+    of = "repeated"
+
+
 class _Replays:
-    """The judgements of `Looks`: from the journal, or from replays, which are then appended to it.
+    """What replays find in every trajectory: from the journal, or played now and then appended to it.
 
     Args:
         context: of the run.
         plan: which trajectories.
-        rule: what tells the journal's rows from those of another rule.
+        name: of the filter, for messages.
+        of: which of a replay's fields has the steps.
     """
 
-    def __init__(self, context: SelectionContext, plan: Plan, rule: Sequence[Any]) -> None:
+    def __init__(self, context: SelectionContext, plan: Plan, name: str, of: str) -> None:
         self.found: dict[str, Judgement] = {}
         """By trajectory id."""
-        self._config, self._store, self._plan, self._rule = context.config, context.store, plan, rule
-        self._known = {row["key"]: frozenset(row["steps"]) for row in self._store.journal(*JOURNAL)}
+        self._config, self._store, self._plan, self._of = context.config, context.store, plan, of
+        self._known = {row["key"]: frozenset(row[of]) for row in self._store.journal(*JOURNAL)}
         self._versions: dict[str, str] = {}
         self._under_way: dict[str, str] = {}
         """Keys of the replays that were asked for, by trajectory id."""
-        self._progress = Progress("filter looks", plan.n_trajectories, "trajectories")
+        self._progress = Progress(f"filter {name}", plan.n_trajectories, "trajectories")
 
     def missing(self) -> Iterator[ReplaySpec]:
         """Replays of the trajectories that the journal lacks, read chunk by chunk; the others are judged."""
@@ -133,7 +200,7 @@ class _Replays:
                     self._under_way[name] = key
                     yield ReplaySpec(
                         trajectory, frozenset(), config.seed, config.collect_options(env), config.rollout.deadline_s,
-                        find_unchanged=True,
+                        find_idle=True,
                     )  # fmt: skip
 
     def take(self, replay: Replay) -> None:
@@ -141,9 +208,12 @@ class _Replays:
         name = replay.trajectory_id
         key = self._under_way.pop(name)
         if replay.error is None:
-            row = {"key": key, "trajectory_id": name, "steps": sorted(replay.unchanged)}
+            row = {
+                "key": key, "trajectory_id": name, "unchanged": sorted(replay.unchanged),
+                "repeated": sorted(replay.repeated),
+            }  # fmt: skip
             self._store.append([row], *JOURNAL)
-        self._settle(name, Judgement(replay.unchanged, replay.error))
+        self._settle(name, Judgement(getattr(replay, self._of), replay.error))
 
     def _settle(self, name: str, judgement: Judgement) -> None:
         self.found[name] = judgement
@@ -155,10 +225,10 @@ class _Replays:
         if env not in self._versions:
             self._versions[env] = registry.version(env, self._config.collect_options(env))
         said = [message.model_dump() for message in trajectory.messages]
-        return content_hash([*self._rule, self._versions[env], trajectory.trajectory_id, said])
+        return content_hash([_RULE, self._versions[env], trajectory.trajectory_id, said])
 
 
-FILTERS: Mapping[FilterName, Filter] = {each.name: each for each in (Looks(),)}
+FILTERS: Mapping[FilterName, Filter] = {each.name: each for each in (Errors(), Looks(), Repeats())}
 """Every filter by its name."""
 
 

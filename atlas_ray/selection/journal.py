@@ -17,6 +17,8 @@ from math import fsum
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from pydantic import TypeAdapter
+
 from atlas_ray import ray_metrics
 from atlas_ray.hashing import content_hash
 from atlas_ray.inference.client import Client
@@ -28,6 +30,7 @@ from atlas_ray.store import Store
 
 _Result = TypeVar("_Result")
 _FOLDER = ("select", "journal")
+_REPLY = TypeAdapter(Reply)
 _PERHAPS_PAID = frozenset({"timeout", "malformed", "too_large"})
 """Kinds of failures after which the endpoint may still charge for an answer."""
 
@@ -72,7 +75,7 @@ class AnswerJournal:
             return reply
         name, begin, end = span
         row = await self._off_loop(self._store.journal_row, begin, end, *_FOLDER, name)
-        return Reply(**row["reply"])
+        return _REPLY.validate_python(row["reply"])
 
     async def write(self, key: str, reply: Reply, cost_usd: float) -> None:
         """Keep an answer and what was paid for it. Answers that come during a write are written together after it.
@@ -80,7 +83,7 @@ class AnswerJournal:
         Raises:
             StoreError: the disk is full.
         """
-        row = {"key": key, "reply": vars(reply), "cost_usd": cost_usd}
+        row = {"key": key, "reply": _REPLY.dump_python(reply, mode="json"), "cost_usd": cost_usd}
         self._fresh[key] = reply
         self._unwritten.append(row)
         async with self._writing:

@@ -1,4 +1,4 @@
-"""Rate limits and the budget of the `llm` method, over the whole cluster: requests and tokens per minute, and money.
+"""Rate limits and the budget of a selector, over the whole cluster: requests and tokens per minute, and money.
 
 `Limits` runs as one Ray actor that every worker asks; it knows no endpoint and sends nothing itself.
 `RemoteBudgetGuard` and `pace` are the workers' side.
@@ -105,9 +105,9 @@ class RemoteBudgetGuard:
         while (answer := await self._limits.reserve.remote(usd)) != "granted":
             if answer == "spent":
                 raise BudgetError(
-                    f"select.llm.budget_usd: {await self._limits.spent.remote():.4f} of {self._budget_usd:g} USD are "
-                    f"paid and the next question can cost {usd:.4f}; every answer is kept: raise the budget and run "
-                    "again"
+                    f"budget_usd of the selector: {await self._limits.spent.remote():.4f} of {self._budget_usd:g} USD "
+                    f"are paid and the next question can cost {usd:.4f}; every answer is kept: raise the budget and "
+                    "run again"
                 )
             await asyncio.sleep(_ASK_AGAIN_S)  # questions under way may cost less than was reserved for them
 

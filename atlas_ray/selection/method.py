@@ -62,6 +62,8 @@ class Method(ABC):
     """What it costs, in words: `nothing`, `one question per trajectory`, `one prefill per trajectory`, `rollouts`."""
     version: ClassVar[int] = 1
     """Raised when the same inputs give other selections than before."""
+    own_trajectories: ClassVar[bool] = False
+    """Whether it judges trajectories that it makes itself (`prepare`) out of those of the run."""
     derived: ClassVar[bool] = False
     """Whether its overlap with other selections follows from its definition, so that comparing tells nothing."""
     phrase: ClassVar[str | None] = None
@@ -88,6 +90,15 @@ class Method(ABC):
         """What determines the result besides options, seed, inputs and trajectories, as JSON: keys of models, say."""
         del context
         return None
+
+    def prepare(self, context: SelectionContext, plan: Plan) -> list[Trajectory]:
+        """The trajectories to judge, of a method with `own_trajectories`; the run stores them with the selection.
+
+        Args:
+            context: of the run.
+            plan: the trajectories of the run that it may start from.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has own_trajectories, so it must make them in `prepare`")
 
     @abstractmethod
     def tables(self, context: SelectionContext, plan: Plan, stack: ExitStack) -> Iterator[pa.Table]:
@@ -180,7 +191,7 @@ def in_order(config: PipelineConfig, wanted: Sequence[str]) -> list[Method]:
     """The named selections and all that they are made from, each after its inputs.
 
     Raises:
-        ConfigError: a selection is unknown, or made from itself.
+        ConfigError: a selection is unknown, made from itself, or from one of other trajectories.
     """
     ordered: dict[str, Method] = {}
 
@@ -193,6 +204,11 @@ def in_order(config: PipelineConfig, wanted: Sequence[str]) -> list[Method]:
         method = make(config.selection(name))
         for part in method.inputs():
             visit(part, (*above, name))
+            if ordered[part].own_trajectories:
+                raise ConfigError(
+                    f"select: {name} is made from {part}, whose method {ordered[part].spec.method!r} judges "
+                    f"trajectories of its own, so there is nothing to compare; name another selection in {name}"
+                )
         ordered[name] = method
 
     for name in wanted:

@@ -69,11 +69,12 @@ class Tally:
         self._completion += selection.usage.completion_tokens
         self._cost += selection.usage.cost_usd
 
-    def summary(self, figures: SelectionFigures, seconds: float) -> dict[str, Any]:
+    def summary(self, figures: SelectionFigures, failed: int, seconds: float) -> dict[str, Any]:
         """The row of the run.
 
         Args:
             figures: of the selection.
+            failed: failed trajectories among those that were judged.
             seconds: wall-clock time.
 
         Returns:
@@ -84,6 +85,7 @@ class Tally:
             "selection": figures.name,
             "method": figures.method,
             "trajectories": self.rows,
+            "failed_trajectories": failed,
             "critical_steps": figures.picked,
             "filtered": dict(self._filtered),
             "share_of_steps": _rounded(figures.step_share),
@@ -107,7 +109,10 @@ class Tally:
 
 def line(summary: dict[str, Any]) -> str:
     """The summary as one line for people."""
-    text = f"{summary['trajectories']} trajectories, {summary['critical_steps']} critical steps"
+    text = f"{summary['trajectories']} trajectories"
+    if summary["failed_trajectories"]:
+        text += f" ({summary['failed_trajectories']} of which failed)"
+    text += f", {summary['critical_steps']} critical steps"
     if summary["share_of_steps"] is not None:
         of_tokens = summary["share_of_tokens"]
         text += f" ({summary['share_of_steps']:.0%} of steps"

@@ -91,6 +91,40 @@ def test_exactly_the_items_are_played(tmp_path: Path) -> None:
     assert evaluated_environments(alone) == ["maze"]
 
 
+@reference("agentgym_runs/textcraft.jsonl")
+def test_a_trajectory_in_a_list_is_the_task_that_its_text_shows(path: str, tmp_path: Path) -> None:
+    found = _find(_config(path))
+    assert [len(tasks) for tasks in found.tasks.values()] == [16]
+    assert not found.missing
+    with registry.make("textcraft") as env:
+        split, task = found.tasks["textcraft"][0]
+        observation, _ = env.reset(options={"split": split, "task": task})
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    assert observation.splitlines()[-1] in rows[0]["conversations"][2]["content"]
+    torn = rows[0] | {"conversations": rows[0]["conversations"][:1]}  # no step: only its id counts
+    reasons = [each.reason for each in _find(_config(_list(tmp_path, "few.json", [torn, rows[1]]))).missing]
+    assert len(reasons) == 1
+    assert "upstream's task order is not reproducible here" in reasons[0]
+
+
+def test_instructions_of_files_open_the_episodes_under_our_names_of_environments(tmp_path: Path) -> None:
+    def row(name: str) -> dict[str, Any]:
+        said = [("human", f"Rules of {name}."), ("gpt", "OK."), ("human", "Go."), ("gpt", "Action: look")]
+        return {"task_name": name, "conversations": [{"from": who, "value": text} for who, text in said]}
+
+    evaluate = {
+        "environments": ["maze", "babyai"], "tasks": 1, "repeats": 1,
+        "instructions": _list(tmp_path, "rows.json", [row("labyrinth"), row("babyai")]),
+    }  # fmt: skip
+    named = PipelineConfig.model_validate({"evaluate": evaluate, "collect": {"environments": {"Labyrinth": "maze"}}})
+    plain = PipelineConfig.model_validate({"evaluate": evaluate})
+    for config, known in ((plain, ["babyai"]), (named, ["maze", "babyai"])):
+        specs = episode_specs(config, EXPERT, cards(config, evaluated_environments(config)))
+        assert {spec.env: spec.opening[0].content for spec in specs if spec.opening} == {
+            env: "Rules of labyrinth." if env == "maze" else "Rules of babyai." for env in known
+        }
+
+
 def test_items_are_evaluated_on_ray_and_counted_in_the_results(ray_cluster: Any, tmp_path: Path, capsys: Any) -> None:
     rows = [{"item_id": item} for item in ("maze_2", "maze_25", "maze_99", "textcraft_1")]
     store = Store(str(tmp_path / "run"))

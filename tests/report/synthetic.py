@@ -131,13 +131,14 @@ def make_episodes(model: str, env: str, rate: float, *, tasks: int = TASKS, erro
 
 
 def facts_of(model: str) -> dict[str, Any]:
-    """What the roster says of a model: `llm`, `llm.s1` and `random_steps` are tuned, `gpt` is an endpoint."""
+    """What the roster says of a model: `llm`, `llm.s1`, `llm.dpo` and `random_steps` are tuned, `gpt` an endpoint."""
     selection, _, seed = model.partition(".s")
+    objective = "dpo" if selection.endswith(".dpo") else "sft"
     tuned = model not in KINDS
     return {
         "model": model, "kind": KINDS.get(model, "tuned"),
-        "selection": selection.removesuffix("_steps") if tuned else None,
-        "seed": int(seed or 0) if tuned else None, "key": model,
+        "selection": selection.removesuffix(".dpo").removesuffix("_steps") if tuned else None,
+        "seed": int(seed or 0) if tuned else None, "objective": objective if tuned else None, "key": model,
     }  # fmt: skip
 
 

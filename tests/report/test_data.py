@@ -11,8 +11,9 @@ from atlas_ray.config import PipelineConfig, load
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import StoreError
 from atlas_ray.evaluation.ledger import counted
+from atlas_ray.report.comparisons import pairs
 from atlas_ray.report.data import RunData, in_order, model_name, read
-from atlas_ray.report.results import result_table
+from atlas_ray.report.results import result_table, with_groups
 from atlas_ray.store import Store
 from tests.report.synthetic import make_card, make_episodes, write_model
 
@@ -45,6 +46,23 @@ def test_models_stand_in_the_order_of_their_kinds(outcome: Callable[..., RunData
     assert "Model random_10 with training seed 1: not evaluated." in data.missing
     assert not any(line.startswith("Model llm") for line in data.missing)
     assert "Checkpoint llm.s1: no training log." in data.missing
+
+
+def test_models_tuned_by_preferences_are_no_seeds_of_those_tuned_on_the_same_steps(
+    outcome: Callable[..., RunData],
+) -> None:
+    names = ["value", "value.s1", "value.dpo", "value.dpo.s1", "base"]
+    data = outcome(dict.fromkeys(names, 0.5), train__objective="dpo", train__seeds=[0, 1], train__selections=["value"])
+    assert [model.name for model in data.tuned["value"]] == ["value.dpo", "value.dpo.s1"]
+    assert not any(line.startswith("Model value") for line in data.missing)
+    assert data.phrase_of("value") == "preferences at the steps that value selected"
+    rows = with_groups(
+        [each.results for each in data.models.values()], data.cards, lambda name: data.models[name].episodes
+    )
+    groups = [row["model"] for row in rows if "seeds" in row]
+    assert groups == ["value, mean of 2 seeds", "value.dpo, mean of 2 seeds"]
+    compared = {(first.name, second.name) for first, second in pairs(data)}
+    assert ("value", "value.dpo") in compared
 
 
 def test_results_of_the_first_edition_are_refused_in_a_line(

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas_ray.config import PipelineConfig
+from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.report import explorer
-from atlas_ray.report.data import RunData
-from tests.report.synthetic import ENVIRONMENTS, TASKS
+from atlas_ray.report.data import RunData, read
+from atlas_ray.store import Store
+from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Selection, trajectories_to_table
+from tests.report.synthetic import ENVIRONMENTS, TASKS, make_trajectories, write_run
 
 
 def test_the_explorer_has_every_trajectory_and_every_pair_differences_first(data: RunData) -> None:
@@ -31,6 +35,26 @@ def test_the_explorer_has_every_trajectory_and_every_pair_differences_first(data
     assert {False, True} == {tuned for _, tuned in outcomes}
     assert all([side["model"] for side in pair["sides"]] == ["base", "llm"] for pair in known["episodes"])
     assert len(known["episodes"]) == TASKS * len(ENVIRONMENTS)
+
+
+def test_trajectories_that_a_method_made_are_there_with_their_pick(
+    new_store: Callable[[], Store], config: PipelineConfig, cards: dict[str, EnvironmentCard]
+) -> None:
+    store = new_store()
+    write_run(store)
+    own = make_trajectories()[0].model_copy(update={"trajectory_id": "own", "source": "policy"})
+    with store.table_writer(TRAJECTORY_SCHEMA, "selections", "found", "trajectories", "part-0.parquet") as write:
+        write(trajectories_to_table([own]))
+    row = Selection(trajectory_id="own", method="verified", ratio=0.3, steps=(1,))
+    store.write_selections("found", [row])
+    data = read(config, store, cards)
+    shown = {row["id"]: row for row in explorer.payload(data, data.figures())["trajectories"]}
+    assert list(shown["own"]["picks"]) == ["found"]
+    assert shown["own"]["picks"]["found"]["steps"] == (1,)
+    assert (shown["own"]["source"], len(shown)) == ("policy", len(make_trajectories()) + 1)
+    figures = {each.name: each.answered for each in data.figures().selections}
+    assert (figures["found"], figures["random"]) == (1, len(make_trajectories()))
+    assert data.phrase_of("found") == "verified steps (found)"
 
 
 def test_a_large_run_is_sampled_and_says_so(data: RunData, monkeypatch: pytest.MonkeyPatch) -> None:

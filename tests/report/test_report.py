@@ -156,7 +156,7 @@ def test_both_tell_the_result(written: tuple[str, Page]) -> None:
         assert "not to be trusted" in text
         assert "2 × invalid" in text
         assert "16 min 28 s" in text
-        assert "python jobs/pipeline.py --config" in text
+        assert "atlas-ray pipeline --config" in text
         assert "python jobs/train.py --config my.yaml # made train llm" in text
         assert "8,400 tokens, $0.0200" in text  # the selector's 20 answers
         assert "22,500 tokens read" in text

@@ -40,8 +40,8 @@ def test_summary(data: RunData) -> None:
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
     assert list(rows) == ["llm", "perplexity", "random"]
     assert rows["llm"][:2] == ["llm (stand-in)", "18"]
-    assert rows["llm"][4:] == ["31.0 %", "22 (+2 retries)", "8,400", "$0.0200", "2 × invalid"]
-    assert rows["random"][4:] == ["–", "–", "–", "–", "none"]
+    assert rows["llm"][4:] == ["31.0 %", "22 (+2 retries)", "–", "8,400", "$0.0200", "2 × invalid"]
+    assert rows["random"][4:] == ["–", "–", "–", "–", "–", "none"]
     assert [row[0].key for row in shown.rows] == ["s0", "s1", "s2"]
 
 
@@ -87,7 +87,7 @@ def test_the_truth_of_each_environment_and_steps_that_filters_removed(data: RunD
     assert table.rows[0][3].text == "118 of 118 (looks: 20 removed)"
     assert known.phrase_of("all") == "all steps but looks"
     assert known.phrase_of("random") == "random steps"
-    assert "| all | babyai | 10 | 54.2 [" in selections.comparison(known.figures_by_environment())
+    assert "| all | babyai | 10 | 54.2 [" in selections.comparison(known.figures_by_environment(), {})
     said = content(known, setting(Store(known.url), known))
     titles = [block.title for section in said.sections if section.anchor == "selections" for block in section.blocks]
     assert titles[:2] == [None, "Do they find the steps that matter?"]
@@ -131,9 +131,16 @@ def test_the_page_of_comparison_and_its_plot(data: RunData) -> None:
         return [len(text.split()) for text in batch]
 
     found = figures_of(data.selections, shapes_of(data.trajectories.values(), count))
-    text = selections.comparison(found)
+    rollouts = {
+        "rollouts": 40, "environment_steps": 90, "prefill_tokens_computed": 1000, "prefill_tokens_reused": 500,
+        "generated_tokens": 70, "prompt_tokens": 1500,
+    }  # fmt: skip
+    text = selections.comparison(found, {"random": rollouts, "llm": {"calls": 3, "cache_hits": 2, "cost_usd": 0.5}})
+    assert "| random | nothing | – | 40 | 90 | 1,500 | 70 | – |" in text
+    assert "| llm | one question per trajectory | 5 | – | – | – | – | 0.5000 |" in text
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## babyai (10 trajectories)", "## textcraft (10 trajectories)", "## all environments (20 trajectories)"
+        "## Costs", "## babyai (10 trajectories)", "## textcraft (10 trajectories)",
+        "## all environments (20 trajectories)",
     ]  # fmt: skip
     assert text.count("| chosen of the steps in each tenth | 0-10 % |") == 3
     assert text.count("| llm and perplexity |") == 3

@@ -103,6 +103,8 @@ class TestParser:
             "2. The critical steps are: conversation[0]\nIn JSON:\n" + '{"steps":[7]}',
             "<think>the critical steps are: conversation[0]</think>2. The critical steps are: conversation[7]",
             "conversation[7]",
+            'A draft: {"steps": [0]}.\n```json\n{"steps": [7]}\n```\nSo {"steps": [7]} it is.',
+            '```json\n{"steps": [0]}\n```\nNo:\n```json\n{"steps": [7]}\n```\n',
         ],
     )
     def test_the_final_answer_counts(self, text: str) -> None:
@@ -116,6 +118,7 @@ class TestParser:
         "text",
         [
             '{"steps":[0]} hmm {"k":1}',
+            '```json\n{"steps": [7]}\n```\nIt decides, unlike {"steps": [0]}.',
             '{"steps":[0]} and so, finally: {"plan": "p", "steps": [{"step": 7, "reason": "it',
             '{"plan": "p", "choices": [{"steps":[0]}, {"steps":[1',
             '{"plan": "p", "alternatives": [{"steps":[0]}], "steps": [7',

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from atlas_ray.chat import encode, loss_mask
+from atlas_ray.config import TrainConfig
 from atlas_ray.errors import DataError, SelectionError
 from atlas_ray.formats.files import read
 from atlas_ray.formats.messages import AXOLOTL_DATASET
-from atlas_ray.selection.export import FORMATS, Exported, export
+from atlas_ray.selection.export import FORMATS, Exported, export, export_tokens
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection, Trajectory
 from tests.selection.data import made, trajectory
@@ -78,6 +80,22 @@ def test_weights_go_out_where_the_format_holds_them_and_are_counted_elsewhere(tm
     for form in ("axolotl", "agenttraj"):
         found = export(store, "weighted", form, str(path))  # type: ignore[arg-type]
         assert (found.rows, found.weights_lost) == (3, 6)
+
+
+def test_tokens_and_masks_are_those_of_training(store: Store, tmp_path: Path) -> None:
+    from tests.tokenizers import tokenizer
+
+    own, path = tokenizer("chatml"), tmp_path / "tokens.jsonl"
+    subjects = SUBJECTS[:4]
+    chosen = {one.trajectory_id: {0: 1.0, one.n_steps - 1: 0.5} for one in subjects if one.n_steps}
+    found = export_tokens(subjects[1:], chosen, own, TrainConfig(), str(path))
+    assert (found.rows, found.weights_lost) == (3, 3)
+    for line, one in zip(path.read_text().split("\n"), subjects[1:], strict=False):
+        row = json.loads(line)
+        assert set(row) == {"input_ids", "loss_mask"}  # SkyRL takes a mask of 0 and 1 over the whole sequence
+        encoded = encode(one, own)
+        assert row["input_ids"] == encoded.ids
+        assert row["loss_mask"] == [int(learnt) for learnt in loss_mask(encoded, chosen[one.trajectory_id])]
 
 
 def test_what_cannot_be_written_is_one_line_and_leaves_no_file(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas_ray.config import FilterName, PipelineConfig, load
+from atlas_ray.environments import make as make_environment
 from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError
+from atlas_ray.react import NO_ACTION, format_reply
 from atlas_ray.roster import Roster
 from atlas_ray.selection import run
+from atlas_ray.selection.chunks import plan
 from atlas_ray.selection.filters import FILTERS, JOURNAL, Judgement, apply
 from atlas_ray.selection.method import SelectionContext, make
 from atlas_ray.store import Store
@@ -74,8 +78,37 @@ def test_which_filters_stand_behind_a_selection() -> None:
     assert load(None, {}).selection("all").filters == ()
     assert tuple(FILTERS) == get_args(FilterName)
     for wrong in ({"filters": ["look"]}, {"selections": {"few": {"method": "random", "filters": ["look"]}}}):
-        with pytest.raises(ConfigError, match=r"select\..*filters\.0: Input should be 'looks', found 'look'"):
+        with pytest.raises(ConfigError, match=r"select\..*filters\.0: Input should be .*'looks'.*, found 'look'"):
             load(None, {"select": wrong})
+
+
+def test_errors_are_the_steps_that_the_environment_refused(tmp_path: Path) -> None:
+    draw, env = random.Random(0), make_environment("textcraft", max_rounds=40)
+    subjects, refused = [], {}
+    for task in range(4):
+        turns = [Message(role="user", content=env.reset(options={"task": task})[0])]
+        refused[f"t{task}"] = set()
+        for step in range(12):
+            before, action = env.snapshot().inner, draw.choice([*env.valid_actions(), "sing", "get 1 moon", ""])
+            text = format_reply("Hm.", action)
+            observation = env.step(action)[0] if action else NO_ACTION
+            turns += [Message(role="assistant", content=text, step=step), Message(role="user", content=observation)]
+            if env.snapshot().inner == before and action != "inventory":
+                refused[f"t{task}"].add(step)
+        subjects.append(
+            Trajectory(trajectory_id=f"t{task}", env="textcraft", item_id="i", source="file", messages=tuple(turns),
+                       n_steps=12)
+        )  # fmt: skip
+    assert all(refused.values())
+    cut = subjects[0].model_copy(update={"trajectory_id": "t4", "messages": subjects[0].messages[:-1]})
+    foreign = subjects[0].model_copy(update={"trajectory_id": "t5", "env": "chess"})
+    store = Store(str(tmp_path))
+    store.write_trajectories([*subjects, cut, foreign])
+    config = load(None, {"collect.max_rounds": {"textcraft": 40}})
+    found = FILTERS["errors"].judge(SelectionContext(config, store, Roster(config, str, str), {}), plan(store, None, 3))
+    assert {name: set(found[name].steps) for name in refused} == refused
+    assert set(found["t4"].steps) == refused["t0"] - {11}  # nobody knows what was said at last
+    assert found["t5"].error == "there is no environment 'chess' that could tell its errors"
 
 
 # -- on Ray -----------------------------------------------------------------------------------------------------------
@@ -88,6 +121,7 @@ CONFIG: dict[str, Any] = {
         "selections": {
             "every": {"method": "all"},
             "but_looks": {"method": "all", "filters": ["looks"]},
+            "but_repeats": {"method": "all", "filters": ["errors", "looks", "repeats"]},
             "half": {"method": "random", "ratio": 0.5},
             "half_but_looks": {"method": "random", "ratio": 0.5, "filters": ["looks"]},
             "rest": {"method": "non_critical", "complement_of": "half_but_looks", "filters": ["looks"]},
@@ -147,6 +181,13 @@ def test_looks_are_masked_behind_any_method_and_trajectories_are_replayed_once(c
     assert metrics(context)["truth"]["precision"] == pytest.approx(100 * n_productive / (n_productive + n_looks))
     assert metrics(context)["truth"]["recall"] == 100
     assert all("filtered" not in row.provenance for row in every.values())
+
+    repeats = select(context, "but_repeats")  # no expert is refused; some looked twice, which `looks` has removed
+    for subject in subjects:
+        row = repeats[subject.trajectory_id]
+        assert set(row.steps) == kinds(subject, "productive")
+        assert row.provenance["filtered"] == {"errors": [], "looks": sorted(kinds(subject, "habit")), "repeats": []}
+    assert journal.read_bytes() == whole  # one replay finds both
 
     half, half_masked = select(context, "half"), select(context, "half_but_looks")
     rest = select(context, "rest")

@@ -14,7 +14,20 @@ from atlas_ray.errors import ConfigError
 from atlas_ray.selection.method import color_of, in_order, method_class, phrase_of
 
 ROOT = Path(__file__).parents[2]
-OWN = {"all", "hybrid", "llm", "non_critical", "perplexity", "random", "value"}
+OWN = {
+    "all",
+    "hybrid",
+    "llm",
+    "non_critical",
+    "perplexity",
+    "random",
+    "value",
+    "entropy",
+    "gain",
+    "grade",
+    "pivot",
+    "verified",
+}
 
 
 def test_a_selection_comes_after_its_inputs_and_circles_are_refused() -> None:

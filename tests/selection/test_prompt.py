@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_ray.selection.prompt import (
+    FAILED,
     JSON_FORM,
     PAPER_FORM,
     PromptTooLongError,
@@ -50,6 +51,16 @@ class TestPrompt:
         shown = build(subject, 1, 100_000).question.messages[1]["content"]
         mark = shown.split("\n")[1]
         assert shown.count(f"\n{mark}\n") == 2
+
+    def test_a_failed_trajectory_is_said_to_have_failed(self) -> None:
+        subject = trajectory(1, 3)
+        failed = subject.model_copy(update={"success": False})
+        shown, told = (build(each, 1, 100_000).question.messages[1]["content"] for each in (subject, failed))
+        assert told == shown.replace("\nPick at most", f"\n{FAILED}\nPick at most")
+        brief = [build_short(each, 1).question.messages[0]["content"] for each in (subject, failed)]
+        assert [text.splitlines()[0] for text in brief] == [
+            "Steps of an agent that reached its goal:", "Steps of an agent that missed its goal:"
+        ]  # fmt: skip
 
     @given(text=st.text(max_size=400), limit=st.integers(0, 500))
     def test_elision_keeps_the_ends(self, text: str, limit: int) -> None:

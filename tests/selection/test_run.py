@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from atlas_ray.config import PipelineConfig, load
@@ -25,6 +26,7 @@ from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection, Trajectory
 from tests.conftest import PYTHONPATH
 from tests.endpoint_server import Answer, EndpointServer, Play, Raw, Reset, Status, first_step, steps_answer
+from tests.processes import workers
 from tests.selection.data import context, made, trajectory
 
 TRAJECTORIES = [trajectory(number, 1 + number % 9) for number in range(24)]
@@ -311,8 +313,9 @@ def test_a_killed_run_pays_again_at_most_for_the_calls_under_way(
     tmp_path: Path, tiny_model: Path, ray_cluster: str
 ) -> None:
     def slowly(body: dict[str, Any]) -> Play:
-        return Answer(first_step(body).text, delay_s=0.5)
+        return Answer(first_step(body).text, delay_s=1.0)
 
+    others = set(workers())
     with EndpointServer(slowly) as server:
         command = [sys.executable, "-c", DRIVER, str(tiny_model), server.url, str(tmp_path), ray_cluster, PYTHONPATH]
         with (tmp_path / "log").open("wb") as log:
@@ -321,13 +324,12 @@ def test_a_killed_run_pays_again_at_most_for_the_calls_under_way(
         while server.calls < 6 and time.monotonic() < deadline and driver.poll() is None:
             time.sleep(0.02)
         assert server.calls >= 6, (tmp_path / "log").read_text()
+        asking = set(workers()) - others
+        assert asking
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
-        calls = -1
-        while calls != server.calls:  # Ray ends the workers of a driver that is gone
-            calls = server.calls
-            time.sleep(1.0)
-        assert calls < 24
+        assert not psutil.wait_procs(asking, timeout=120)[1]  # Ray ends the workers of a driver that is gone
+        assert server.calls < 24
         server.default = first_step
         rows = select(configured(tiny_model, server.url), Store(str(tmp_path)), "llm", TRAJECTORIES)
         assert all(row.error is None for row in rows)
@@ -336,14 +338,47 @@ def test_a_killed_run_pays_again_at_most_for_the_calls_under_way(
         assert len(set(asked)) == 24
 
 
+def test_grades_come_through_the_journal_and_the_budget_of_llm(tmp_path: Path, tiny_model: Path) -> None:
+    def grade(body: dict[str, Any]) -> Play:
+        count = body["messages"][1]["content"].count("[step ")
+        grades = [{"step": step, "grade": (3 * step + item(body)) % 11} for step in range(count)]
+        return Answer(json.dumps({"assessment": "fine", "grades": grades[: count - (item(body) == 5)]}))
+
+    with EndpointServer(grade) as server:
+        options = {"base_url": server.url, "model": "selector", "max_tokens": 16, "prices": {"selector": [1000, 1000]}}
+        named = {"soft": {"method": "grade", "soft_weights": {"kind": "rank"}}}
+        config = load(
+            None, {"model": str(tiny_model), "select": {"selections": named, "grade": options, "llm": options}}
+        )
+        store = Store(str(tmp_path))
+        rows = select(config, store, "grade", TRAJECTORIES)
+        for row, subject in zip(rows, TRAJECTORIES, strict=True):
+            number = int(row.trajectory_id[1:])
+            assert row.error == (None if number != 5 else "wrong_count: step 5 has no grade (5 of 6 have one)")
+            assert row.scores == (None if row.error else tuple((3 * n + number) % 11 for n in range(subject.n_steps)))
+        assert server.calls == 25  # one was asked again
+        soft = select(config, store, "soft", TRAJECTORIES)
+        assert server.calls == 25
+        assert [len(row.steps) for row in soft] == [0 if row.error else len(row.scores or ()) for row in rows]
+        assert all(max(row.weights or (1.0,)) > 0.5 for row in soft)
+        paid = metrics(store)["cost_usd"]
+        few = load(None, {"model": str(tiny_model), "select.llm": options | {"budget_usd": paid + 0.001}})
+        with pytest.raises(BudgetError, match="budget_usd of the selector"):
+            select(few, store, "llm", TRAJECTORIES)
+        assert server.calls == 25
+
+
 def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path, tiny_model: Path) -> None:
-    """Two engines, one after the other; windows where the context is too short. (One alone: `test_pipeline.py`.)"""
+    """Two engines, one after the other; windows where the context is too short. (One alone: `test_pipeline.py`.)
+
+    Entropies are those of the same pass: no engine starts for them.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     from atlas_ray.chat import Encoded, encode
     from atlas_ray.models import load_tokenizer
-    from atlas_ray.selection.methods.perplexity import windows
+    from atlas_ray.selection.prefill import FOLDER, windows
 
     tokenizer = load_tokenizer(str(tiny_model))
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -353,24 +388,32 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
     tuned.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
 
-    def losses(model: Any, encoded: Encoded) -> torch.Tensor:
-        """Mean negative log-likelihood of each step; where windows overlap, the earlier one counts."""
+    def losses(model: Any, encoded: Encoded) -> tuple[torch.Tensor, list[float]]:
+        """Of each step the mean negative log-likelihood, and the mean of its top fifth of entropies.
+
+        Where windows overlap, the earlier one counts.
+        """
         logprobs = torch.zeros(len(encoded.ids) - 1, dtype=torch.float64)
+        entropies = torch.zeros_like(logprobs)
         for start, end in reversed(windows(len(encoded.ids), 511)):
             ids = encoded.ids[start:end]
             with torch.no_grad():
-                logits = model(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
-            logprobs[start : end - 1] = logits.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-        return torch.stack([-logprobs[start - 1 : end - 1].mean() for start, end in encoded.spans])
+                logits = model(torch.tensor([ids])).logits[0, :-1].double()
+            logprobs[start : end - 1] = logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+            entropies[start : end - 1] = logits.logsumexp(-1) - (logits.softmax(-1) * logits).sum(-1)
+        means = torch.stack([-logprobs[start - 1 : end - 1].mean() for start, end in encoded.spans])
+        fifths = [entropies[start - 1 : end - 1].topk(-((start - end) // 5)).values for start, end in encoded.spans]
+        return means, [each.mean().item() for each in fifths]
 
     subjects = [trajectory(number, n_steps) for number, n_steps in enumerate([1, 2, 3, 5, 8, 12, 30])]
-    engine = {"max_model_len": 512, "max_num_seqs": 4, "cpu_kv_cache_gib": 1}
+    engine = {"max_model_len": 512, "max_num_seqs": 4, "cpu_kv_cache_gib": 1, "dtype": "float32"}
     reference = {"select.perplexity.reference_model": str(tmp_path / "other")}
     config = load(None, {"model": str(tiny_model), "engine": engine} | reference)
     bad = trajectory(98, 2)
     stopping = bad.steps[1].model_copy(update={"content": "a <|im_end|> b"})
     bad = bad.model_copy(update={"messages": tuple(stopping if m == bad.steps[1] else m for m in bad.messages)})
-    *rows, refused, empty = select(config, Store(str(tmp_path)), "perplexity", [*subjects, bad, trajectory(99, 0)])
+    store = Store(str(tmp_path))
+    *rows, refused, empty = select(config, store, "perplexity", [*subjects, bad, trajectory(99, 0)])
     assert (empty.steps, empty.scores, empty.error) == ((), (), None)
     assert (refused.steps, refused.scores) == ((), None)
     assert refused.error is not None
@@ -378,7 +421,7 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
     counts = []
     for subject, row in zip(subjects, rows, strict=True):
         encoded = encode(subject, tokenizer)
-        expected = losses(base, encoded) - losses(tuned, encoded)
+        expected = losses(base, encoded)[0] - losses(tuned, encoded)[0]
         assert row.scores is not None
         assert torch.allclose(torch.tensor(row.scores, dtype=torch.float64), expected, atol=1e-3)
         assert expected.abs().max() > 0.01
@@ -388,3 +431,11 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
         assert counts[-1] == len(windows(len(encoded.ids), 511))
     assert counts[0] == 1
     assert counts[-1] > 2
+    passes = {name: Path(store.path(*FOLDER, name)).stat().st_mtime_ns for name in store.names(*FOLDER)}
+    assert len(passes) == 2  # of the base model and of the reference model
+    uncertain = select(config, store, "entropy", [*subjects, bad, trajectory(99, 0)])
+    for subject, row in zip(subjects, uncertain, strict=False):
+        assert row.scores == pytest.approx(losses(base, encode(subject, tokenizer))[1], abs=1e-3)
+        assert max(row.scores) > 0.01
+    assert (uncertain[-2].error, uncertain[-1].error) == (refused.error, None)
+    assert {name: Path(store.path(*FOLDER, name)).stat().st_mtime_ns for name in store.names(*FOLDER)} == passes

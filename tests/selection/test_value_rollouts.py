@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from atlas_ray.config import PipelineConfig
@@ -27,6 +28,7 @@ CONFIG = {
             "adaptive": {"method": "value", "adaptive": True},
             "by_expert": {"method": "value", "model": "expert"},
             "warm": {"method": "value", "temperature": 0.5},
+            "pivot": {"method": "pivot", "ratio": 0.5},
         },
     },
 }
@@ -84,6 +86,18 @@ def test_rollouts_fork_before_every_step_and_a_rerun_plays_what_the_journal_lack
     assert table.read_bytes() == before
     again = played(context)
     assert len(again) == len({row["episode"]["key"] for row in again}) == len(rows)
+
+    pivots = select(context, "pivot")  # and another method none either
+    assert len(played(context)) == len(rows)
+    assert "rollouts" not in facts(context)
+    for row, value in zip(pivots, done, strict=True):
+        own = {step: [] for step in range(n_steps[row.trajectory_id])}
+        for each in rows:
+            if each["trajectory_id"] == row.trajectory_id:
+                own[each["step"]].append(each["episode"]["score"])
+        assert row.scores == pytest.approx([np.var(rewards) for rewards in own.values()])
+        assert all(row.scores[step] > 0 and value.provenance["returns"][step] < 0.6 for step in row.steps)
+    assert any(row.steps for row in pivots)
 
     strict = select(context, "strict")  # another threshold needs no rollout of its own
     assert [row.scores for row in strict] == [row.scores for row in done]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 from atlas_ray.hashing import draw
 from atlas_ray.section import Section
@@ -20,12 +21,14 @@ class NonCriticalOptions(Section):
 class NonCriticalSteps(RuleMethod):
     """As many steps as the other selection has, none of them in it; all the others where those are fewer.
 
-    An error row of the other selection is an error row here (docs/architecture.md, decision 4).
+    Steps that a filter removed from the other selection were chosen there, so they are not drawn either. An error row
+    of the other selection is an error row here (docs/architecture.md, decision 4).
     """
 
     summary = "steps at random that another selection left out, as many as it chose"
     phrase = "non-critical steps"
     source = "paper 4.5.1"
+    version = 2
     derived = True
     color = ("#0f766e", "#4fd1c0")
     Options = NonCriticalOptions
@@ -41,6 +44,7 @@ class NonCriticalSteps(RuleMethod):
         if critical.error is not None:
             error = f"complement: {name} has no selection here ({critical.error})"
             return self.row(trajectory, error=error, provenance=provenance)
-        others = [step for step in range(trajectory.n_steps) if step not in critical.steps]
+        chosen = {*critical.steps, *chain.from_iterable(critical.provenance.get("filtered", {}).values())}
+        others = [step for step in range(trajectory.n_steps) if step not in chosen]
         steps = draw(others, len(critical.steps), "non_critical", seed, trajectory.trajectory_id)
         return self.row(trajectory, steps=steps, provenance=provenance)

@@ -12,7 +12,7 @@ trajectory gets all of them anyway, which tells whether the selection would have
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from math import fsum
@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from atlas_ray.config import PipelineConfig, Playing
+from atlas_ray.config import PipelineConfig
 from atlas_ray.hashing import content_hash
 from atlas_ray.progress import Progress, say
 from atlas_ray.roster import RosterEntry
-from atlas_ray.section import Section
 from atlas_ray.selection.adaptive import PILOT, Prior, fit_prior, open_steps
 from atlas_ray.selection.budget import budget
-from atlas_ray.selection.method import Method, SelectionContext
+from atlas_ray.selection.method import SelectionContext
+from atlas_ray.selection.sampling import SamplingMethod, SamplingOptions
 from atlas_ray.trajectory import Selection, Trajectory, Usage
 
 if TYPE_CHECKING:
@@ -41,17 +41,14 @@ if TYPE_CHECKING:
 JOURNAL = ("select", "value.jsonl")
 _AUDITED = 10
 """One trajectory in so many gets all rollouts in an adaptive run."""
-_COUNTS = ("environment_steps", "prompt_tokens", "cached_tokens", "completion_tokens")
 
 
-class ValueOptions(Section):
+class ValueOptions(SamplingOptions):
     """Method `value` (paper section 4.5.4, Appendix B.3): rollouts fork off before every step.
 
     They play as `evaluate` says (length of a reply, calls per step, when to give up), but sample.
     """
 
-    model: str | None = None
-    """Who plays the rollouts, named as in `evaluate.models`; None: the model that tuning starts from."""
     rollouts: int = Field(5, gt=1)
     """N, from every step (paper section 4.5.4)."""
     gamma: float = Field(0.99, ge=0, le=1)
@@ -63,51 +60,41 @@ class ValueOptions(Section):
     estimate: Literal["mean", "discounted"] = "mean"
     """`mean`: the mean reward of the rollouts, as the paper describes it; `discounted`: equations (6)-(9) as printed,
     which select next to nothing."""
-    temperature: float = Field(1.0, ge=0)
-    """Sampling temperature."""
     adaptive: bool = False
     """Stop sampling a step once its difference is decided either way (not in the paper)."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Of such a decision."""
 
 
-class ValueSteps(Method):
+class ValueSteps(SamplingMethod):
     """Steps whose value difference exceeds the threshold; the largest differences where the budget holds fewer."""
 
     summary = "the steps that raise the chance that rollouts succeed"
     source = "paper 4.5.4, B.3"
     needs = "rollouts from every step"
+    version = 2
     color = ("#a03050", "#ff8fab")
     Options = ValueOptions
 
     _facts: dict[str, Any] | None = None
 
-    def depends_on(self, context: SelectionContext) -> Any:
-        """The model that plays, how it plays, and the environments."""
-        return {
-            "policy": self._policy(context).player_key(context.config.engine),
-            "playing": self._playing(context.config).fingerprint(),
-            "environments": dict(context.environment_versions),
-        }
-
     def tables(self, context: SelectionContext, plan: Plan, stack: ExitStack) -> Iterator[pa.Table]:
         """The selections, after all rollouts have been played."""
-        from atlas_ray.evaluation.forked import Forked, forked_rollouts
+        from atlas_ray.evaluation.forked import Forked, costs, forked_rollouts
         from atlas_ray.selection import batches
         from atlas_ray.selection.chunks import read
 
-        config, entry = context.config, self._policy(context)
+        config, (entry, playing) = context.config, self.player(context)
         chunks = [[Forked(trajectory) for trajectory in read(context.store, chunk)] for chunk in plan.chunks]
         forked = [each for chunk in chunks for each in chunk]
         audited = _audited([each.trajectory for each in forked], self.spec.seed) if self.options.adaptive else None
         steps = sum(each.trajectory.n_steps for each in forked)
         progress = Progress(f"select {self.spec.name}", steps * self.options.rollouts, "rollouts")
-        playing = self._playing(config)
         rollouts = stack.enter_context(
             forked_rollouts(config, context.store, entry, playing, forked, JOURNAL, progress)
         )
         self._play(rollouts, forked, audited)
-        facts = _totals(forked) | {"adaptive": None if audited is None else self._saving(forked, audited)}
+        facts: dict[str, Any] = costs(forked) | {"adaptive": None if audited is None else self._saving(forked, audited)}
         self._facts = facts
         for chunk in chunks:
             yield batches.output_table([self._selection(each, entry, config) for each in chunk])
@@ -146,6 +133,7 @@ class ValueSteps(Method):
             outcome: the expert's own reward.
         """
         returns = np.array([fsum(rewards) / len(rewards) for rewards in samples])
+        variances = [round(float(np.var(rewards)), 9) for rewards in samples]
         scores = self.differences(returns, outcome).tolist()
         above = [step for step in range(trajectory.n_steps) if scores[step] > self.options.threshold]
         above.sort(key=lambda step: (-scores[step], step))
@@ -153,7 +141,7 @@ class ValueSteps(Method):
             trajectory, steps=tuple(sorted(above[: budget(trajectory.n_steps, self.spec.ratio)])), scores=tuple(scores),
             provenance={
                 "returns": returns.tolist(), "values": self.values(returns, outcome).tolist(), "outcome": outcome,
-                "samples": [len(rewards) for rewards in samples],
+                "samples": [len(rewards) for rewards in samples], "variances": variances,
             },
         )  # fmt: skip
 
@@ -234,12 +222,6 @@ class ValueSteps(Method):
             "audited_steps_changed": changed,
         }
 
-    def _policy(self, context: SelectionContext) -> RosterEntry:
-        return context.roster.start() if self.options.model is None else context.roster.entry(self.options.model)
-
-    def _playing(self, config: PipelineConfig) -> Playing:
-        return config.evaluate.playing.model_copy(update={"temperature": self.options.temperature})
-
 
 def _audited(trajectories: Sequence[Trajectory], seed: int) -> set[str]:
     """Ids of the trajectories that get all rollouts: the first, and of the others one in ten, drawn by the seed."""
@@ -263,24 +245,6 @@ def _priors(forked: Iterable[Forked]) -> dict[str, Prior]:
         if each.error is None:
             pilots[each.trajectory.env] += each.scores(PILOT)
     return {env: fit_prior(rewards) for env, rewards in pilots.items()}
-
-
-def _totals(forked: Sequence[Forked]) -> dict[str, Any]:
-    """What the replays and rollouts cost."""
-    totals: Counter[str] = Counter()
-    for each in forked:
-        totals["replay_steps"] += each.replayed.environment_steps
-        totals["rollouts"] += len(each.episodes)
-        for episode in each.episodes.values():
-            totals.update({name: getattr(episode, name) for name in _COUNTS})
-    return {
-        "rollouts": totals["rollouts"],
-        "environment_steps": totals["replay_steps"] + totals["environment_steps"],
-        "replay_steps": totals["replay_steps"],
-        "prefill_tokens_computed": totals["prompt_tokens"] - totals["cached_tokens"],
-        "prefill_tokens_reused": totals["cached_tokens"],
-        "generated_tokens": totals["completion_tokens"],
-    }
 
 
 def _line(facts: dict[str, Any]) -> str:

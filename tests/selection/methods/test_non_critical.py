@@ -19,6 +19,15 @@ def test_same_count_from_the_complement(data: st.DataObject, n_steps: int, seed:
     assert set(chosen.steps) <= set(range(n_steps))
 
 
+def test_what_a_filter_removed_was_chosen_and_is_not_drawn() -> None:
+    filtered = {"errors": [0], "looks": [1, 2]}
+    other = Selection(trajectory_id="t0001", method="llm", ratio=1, steps=(3, 4), provenance={"filtered": filtered})
+    for seed in range(5):
+        chosen = made("non_critical", seed=seed).choose(trajectory(1, 7), {"llm": other})
+        assert chosen.steps == (5, 6)
+    assert made("non_critical").choose(trajectory(1, 6), {"llm": other}).steps == (5,)
+
+
 def test_an_error_row_has_an_error_row_for_complement() -> None:
     other = Selection(trajectory_id="t0001", method="llm", ratio=0.3, error="timeout: too slow")
     method = made("non_critical", complement_of="gpt")
