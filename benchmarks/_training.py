@@ -18,15 +18,17 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from atlas_ray.config import TrainConfig
-from atlas_ray.training import flops
+from atlas_ray.training import dpo, flops
 from atlas_ray.training.examples import Example
 from atlas_ray.training.job import ExactOptimizations
-from atlas_ray.training.loop import count, rows_of
+from atlas_ray.training.loop import backward, count, rows_of
 from atlas_ray.training.loss import token_losses
 from atlas_ray.training.model import Network, Recipe, load
-from atlas_ray.training.reference import padded_loss
+from atlas_ray.training.pairs import Pair
+from atlas_ray.training.reference import padded_loss, pair_loss
 
 ALL = ExactOptimizations(True, True, True, True, True)
+BETA = 0.1
 BATCH = 8
 """Trajectories of a padded batch, at most."""
 PACK = {"cpu": 2048, "cuda": 8192}
@@ -115,6 +117,38 @@ def branches(vocabulary: int) -> list[Sample]:
     return [Sample(Example(f"b{number}", one, weights, 580), ((540, 580),)) for number, one in enumerate(ids)]
 
 
+def pairs(number: int, vocabulary: int) -> list[Pair]:
+    """Two replies of 80 tokens to a history of 500; no two pairs begin alike."""
+    draw = np.random.default_rng(0)
+    weights = np.r_[np.zeros(500, np.float32), np.ones(80, np.float32)]
+    found = []
+    for name in range(number):
+        history = draw.integers(0, vocabulary, 500, dtype=np.int32)
+        replies = [draw.integers(0, vocabulary, 80, dtype=np.int32) for _ in range(2)]
+        sides = [Example(f"p{name}.{n}", np.concatenate([history, one]), weights, 580) for n, one in enumerate(replies)]
+        found.append(Pair(f"p{name}", *sides))
+    return found
+
+
+def thinkers(number: int, vocabulary: int) -> list[list[Sample]]:
+    """The rows of trajectories of a thinking model: 12 steps, of which 3 are critical.
+
+    History grows by 100 tokens a step, 30 of them the action; before a step the model writes 200 tokens of thinking and
+    its action, which are labels. A row is the history before a critical step and what is written there.
+    """
+    draw = np.random.default_rng(0)
+    found = []
+    for name in range(number):
+        trunk, rows = draw.integers(0, vocabulary, 12 * 100, dtype=np.int32), []
+        for step in sorted(draw.choice(12, 3, replace=False).tolist()):
+            start = 100 * step + 70
+            ids = np.concatenate([trunk[:start], draw.integers(0, vocabulary, 230, dtype=np.int32)])
+            weights = np.r_[np.zeros(start, np.float32), np.ones(230, np.float32)]
+            rows.append(Sample(Example(f"h{name:02d}", ids, weights, len(ids)), ((start, len(ids)),)))
+        found.append(rows)
+    return found
+
+
 def labels(batch: Sequence[Sample]) -> float:
     """The denominator of the loss."""
     return float(sum(sample.example.weights.sum() for sample in batch))
@@ -144,6 +178,29 @@ def exact(loaded: Network, optimizations: ExactOptimizations = ALL) -> Step:
         for row in rows:
             ((token_losses(loaded, row) * row.weights).sum() / labels(batch)).backward()
         loaded.model.zero_grad()
+
+    return step
+
+
+def exact_pairs(loaded: Network, optimizations: ExactOptimizations = ALL) -> Callable[[Sequence[Pair]], None]:
+    """The step of the training loop on pairs."""
+
+    def step(batch: Sequence[Pair]) -> None:
+        device = loaded.model.device
+        rows = rows_of(batch, 0, 1, PACK[device.type], optimizations, device, dpo.row_maker(BETA))
+        backward(loaded, rows, len(batch), 1)
+        loaded.model.zero_grad()
+
+    return step
+
+
+def plain_pairs(model: PreTrainedModel) -> Callable[[Sequence[Pair]], None]:
+    """Each pair as two rows through the model's own attention, all logits: TRL's DPOTrainer."""
+
+    def step(batch: Sequence[Pair]) -> None:
+        for pair in batch:
+            (pair_loss(model, pair, BETA) / len(batch)).backward()
+        model.zero_grad()
 
     return step
 

@@ -1,12 +1,12 @@
 """Speed and memory of the exact critical-step step against its peers: same trajectories, same weights, same loss.
 
 `python -m benchmarks.training [claim ...] [--model NAME] [--rounds N] [--whole] [--device cpu|cuda]` with claims
-`peers`, `tree` and `memory` (all by default). On a CPU fp32 and CPU time of one thread, on a GPU bf16 and wall time
-after synchronising; variants interleaved in one process, the median of the rounds' ratios. `proxy` is a 4-layer
-SmolLM2-135M (minutes), `smollm2` the model itself (30 layers, an hour for `peers`), `llama1b` a random Llama-3.2-1B
-(for GPUs). The rounds share the 24 trajectories out among them: five rounds, but eight of `smollm2`, whose padded
-batches of three fit into 16 GB; `--whole` takes all 24 in every round, which takes hours with 30 layers on a core.
-`results/training_<model>.json` is written anew after each round. TRL runs where it is installed
+`peers`, `tree`, `thinking`, `memory` and `dpo` (all by default). On a CPU fp32 and CPU time of one thread, on a GPU
+bf16 and wall time after synchronising; variants interleaved in one process, the median of the rounds' ratios. `proxy`
+is a 4-layer SmolLM2-135M (minutes), `smollm2` the model itself (30 layers, an hour for `peers`), `llama1b` a random
+Llama-3.2-1B (for GPUs). The rounds share the 24 trajectories out among them: five rounds, but eight of `smollm2`, whose
+padded batches of three fit into 16 GB; `--whole` takes all 24 in every round, which takes hours with 30 layers on a
+core. `results/training_<model>.json` is written anew after each round. TRL runs where it is installed
 (requirements/install_peers.sh).
 """
 
@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -104,7 +104,9 @@ class Setting:
 
 def main() -> None:
     """Measure and publish."""
-    claims: dict[str, Callable[[Setting], Iterator[list[Result]]]] = {"peers": peers, "tree": tree, "memory": memory}
+    claims: dict[str, Callable[[Setting], Iterator[list[Result]]]] = {
+        "peers": peers, "tree": tree, "thinking": thinking, "memory": memory, "dpo": preferences,
+    }  # fmt: skip
     parser = parser_for("training", __doc__)
     parser.add_argument("--model", choices=ROUNDS, default="proxy")
     parser.add_argument("--rounds", type=int, help="[8 of smollm2, 5 of the others]")
@@ -197,14 +199,68 @@ def tree(setting: Setting) -> Iterator[list[Result]]:
         ]  # fmt: skip
 
 
+def preferences(setting: Setting) -> Iterator[list[Result]]:
+    """Pairs with their history computed once, against the plain pair, and against the same without the tree."""
+    network, stock = variants.network(setting.path, setting.device), variants.stock(setting.path, setting.device)
+    batch = variants.pairs(2, vocabulary(setting.path))
+    steps = {
+        "shared": variants.exact_pairs(network),
+        "apart": variants.exact_pairs(network, replace(ALL, prefix_tree=False)),
+        "plain": variants.plain_pairs(stock),
+    }
+    for step in steps.values():
+        step(batch[:1])
+    seconds = Seconds(setting.device)
+    for _ in range(setting.rounds):
+        for name, step in steps.items():
+            seconds.take(name, lambda step=step: step(batch))  # type: ignore[misc]
+        what = f"{setting.model}: {len(batch)} pairs of 80 tokens on 500"
+        yield [
+            Result(
+                what, "the plain pair: two rows, all logits", seconds.ratio("plain", "shared"), "x", setting.goal(1.7),
+                detail=seconds.words("plain", "shared"),
+            ),
+            Result(
+                what, "the same without prefix tree", seconds.ratio("apart", "shared"), "x", None,
+                detail=seconds.words("apart", "shared"),
+            ),
+        ]  # fmt: skip
+
+
+def thinking(setting: Setting) -> Iterator[list[Result]]:
+    """Trajectories of a thinking model as trees, against a row for each critical step."""
+    network, stock = variants.network(setting.path, setting.device), variants.stock(setting.path, setting.device)
+    steps: dict[str, variants.Step] = {
+        "trees": variants.exact(network),
+        "trees off": variants.exact(network, replace(ALL, prefix_tree=False)),
+        "rows": variants.padded(stock, 1),
+        "padded": variants.padded(stock, BATCH),
+    }
+    trajectories = variants.thinkers(2 * setting.rounds, vocabulary(setting.path))
+    for step in steps.values():
+        step(trajectories[0][:1])
+    seconds, peak = Seconds(setting.device), peaks(setting, ("exact", "padded"), of="thinkers")
+    of_memory = f"peak above weights {peak['exact'] / 2**20:.0f} / {peak['padded'] / 2**20:.0f} MiB"
+    for number in range(setting.rounds):
+        batch = [row for rows in trajectories[2 * number : 2 * number + 2] for row in rows]
+        for name, step in steps.items():
+            seconds.take(name, lambda step=step, batch=batch: step(batch))  # type: ignore[misc]
+        yield [
+            Result(
+                f"{setting.model}: thinking, 12 steps, 3 critical", peer, seconds.ratio(name, "trees"), "x",
+                None if goal is None else setting.goal(goal), detail=f"{seconds.words(name, 'trees')}{more}",
+            )
+            for name, peer, goal, more in (
+                ("rows", "one row per critical step", 2.0, ""),
+                ("padded", "the rows in padded batches of 6", 4.0, f"; {of_memory}"),
+                ("trees off", "the same without prefix tree", None, ""),
+            )
+        ]  # fmt: skip
+
+
 def memory(setting: Setting) -> Iterator[list[Result]]:
     """The peak of a step above model and gradients, each variant in a process of its own."""
-    peak, of_a_row = {}, variants.PACK[setting.device.type]
-    gc.collect()
-    torch.cuda.empty_cache()  # what other claims held on a GPU
-    for name in ("exact", "padded"):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            peak[name] = alone.submit(activation_memory, setting, name).result()
+    peak, of_a_row = peaks(setting, ("exact", "padded"), of="samples"), variants.PACK[setting.device.type]
     batch = min(BATCH, IN_MEMORY[setting.model])
     yield [
         Result(
@@ -215,11 +271,32 @@ def memory(setting: Setting) -> Iterator[list[Result]]:
     ]  # fmt: skip
 
 
-def activation_memory(setting: Setting, name: str) -> float:
-    """Peak bytes of a step above what is held before it: weights and their gradients, the same for all."""
+def peaks(setting: Setting, names: Sequence[str], *, of: str) -> dict[str, float]:
+    """`activation_memory` of each variant."""
+    gc.collect()
+    torch.cuda.empty_cache()  # what other claims held on a GPU
+    found = {}
+    for name in names:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            found[name] = alone.submit(activation_memory, setting, name, of).result()
+    return found
+
+
+def activation_memory(setting: Setting, name: str, of: str) -> float:
+    """Peak bytes of a step above what is held before it: weights and their gradients, the same for all.
+
+    Args:
+        setting: of the benchmark.
+        name: of the variant.
+        of: `samples`, or `thinkers`, whose rows a padded batch holds up to eight of.
+    """
     torch.set_num_threads(1)
     disable_progress_bar()
-    batch = variants.samples(IN_MEMORY[setting.model], vocabulary(setting.path))
+    words = vocabulary(setting.path)
+    if of == "thinkers":
+        batch = [row for rows in variants.thinkers(3, words) for row in rows][:BATCH]
+    else:
+        batch = variants.samples(IN_MEMORY[setting.model], words)
     if name == "exact":
         network = variants.network(setting.path, setting.device)
         step, model = variants.exact(network), network.model

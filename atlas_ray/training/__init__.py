@@ -2,6 +2,6 @@
 
 Reading order: `trainer` (the entry point, `trainer.train`), `examples` (token ids and weights), `packing` and
 `prefix_tree` (how an optimizer step is laid out in rows), `exact` (which work may be left out), `model`, `attention`
-and `last_layer` (the network), `loss`, `loop` (one Ray Train worker), `checkpoint` (the state to resume from), `export`
-(the Hugging Face directory).
+and `last_layer` (the network), `loss`, `pairs` and `dpo` (preferences), `loop` (one Ray Train worker), `checkpoint`
+(the state to resume from), `export` (the Hugging Face directory).
 """

@@ -36,13 +36,20 @@ _BLOCK = 128
 def register() -> None:
     """Make our own implementations known to transformers, in this process."""
     for kernel, function in (("sdpa", attend), ("flex", flex)):
-        AttentionInterface.register(NAMES[kernel], function)
+        apart = torch.compiler.disable(function)  # type: ignore[no-untyped-call]  # see compiling.py
+        AttentionInterface.register(NAMES[kernel], apart)
         # Without a mask function of its own, transformers would build the dense block-diagonal mask all the same.
         AttentionMaskInterface.register(NAMES[kernel], _no_mask)
 
 
+def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host's on a device; the copy to a GPU does not wait for what the GPU has to do before it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+@lru_cache(maxsize=64)
 def inputs(kernel: str, layout: Layout, device: torch.device) -> dict[str, Any]:
-    """Arguments of the model's forward pass for one row, besides ids and positions."""
+    """Arguments of the model's forward pass for one row, besides ids and positions; made once for a row."""
     given: dict[str, Any] = {"layout": layout}
     if kernel == "flex":
         given["block_mask"] = block_mask(layout, device)
@@ -187,14 +194,15 @@ def block_mask(layout: Layout, device: torch.device) -> BlockMask:
     some = earlier & (queries < np.maximum.reduceat(until, starts)[None])
     full = earlier & (queries + _BLOCK <= np.minimum.reduceat(until, starts)[None])
     part = (some & ~full) | np.eye(len(starts), dtype=bool)
-    ends = torch.as_tensor(until, device=device)
+    ends = moved(torch.as_tensor(until), device)
 
     def visible(_batch: torch.Tensor, _head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         return (k <= q) & (q < ends[k])
 
     def ordered(blocks: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
         order = np.argsort(~blocks, axis=1, kind="stable")  # blocks that are attended to come first
-        numbers, indices = (torch.as_tensor(of, dtype=torch.int32, device=device) for of in (blocks.sum(1), order))
+        both = (torch.as_tensor(of, dtype=torch.int32) for of in (blocks.sum(1), order))
+        numbers, indices = (moved(of, device) for of in both)
         return numbers[None, None], indices[None, None]
 
     return BlockMask.from_kv_blocks(

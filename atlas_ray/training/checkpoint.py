@@ -3,25 +3,45 @@
 `run.json` holds the key of the run; `step-000050/` holds weights and optimizer state after 50 steps, in shards, as
 torch's distributed checkpoint writes them. The file `.metadata` is written last, so a state without it is incomplete.
 The data order is a function of (seed, step), so no more is stored.
+
+torch keeps the list of shards, and numbers such as betas, as pickles, which can call any function when they are read.
+A run directory may come from elsewhere; so nothing is read from them but the types that torch writes itself.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 import posixpath
 import re
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from transformers import PreTrainedModel
 
+from atlas_ray.errors import TrainingError
 from atlas_ray.store import Store
 
 STATE = "training_state"
 _STEP = re.compile(r"step-(\d{6,})")
+_IN_METADATA = {
+    "torch.distributed.checkpoint.metadata": {
+        "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
+        "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+    },
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "torch.serialization": {"_get_layout"},
+    "torch": {"Size", *(name for name, value in vars(torch).items() if isinstance(value, torch.dtype))},
+    "pathlib": {"PosixPath"},
+}  # fmt: skip
+"""What `.metadata` is made of, by module."""
 
 
 def folder(name: str) -> tuple[str, str, str]:
@@ -100,13 +120,46 @@ class Saver:
 
 
 def load(store: Store, name: str, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Load the state after `step` steps into model and optimizer, whatever the number of ranks that wrote it."""
+    """Load the state after `step` steps into model and optimizer, whatever the number of ranks that wrote it.
+
+    Raises:
+        TrainingError: it holds something else than states do.
+    """
     state = _state(model, optimizer)
-    load_sharded(state, checkpoint_id=_url(store, name, step))  # into the tensors of `state`
+    path = (*folder(name), step_folder(step))
+    try:
+        _Metadata(io.BytesIO(store.fs.cat_file(store.path(*path, ".metadata")))).load()
+        load_sharded(state, checkpoint_id=_url(store, name, step), planner=_Planner())  # into the tensors of `state`
+    except (pickle.UnpicklingError, CheckpointException) as error:
+        causes = [error] if isinstance(error, pickle.UnpicklingError) else [e for e, _ in error.failures.values()]
+        if not any(isinstance(cause, pickle.UnpicklingError) for cause in causes):
+            raise
+        raise TrainingError(
+            f"checkpoint {name}: {store.path(*path)} was not written by atlas-ray, or was changed "
+            f"({str(causes[0]).splitlines()[0]}); delete {store.path(*folder(name))} and run again"
+        ) from error
     set_state_dict(
         model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"],
         options=StateDictOptions(strict=False),
     )  # fmt: skip
+
+
+class _Metadata(pickle.Unpickler):
+    """Reads `.metadata`; refuses what torch does not write there."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in _IN_METADATA.get(module, ()):
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return super().find_class(module, name)
+
+
+class _Planner(DefaultLoadPlanner):
+    """torch's planner, for which the values that are no tensors are plain ones."""
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        torch.load(value, weights_only=True)
+        value.seek(0)
+        super().load_bytes(read_item, value)
 
 
 def _state(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`jobs/train.py --dry-run`: memory, FLOPs and hours of a training run, from the architecture alone.
+"""`atlas-ray train --dry-run`: memory, FLOPs and hours of a training run, from the architecture alone.
 
 Neither weights nor network are needed: the model is built on the meta device and one packed row is sent through it, so
 that activations are counted, not guessed. Speed is not measured: hours follow from the FLOPs, the GPU's data sheet and
@@ -7,20 +7,23 @@ an assumed share of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     LlamaConfig,
+    MistralConfig,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen3Config,
 )
 
 from atlas_ray import models
@@ -29,10 +32,13 @@ from atlas_ray.errors import ConfigError, ModelError
 from atlas_ray.store import Store
 from atlas_ray.training import flops, lora, packing
 from atlas_ray.training.exact import decide, meta_model
-from atlas_ray.training.examples import choose, prepare
+from atlas_ray.training.examples import Example, by_trajectory, choose, prepare
+from atlas_ray.training.fit import Needs, row_tokens
 from atlas_ray.training.flops import Counts
 from atlas_ray.training.hardware import GPUS
+from atlas_ray.training.job import ExactOptimizations
 from atlas_ray.training.model import config_of
+from atlas_ray.training.prefix_tree import lay_out
 
 ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
     "meta-llama/Llama-3.1-8B-Instruct": lambda: LlamaConfig(
@@ -42,6 +48,18 @@ ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
     "Qwen/Qwen2.5-7B-Instruct": lambda: Qwen2Config(
         vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
         num_key_value_heads=4,
+    ),
+    "mistralai/Mistral-7B-Instruct-v0.3": lambda: MistralConfig(
+        vocab_size=32768, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, sliding_window=None,
+    ),
+    "Qwen/Qwen3-4B": lambda: Qwen3Config(
+        vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+    ),
+    "Qwen/Qwen3-8B": lambda: Qwen3Config(
+        vocab_size=151936, hidden_size=4096, intermediate_size=12288, num_hidden_layers=36, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=128,
     ),
     models.ON_BOARD: lambda: LlamaConfig(
         vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
@@ -62,9 +80,9 @@ class Data:
 
     trajectories: int
     whole: Counts
-    """The trajectories in full."""
+    """The trajectories in full, or where the chat template rewrites earlier turns, their rows."""
     read: Counts
-    """The trajectories up to their last labels."""
+    """Up to their last labels, with what the rows of a trajectory share once."""
     source: str
     """Where the numbers come from."""
 
@@ -78,25 +96,31 @@ def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
         mean_tokens: of a trajectory, where none has been collected yet.
 
     Raises:
-        ConfigError: the GPU is not known.
+        ConfigError: the GPU is not known, or the objective is not `sft`.
         ModelError: the model's shape is not known here.
     """
     if gpu not in GPUS:
         raise ConfigError(f"--gpu {gpu}: not known; take one of {', '.join(GPUS)}")
     options = config.train
+    if options.objective != "sft":
+        raise ConfigError(f"--dry-run counts supervised training alone; leave out train.objective={options.objective}")
     model = meta_model(architecture(config.model), trust_remote_code=config.trust_remote_code)
     optimizations, reasons = decide(model, options, "flex", longest=options.max_length)
-    data = _data(config, mean_tokens, optimizations.truncate)
+    data = _data(config, mean_tokens, optimizations)
     parameters = sum(weight.numel() for weight in model.parameters())
     labels = data.read.predictors / max(1, data.read.tokens)
-    row = options.pack_tokens if optimizations.pack else round(data.read.tokens / data.trajectories)
+    row = options.row_tokens if optimizations.pack else round(data.read.tokens / data.trajectories)
     if options.lora is not None:
         lora.add(model, options.lora)
     shape = flops.shape_of(model)
     tuned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    peak, size = GPUS[gpu]
+    needed_bytes = needs(model, options, labels)
+    fits = needed_bytes.tokens(size * 1e9)
+    if options.pack_tokens == "auto" and optimizations.pack and fits > 0:
+        row = row_tokens(needed_bytes, size * 1e9, 1)
     activations = activation_bytes(model, options, row, max(1, round(labels * row)))
     memory = _memory(model, tuned, options.workers, activations)
-    peak, size = GPUS[gpu]
     plain = shape.step(data.whole, head_at_labels=False, sparse_last_layer=False) * options.epochs
     needed = options.epochs * shape.step(
         data.read, head_at_labels=optimizations.head_at_labels, sparse_last_layer=optimizations.sparse_last_layer
@@ -113,6 +137,7 @@ def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
         f"memory      {total:.0f} GB on each of {options.workers} x {gpu} ({size} GB)"
         + ("" if total <= size else ": TOO MUCH; set train.activation_checkpointing, train.lora or more workers"),
         *(f"            {value / 1e9:6.1f} GB {name}" for name, value in memory.items()),
+        f"rows        of {row} tokens; a trajectory of at most {max(0, fits)} tokens fits on a GPU",
         f"FLOPs       {needed:.3g}; {1 - needed / plain:.0%} of the plain {plain:.3g} are left out",
         f"time        {computed / (peak * MFU * options.workers) / 3600:.1f} hours at {MFU:.0%} of "
         f"{peak / 1e12:.0f} TFLOP/s a GPU (an assumption; metrics/train.jsonl holds what a run reaches)",
@@ -194,9 +219,35 @@ def _flash(
     return output.transpose(1, 2), None
 
 
+def needs(model: PreTrainedModel, options: TrainConfig, labels: float) -> Needs:
+    """What a model takes on one GPU.
+
+    Args:
+        model: on the meta device, adapters included.
+        options: of the training.
+        labels: share of a row's tokens that predict a label.
+    """
+    tuned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    small, large = (activation_bytes(model, options, n, max(1, round(labels * n))) for n in (1024, 2048))
+    per_token = (large - small) / 1024
+    fixed = sum(_memory(model, tuned, options.workers, 0).values())
+    return Needs(fixed + small - 1024 * per_token, per_token)
+
+
 def _memory(model: PreTrainedModel, tuned: int, workers: int, activations: int) -> dict[str, float]:
-    """Bytes on one GPU under FSDP2: fp32 shards, bf16 of the largest layer twice (it is prefetched), activations."""
+    """Bytes on one GPU.
+
+    Of several workers: fp32 shards, and under FSDP2 bf16 of the largest layer twice (it is prefetched). Of one: all of
+    the weights in fp32, and in bf16 as autocast keeps them from the forward to the backward pass.
+    """
     parameters = sum(weight.numel() for weight in model.parameters())
+    if workers == 1:
+        return {
+            "weights, fp32": 4.0 * parameters,
+            "gradients and Adam's moments, fp32": 12.0 * tuned,
+            "weights, bf16": 2.0 * parameters,
+            "activations and logits of a row": float(activations),
+        }
     blocks = list(getattr(model.base_model, "layers", [model]))
     largest = max(sum(weight.numel() for weight in block.parameters()) for block in blocks)
     ends = {id(end.weight): end.weight.numel() for end in (model.get_input_embeddings(), model.get_output_embeddings())}
@@ -209,16 +260,16 @@ def _memory(model: PreTrainedModel, tuned: int, workers: int, activations: int) 
     }
 
 
-def _data(config: PipelineConfig, mean_tokens: int, truncate: bool) -> Data:
-    collected = _collected(config, truncate)
+def _data(config: PipelineConfig, mean_tokens: int, optimizations: ExactOptimizations) -> Data:
+    collected = _collected(config, optimizations)
     if collected is not None:
         return collected
     trajectories = sum(config.collect.trajectories.values())
     if not trajectories:
-        raise ModelError("nothing is collected and collect.trajectories names no numbers; run jobs/collect.py first")
+        raise ModelError("nothing is collected and collect.trajectories names no numbers; run atlas-ray collect first")
     ratio = config.selection(config.train.selections[0]).ratio
     labels = round(mean_tokens * _RATIO_TOKENS * ratio)
-    cut = round(mean_tokens * 0.82) if truncate else mean_tokens
+    cut = round(mean_tokens * 0.82) if optimizations.truncate else mean_tokens
     whole, read = flops.document(mean_tokens), flops.document(cut)
     read = Counts(read.tokens, read.pairs, labels, labels * cut // 2)
     return Data(
@@ -229,7 +280,7 @@ def _data(config: PipelineConfig, mean_tokens: int, truncate: bool) -> Data:
     )
 
 
-def _collected(config: PipelineConfig, truncate: bool) -> Data | None:
+def _collected(config: PipelineConfig, optimizations: ExactOptimizations) -> Data | None:
     """Counts of the run directory's trajectories and first selection; None where these or the tokenizer are missing."""
     store, selection = Store(config.run_dir), config.train.selections[0]
     if not store.names("trajectories") or not store.names("selections", selection):
@@ -240,12 +291,22 @@ def _collected(config: PipelineConfig, truncate: bool) -> Data | None:
         return None  # a dry run is made before the weights are there
     selections = store.read_selections(selection)
     named = {row.trajectory_id for row in selections}
-    chosen = choose([t for t in store.read_trajectories() if t.trajectory_id in named], selections)
-    examples, _ = prepare(chosen.trajectories, chosen.labels, tokenizer, config.train, truncate=truncate)
-    whole, read = Counts(), Counts()
-    for example in examples:
-        whole += flops.document(example.full_length)
-        predictors = example.weights.nonzero()[0]
-        cut = flops.document(example.length)
-        read += Counts(cut.tokens, cut.pairs, len(predictors), int(predictors.sum()))
-    return Data(len(examples), whole, read, f"selection {selection!r} in {config.run_dir}")
+    chosen = choose([t for t in store.read_trajectories(selection) if t.trajectory_id in named], selections)
+    examples, _ = prepare(
+        chosen.trajectories, chosen.labels, tokenizer, config.train, truncate=optimizations.truncate,
+        thinks=config.evaluate.thinking.on,
+    )  # fmt: skip
+    trajectories, whole, read = by_trajectory(examples), Counts(), Counts()
+    for rows in trajectories:
+        for row in rows:
+            whole += flops.document(row.full_length)
+        read += _counts(rows, share=optimizations.prefix_tree)
+    return Data(len(trajectories), whole, read, f"selection {selection!r} in {config.run_dir}")
+
+
+def _counts(rows: Sequence[Example], *, share: bool) -> Counts:
+    """Of the rows of one trajectory, up to their last labels; `share` counts their common beginnings once."""
+    tree = lay_out([row.ids[:-1] for row in rows], share=share)
+    before = [positions[row.weights.nonzero()[0] - 1] for row, positions in zip(rows, tree.positions, strict=True)]
+    predictors, context = np.unique(np.concatenate(before)), tree.position_ids + 1
+    return Counts(len(context), int(context.sum()), len(predictors), int(context[predictors].sum()))

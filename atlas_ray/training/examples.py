@@ -1,7 +1,8 @@
 """Training examples: token ids and loss weights of the chosen steps, and the report made before training starts.
 
 A trajectory is one example. With a chat template that rewrites earlier turns (`chat/encoding.py`) each of its chosen
-steps is one. A trajectory that cannot be tokenised is left out and counted.
+steps is one; they train together (`by_trajectory`), so that their common beginnings are computed once. A trajectory
+that cannot be tokenised is left out and counted.
 
 Where it is exact an example ends with its last label: what follows cannot change the loss, because attention is causal.
 The model reads `ids[:-1]`; the last id is only a target. Left out: how examples are packed into rows (`packing.py`).
@@ -13,14 +14,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_ray.chat import encode_all, end_of_turn, loss_mask
+from atlas_ray.chat import Row, encode_all, end_of_turn, loss_mask
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import DataError, TrainingError
+from atlas_ray.training.spans import labelled, token_weights
 from atlas_ray.trajectory import Selection, Trajectory
 
 if TYPE_CHECKING:
@@ -38,6 +41,11 @@ class Example:
     """Weight of each token's negative log-likelihood in the loss, 0 where the token is no label; shape of `ids`."""
     full_length: int
     """Tokens of the whole row, up to the end of its last step."""
+
+    @property
+    def sequences(self) -> tuple[Example, ...]:
+        """What a row must hold together: this example alone."""
+        return (self,)
 
     @property
     def length(self) -> int:
@@ -70,10 +78,15 @@ class Report:
     read_tokens: int
     """Tokens that the model reads: those before each trajectory's last label."""
     labelled_tokens: int
+    unlabelled_steps: int = 0
+    """Critical steps without a token that carries loss: those without a thought, with `span: thought`."""
     end_tokens: int = 0
     """End-of-turn tokens among the labelled ones."""
     rows: int = 0
     """Number of examples: more than trajectories if the chat template rewrites earlier turns."""
+    row_tokens: int = 0
+    """Tokens that the model would read if each example were computed on its own; without such a template `read_tokens`.
+    """
     refused: tuple[str, ...] = ()
     """Why trajectories were left out that cannot be tokenised, one line each."""
     controls: Counter[str] = field(default_factory=Counter)
@@ -87,9 +100,14 @@ class Report:
             f"({self.read_tokens / self.tokens:.1%}) are read, the rest follows the last label"
         )
         if self.rows > self.trajectories:
-            text += f"; the chat template rewrites earlier turns, so {self.rows} steps are rows of their own"
+            text += (
+                f"; the chat template rewrites earlier turns, so there are {self.rows} rows, whose {self.row_tokens} "
+                "tokens are these where they share their beginnings"
+            )
         if self.dropped_steps:
             text += f"; {self.dropped_steps} critical steps lie beyond max_length"
+        if self.unlabelled_steps:
+            text += f"; {self.unlabelled_steps} critical steps have no thought to learn from"
         if self.refused:
             text += (
                 f"; {len(self.refused)} trajectories cannot be tokenised and are left out ({_some(self.refused, 2)})"
@@ -108,13 +126,29 @@ class Chosen:
     """Trajectories left out because their selection is an error."""
     without_steps: int
     """Trajectories left out because no step was chosen (docs/architecture.md, decision 5)."""
+    failed: int = 0
+    """Failed trajectories among those that are used (`collect.keep_failures`)."""
 
     def __str__(self) -> str:
         steps = sum(map(len, self.labels.values()))
+        among = f", {self.failed} of which failed" if self.failed else ""
         return (
-            f"{steps} critical steps of {len(self.trajectories)} trajectories; left out: {self.errors} trajectories "
-            f"with an error, {self.without_steps} without a chosen step"
+            f"{steps} critical steps of {len(self.trajectories)} trajectories{among}; left out: {self.errors} "
+            f"trajectories with an error, {self.without_steps} without a chosen step"
         )
+
+
+class _OfTrajectory(Protocol):
+    @property
+    def trajectory_id(self) -> str: ...
+
+
+_Part = TypeVar("_Part", bound=_OfTrajectory)
+
+
+def by_trajectory(examples: Sequence[_Part]) -> list[list[_Part]]:
+    """The examples of each trajectory, in order: what an optimizer step holds as one. A pair is one of its own."""
+    return [list(rows) for _, rows in groupby(examples, lambda example: example.trajectory_id)]
 
 
 def choose(trajectories: Sequence[Trajectory], selections: Sequence[Selection]) -> Chosen:
@@ -154,7 +188,8 @@ def choose(trajectories: Sequence[Trajectory], selections: Sequence[Selection]) 
             f"selection {method}: it leaves nothing to train on: of {len(trajectories)} trajectories {errors} have an "
             f"error and {without_steps} no chosen step; change the selection's options, or collect more"
         )
-    return Chosen(used, {t.trajectory_id: by_id[t.trajectory_id].weight_of() for t in used}, errors, without_steps)
+    labels = {t.trajectory_id: by_id[t.trajectory_id].weight_of() for t in used}
+    return Chosen(used, labels, errors, without_steps, sum(t.failed for t in used))
 
 
 def prepare(
@@ -164,6 +199,7 @@ def prepare(
     options: TrainConfig,
     *,
     truncate: bool = True,
+    thinks: bool | None = None,
 ) -> tuple[list[Example], Report]:
     """Examples in the order of their trajectory ids, and the report.
 
@@ -176,6 +212,7 @@ def prepare(
         tokenizer: of the base model, with a chat template.
         options: `max_length`, `max_dropped_steps` and `loss` count here.
         truncate: whether examples end with their last label.
+        thinks: see `chat.template.Template`.
 
     Raises:
         DataError: a trajectory has no entry in `labels`, a step that it does not have, or a weight outside (0, 1].
@@ -196,34 +233,41 @@ def prepare(
     examples: list[Example] = []
     refused: list[str] = []
     controls: Counter[str] = Counter()
-    used = n_steps = critical = dropped = tokens = 0
+    used = n_steps = critical = dropped = unlabelled = tokens = read = 0
     ordered = sorted(trajectories, key=lambda t: t.trajectory_id)
-    for trajectory, encoded in zip(ordered, encode_all(ordered, tokenizer), strict=True):
+    for trajectory, encoded in zip(ordered, encode_all(ordered, tokenizer, thinks=thinks), strict=True):
         if isinstance(encoded, DataError):
             refused.append(str(encoded))
             continue
         weight_of = labels[trajectory.trajectory_id]
         loss_mask(encoded, weight_of)  # refuses a step that is out of range
         controls += encoded.controls
-        learnt = 0
-        for ids, spans in encoded:
-            chosen = [step for step in sorted(weight_of) if step in spans and spans[step][1] <= options.max_length]
+        learnt = on_trunk = 0
+        for path, row in zip(encoded.paths, encoded, strict=True):
+            ids, spans, actions = row
+            inside = [step for step in sorted(weight_of) if step in spans and spans[step][1] <= options.max_length]
+            parts = {step: labelled(spans[step], actions[step], options) for step in inside}
+            chosen = [step for step, (first, last) in parts.items() if first < last]
+            unlabelled += len(inside) - len(chosen)
+            dropped -= len(inside)
             if not chosen:
                 continue
             learnt += len(chosen)
-            end = spans[chosen[-1]][1] if truncate else min(len(ids), options.max_length)
-            weights = _weights(
-                trajectory.trajectory_id, len(ids), spans, {step: weight_of[step] for step in chosen}, options
-            )
+            end = parts[chosen[-1]][1] if truncate else min(len(ids), options.max_length)
+            weights = _weights(trajectory.trajectory_id, row, {step: weight_of[step] for step in chosen}, options)
             examples.append(
                 Example(trajectory.trajectory_id, np.asarray(ids[:end], dtype=np.int32), weights[:end], len(ids))
             )
-        dropped += len(weight_of) - learnt
+            common = path.shared if path.begin else examples[-1].length  # the trunk begins at 0
+            on_trunk = max(on_trunk, common)
+            read += examples[-1].length - common
+        dropped += len(weight_of)
         if learnt:
             used += 1
             n_steps += trajectory.n_steps
             critical += learnt
             tokens += len(encoded.ids)
+            read += on_trunk
     share = dropped / max(1, critical + dropped)
     if share > options.max_dropped_steps:
         raise TrainingError(
@@ -232,6 +276,8 @@ def prepare(
         )
     if not examples:
         why = f"{len(refused)} cannot be tokenised ({refused[0]})" if refused else "check collect and select"
+        if unlabelled:
+            why = f"{unlabelled} critical steps have no thought; change train.span"
         raise TrainingError(f"no trajectory to train on is left; {why}")
     end_id = tokenizer.convert_tokens_to_ids(end_of_turn(tokenizer))
     end_tokens = sum(int(np.count_nonzero((each.ids == end_id) & (each.weights > 0))) for each in examples)
@@ -240,33 +286,30 @@ def prepare(
         steps=n_steps,
         critical_steps=critical,
         dropped_steps=dropped,
+        unlabelled_steps=unlabelled,
         tokens=tokens,
-        read_tokens=sum(example.length for example in examples),
+        read_tokens=read,
         labelled_tokens=sum(example.labelled for example in examples),
         end_tokens=end_tokens,
         rows=len(examples),
+        row_tokens=sum(example.length for example in examples),
         refused=tuple(refused),
         controls=controls,
     )
     return examples, report
 
 
-def _weights(
-    trajectory_id: str,
-    length: int,
-    spans: Mapping[int, tuple[int, int]],
-    weight_of: Mapping[int, float],
-    options: TrainConfig,
-) -> NDArray[np.float32]:
-    """Weight of each token in the loss: its step's, with `step_mean` shared out among the tokens of the step."""
-    weights = np.zeros(length, dtype=np.float32)
+def _weights(trajectory_id: str, row: Row, weight_of: Mapping[int, float], options: TrainConfig) -> NDArray[np.float32]:
+    """Weight of each token of a row in the loss."""
+    weights = np.zeros(len(row.ids), dtype=np.float32)
     for step, weight in weight_of.items():
-        start, stop = spans[step]
+        start, stop = row.spans[step]
         if start == 0:
             raise DataError(f"trajectory {trajectory_id}: its first token is a label, which nothing predicts")
-        weights[start:stop] = weight / (stop - start) if options.loss == "step_mean" else weight
+        exact = token_weights((start, stop), row.actions[step], weight, options)
+        weights[start:stop] = exact
         # A weight that fp32 rounds to 0 would make the label vanish without a word.
-        if not (0 < weight <= 1 and weights[start] > 0):
+        if not (0 < weight <= 1 and bool(np.all((exact > 0) == (weights[start:stop] > 0)))):
             raise DataError(
                 f"trajectory {trajectory_id}: the weight {weight} of step {step} is not in (0, 1], or too small for "
                 "fp32; correct the selection"

@@ -9,6 +9,7 @@ Mistral).
 from __future__ import annotations
 
 import types
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,16 @@ from atlas_ray.training.prefix_tree import Layout
 _LAYERS = {"LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer"}
 _PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """Positions of a row that predict a label: one object, so that the other layers pass it on without a look at it."""
+
+    positions: torch.Tensor
+    """Ascending, shape (predictors,)."""
+    per_tree: list[int]
+    """How many of them each tree of the layout holds, in order."""
 
 
 def obstacle(model: PreTrainedModel) -> str | None:
@@ -43,8 +54,7 @@ def obstacle(model: PreTrainedModel) -> str | None:
 def make_sparse(model: PreTrainedModel) -> None:
     """Replace the last layer's forward pass by one that computes predicting positions only.
 
-    It takes a row's `predictors` and `predictors_per_tree`, and the model then returns logits of shape
-    (1, predictors, vocabulary).
+    The model then takes a row's `predicting` positions and returns logits of shape (1, predictors, vocabulary).
     """
     last: Any = model.base_model.layers[-1]
     last.forward = types.MethodType(_forward, last)
@@ -56,12 +66,11 @@ def _forward(
     *,
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
     layout: Layout,
-    predictors: torch.Tensor,
-    predictors_per_tree: list[int],
+    predicting: Predicting,
     **_: Any,
 ) -> torch.Tensor:
     """The layer's output at the predictors, which ascend: (1, tokens, hidden) -> (1, predictors, hidden)."""
-    attention = layer.self_attn
+    attention, predictors = layer.self_attn, predicting.positions
     normed = layer.input_layernorm(hidden_states)
     cos, sin = position_embeddings
 
@@ -80,7 +89,7 @@ def _forward(
     until = torch.as_tensor(layout.visible_until, device=predictors.device)
     lengths = [end - start for start, end in layout.trees]
     parts = zip(
-        torch.split(query, predictors_per_tree, 2), torch.split(predictors, predictors_per_tree),
+        torch.split(query, predicting.per_tree, 2), torch.split(predictors, predicting.per_tree),
         torch.split(key, lengths, 2), torch.split(value, lengths, 2), layout.trees, strict=True,
     )  # fmt: skip
     for queries, at, keys, values, (start, end) in parts:

@@ -18,6 +18,7 @@ from atlas_ray import ray_metrics
 from atlas_ray.progress import Progress
 from atlas_ray.store import Store
 from atlas_ray.training.examples import Example
+from atlas_ray.training.pairs import Pair
 
 FILE = ("metrics", "train.jsonl")
 _POLL_S = 2.0
@@ -111,22 +112,24 @@ class TrainingLog:
         self,
         step: int,
         epoch: int,
-        batch: Sequence[Example],
+        batch: Sequence[Example | Pair],
         loss: float,
         grad_norm: float,
         learning_rate: float,
         speed: Speed,
+        preferred: float | None = None,
     ) -> None:
         """Log one optimizer step.
 
         Args:
             step: steps done, this one included.
             epoch: from 0.
-            batch: its examples, of all ranks.
-            loss: weighted mean over the labels, in nats.
+            batch: its examples or pairs, of all ranks.
+            loss: weighted mean over the labels, in nats; of pairs, their mean.
             grad_norm: before clipping.
             learning_rate: of this step.
             speed: of this step.
+            preferred: share of the pairs whose better reply has gained on the worse one since training began.
 
         Raises:
             StoreError: the log cannot be written.
@@ -150,6 +153,8 @@ class TrainingLog:
             "skipped": speed.skipped,
             "seconds": speed.seconds,
         }
+        if preferred is not None:
+            row["preferred"] = preferred
         self._store.append([row], *FILE)
         for key, gauge in ray_metrics.TRAIN_GAUGES.items():
             gauge.set(sum(speed.skipped.values()) if key == "skipped_share" else row[key], checkpoint=self._name)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray.train
@@ -29,15 +30,23 @@ from transformers.utils.logging import disable_progress_bar
 from atlas_ray import models
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import AtlasError, StoreError, TrainingError
+from atlas_ray.gpus import flaw_of_cuda, installation
 from atlas_ray.store import Store
-from atlas_ray.training import checkpoint, flops, packing, prefix_tree
-from atlas_ray.training.examples import Example
+from atlas_ray.training import checkpoint, dpo, flops, lora, packing, prefix_tree
+from atlas_ray.training.dry_run import needs
+from atlas_ray.training.exact import meta_model
+from atlas_ray.training.examples import Example, by_trajectory
 from atlas_ray.training.export import export
+from atlas_ray.training.fit import row_tokens
 from atlas_ray.training.hardware import peak_flops, peak_memory
 from atlas_ray.training.job import ExactOptimizations, Job
 from atlas_ray.training.log import Speed, TrainingLog
-from atlas_ray.training.loss import Row, empty_row, make_row, non_finite, token_losses
-from atlas_ray.training.model import Network, Recipe, load_sharded, sync_gradients
+from atlas_ray.training.loss import Row, attention_inputs, empty_row, make_row, non_finite, token_losses
+from atlas_ray.training.model import Network, Recipe, config_of, load_sharded, sync_gradients
+from atlas_ray.training.pairs import Pair
+
+_REFERENCE = "reference.json"
+_Prepared = TypeVar("_Prepared")
 
 
 @dataclass
@@ -48,6 +57,8 @@ class StepResult:
     """These rows' part of the step's loss."""
     broken: list[str] = field(default_factory=list)
     """Trajectories with a label whose loss is not finite."""
+    preferred: int = 0
+    """Pairs whose better reply has gained on the worse one since training began."""
 
 
 def learning_rate(step: int, total: int, options: TrainConfig) -> float:
@@ -63,13 +74,13 @@ def learning_rate(step: int, total: int, options: TrainConfig) -> float:
     return options.learning_rate * factor
 
 
-def steps_of(examples: Sequence[Example], options: TrainConfig, seed: int) -> int:
+def steps_of(examples: Sequence[Example | Pair], options: TrainConfig, seed: int) -> int:
     """Optimizer steps of a training, whose `labelled_tokens` are a number or None."""
     wanted = options.labelled_tokens
     if wanted == "all":
         raise TrainingError("train.labelled_tokens is 'all', which only the tuning set can tell; give a number")
     return packing.total_steps(
-        [example.labelled for example in examples],
+        [sum(example.labelled for example in rows) for rows in by_trajectory(examples)],
         batch_size=options.batch_size, seed=seed, epochs=options.epochs, labelled_tokens=wanted,
     )  # fmt: skip
 
@@ -78,14 +89,14 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Train; Ray Train runs this function on every worker.
 
     Args:
-        settings: `job`, a `Job`, and `examples`, an object reference to the list of `Example`.
+        settings: `job`, a `Job`, and `examples`, an object reference to the list of `Example`, or of `Pair`.
 
     Returns:
         `error`: None, or one line that says why training had to stop.
     """
     disable_progress_bar()  # transformers' bars are noise in a job's log
     job: Job = settings["job"]
-    examples: list[Example] = ray.get(settings["examples"])
+    examples: Sequence[Example | Pair] = ray.get(settings["examples"])
     base = models.resolve(job.base, trust_remote_code=job.trust_remote_code)
     try:
         return {"error": _train(job, examples, base)}
@@ -93,13 +104,16 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def _train(job: Job, examples: list[Example], base: str) -> str | None:
-    options = job.options
+def _train(job: Job, examples: Sequence[Example | Pair], base: str) -> str | None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(min(job.threads, max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size())))
     device: torch.device = ray.train.torch.get_device()
-    store = Store(job.run_dir)
+    if device.type == "cuda":
+        if (reason := flaw_of_cuda(installation())) is not None:
+            raise TrainingError(reason)
+        job = sized(job, examples, base, device)
+    options, store = job.options, Store(job.run_dir)
 
     recipe = Recipe(base, job.optimizations, job.kernel, options, job.seed, job.trust_remote_code)
     network = load_sharded(recipe, device, rank, world)
@@ -107,7 +121,10 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     shape = flops.shape_of(model)
     tuned = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(tuned, lr=0.0, betas=options.betas, weight_decay=options.weight_decay, fused=True)
-    per_epoch = packing.steps_per_epoch(len(examples), options.batch_size)
+    examples = _against_start(store, job, network, examples, rank, world, device)
+    make = dpo.row_maker(options.dpo.beta) if options.objective == "dpo" else make_row
+    trajectories = by_trajectory(examples)
+    per_epoch = packing.steps_per_epoch(len(trajectories), options.batch_size)
     total = steps_of(examples, options, job.seed)
     start = _resume(store, job.name, model, optimizer, rank)
     log = TrainingLog(store, job.name) if rank == 0 else None
@@ -117,16 +134,23 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
     saver = checkpoint.Saver(store, job.name, model, optimizer, in_background=device.type != "cpu")
     peak = world * peak_flops(device)
 
-    for step in range(start, total):
-        begun = time.monotonic()
-        documents = packing.batch(step, documents=len(examples), batch_size=options.batch_size, seed=job.seed)
-        batch = [examples[document] for document in documents]
-        rows = rows_of(batch, rank, world, options.pack_tokens, job.optimizations, device)
+    def prepared(step: int) -> tuple[list[Example | Pair], list[Row], flops.Counts]:
+        documents = packing.batch(step, documents=len(trajectories), batch_size=options.batch_size, seed=job.seed)
+        batch = [row for document in documents for row in trajectories[document]]
+        rows = rows_of(batch, rank, world, options.row_tokens, job.optimizations, torch.device("cpu"), make)
+        counted, rows = count(rows), [row.moved(device) for row in rows]
+        if job.optimizations.attends_per_document:
+            for row in rows:
+                attention_inputs(network, row)
+        return batch, rows, counted
+
+    begun = time.monotonic()
+    for step, (batch, rows, counted) in ahead(prepared, range(start, total)):
         torch.manual_seed(hash((job.seed, step, rank)))  # dropout, where a model has any, is resumed with the data
         result = backward(network, rows, sum(example.total_weight for example in batch), world)
         norm = torch.nn.utils.clip_grad_norm_(tuned, options.max_grad_norm)
         grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
-        loss, *counts = _sum_over_ranks([result.loss, *count(rows).values], device)
+        loss, preferred, *counts = _sum_over_ranks([result.loss, result.preferred, *counted.values], device)
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             return not_finite(step, loss, grad_norm, result, batch)
         rate = learning_rate(step, total, options)
@@ -148,7 +172,8 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
                 memory_gib=memory,
                 skipped=flops.skipped(shape, *unshared(batch), read, head=head, last=last),
             )
-            write = partial(log.log, done, step // per_epoch, batch, loss, grad_norm, rate, speed)
+            share = preferred / len(batch) if options.objective == "dpo" else None
+            write = partial(log.log, done, step // per_epoch, batch, loss, grad_norm, rate, speed, share)
         failed = on_rank_0(write, device)
         if failed:
             return failed
@@ -159,12 +184,82 @@ def _train(job: Job, examples: list[Example], base: str) -> str | None:
                 return _cannot_save(error, store, job.name, done, rank)
             for state in completed:
                 _report(store, job.name, state)
+        begun = time.monotonic()
     try:
         saver.finish()
     except CheckpointException as error:
         return _cannot_save(error, store, job.name, total, rank)
     export(store, job.name, model, models.load_tokenizer(base), base, write=rank == 0, adapter=options.lora)
     return None
+
+
+def _against_start(
+    store: Store, job: Job, network: Network, examples: Sequence[Example | Pair], rank: int, world: int,
+    device: torch.device,
+) -> Sequence[Example | Pair]:  # fmt: skip
+    """Pairs with their margins under the start model, which the network still is; examples as they are.
+
+    The margins are computed once, by all ranks, and kept in `training_state/reference.json` for when the run resumes:
+    that folder belongs to the run's key.
+
+    Raises:
+        TrainingError: a margin is not finite, or they cannot be written.
+    """
+    pairs = [each for each in examples if isinstance(each, Pair)]
+    if not pairs:
+        return examples
+    file = (*checkpoint.folder(job.name), _REFERENCE)
+    kept: list[dict[str, float] | None] = [None]
+    if rank == 0 and store.exists(*file):
+        kept = [store.read_json(*file)]
+    dist.broadcast_object_list(kept, src=0)
+    margins = kept[0]
+    if margins is None:
+        make = dpo.row_maker(job.options.dpo.beta)
+        rows = rows_of(pairs, rank, world, job.options.row_tokens, job.optimizations, device, make)
+        parts: list[dict[str, float]] = [{} for _ in range(world)]
+        dist.all_gather_object(parts, dpo.start_margins(network, rows))
+        margins = {name: margin for part in parts for name, margin in part.items()}
+        broken = sorted(name for name, margin in margins.items() if not math.isfinite(margin))
+        if broken:
+            raise TrainingError(f"the start model gives no finite probability to {', '.join(broken[:3])}; look at them")
+        failed = on_rank_0(partial(store.write_json, margins, *file) if rank == 0 else None, device)
+        if failed:
+            raise TrainingError(failed)
+    return [replace(pair, reference=margins[pair.name]) for pair in pairs]
+
+
+def ahead(prepare: Callable[[int], _Prepared], steps: Iterable[int]) -> Iterator[tuple[int, _Prepared]]:
+    """Each step with what is prepared for it, in order; the next step's is prepared while this one is computed."""
+    with ThreadPoolExecutor(1) as thread:
+        before: tuple[int, Future[_Prepared]] | None = None
+        for step in steps:
+            following = (step, thread.submit(prepare, step))
+            if before is not None:
+                yield before[0], before[1].result()
+            before = following
+        if before is not None:
+            yield before[0], before[1].result()
+
+
+def sized(job: Job, examples: Sequence[Example | Pair], base: str, device: torch.device) -> Job:
+    """The job with rows of a size that fits on this GPU, where `train.pack_tokens` leaves that open.
+
+    Raises:
+        TrainingError: the model does not fit, or the longest trajectory does not.
+    """
+    sequences = [sequence for example in examples for sequence in example.sequences]
+    config = config_of(base, trust_remote_code=job.trust_remote_code)
+    model = meta_model(config, trust_remote_code=job.trust_remote_code)
+    if job.options.lora is not None:
+        lora.add(model, job.options.lora)
+    tokens = sum(sequence.length for sequence in sequences)
+    labels = sum(sequence.labelled for sequence in sequences) / tokens if job.optimizations.head_at_labels else 1.0
+    card = torch.cuda.get_device_properties(device).total_memory
+    fits = row_tokens(needs(model, job.options, labels), card, max(sequence.length for sequence in sequences))
+    if job.options.pack_tokens != "auto":
+        return job
+    return replace(job, options=job.options.model_copy(update={"pack_tokens": fits}))
 
 
 def _cannot_save(error: CheckpointException, store: Store, name: str, step: int, rank: int) -> str:
@@ -176,22 +271,35 @@ def _cannot_save(error: CheckpointException, store: Store, name: str, step: int,
 
 
 def rows_of(
-    batch: list[Example], rank: int, world: int, capacity: int, optimizations: ExactOptimizations, device: torch.device
-) -> list[Row]:
-    """This rank's rows of a step; every rank has the same number of rows, so that the collectives match."""
-    read = [example.ids[:-1] for example in batch]
+    batch: Sequence[Example | Pair], rank: int, world: int, capacity: int, optimizations: ExactOptimizations,
+    device: torch.device, make: Callable[..., Row] = make_row,
+) -> list[Row]:  # fmt: skip
+    """This rank's rows of a step; every rank has the same number of rows, so that the collectives match.
+
+    Args:
+        batch: examples or pairs of the optimizer step.
+        rank: of this worker.
+        world: number of ranks.
+        capacity: tokens of a row.
+        optimizations: what the rows are laid out for.
+        device: of the rows.
+        make: makes a row of some of the batch, as `loss.make_row` does of examples.
+    """
+    share, read = optimizations.prefix_tree, [[one.ids[:-1] for one in document.sequences] for document in batch]
+    together = [prefix_tree.distinct_tokens(own, range(len(own)), share=share) for own in read]
     groups = [[document] for document in range(len(batch))]
-    if optimizations.prefix_tree:
-        groups = prefix_tree.groups(read, capacity=capacity, ranks=world)
-    lengths = [prefix_tree.distinct_tokens(read, group) for group in groups]
+    lengths = together
+    if share:
+        first, beside = [own[0] for own in read], [held - len(own[0]) for held, own in zip(together, read, strict=True)]
+        groups = prefix_tree.groups(first, capacity=capacity, ranks=world, beside=beside)
+        rows = [[ids for document in group for ids in read[document]] for group in groups]
+        lengths = [prefix_tree.distinct_tokens(row, range(len(row))) for row in rows]
     plan = packing.plan(lengths, ranks=world, capacity=capacity if optimizations.pack else 1)
-    rows = [
-        make_row(
-            [batch[document] for group in row for document in groups[group]], device, share=optimizations.prefix_tree
-        )
+    mine = [
+        make([batch[document] for group in row for document in groups[group]], device, share=share)
         for row in plan[rank]
     ]
-    return rows + [empty_row(device)] * (max(map(len, plan)) - len(rows))
+    return mine + [empty_row(device)] * (max(map(len, plan)) - len(mine))
 
 
 def count(rows: list[Row]) -> flops.Counts:
@@ -206,10 +314,10 @@ def count(rows: list[Row]) -> flops.Counts:
     return total
 
 
-def unshared(batch: list[Example]) -> tuple[flops.Counts, flops.Counts]:
+def unshared(batch: Sequence[Example | Pair]) -> tuple[flops.Counts, flops.Counts]:
     """Counts of a step's trajectories in full, and up to their last labels, when none share tokens."""
     whole, cut = flops.Counts(), flops.Counts()
-    for example in batch:
+    for example in (sequence for document in batch for sequence in document.sequences):
         whole += flops.document(example.full_length)
         cut += flops.document(example.length)
     return whole, cut
@@ -223,7 +331,7 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
     Args:
         network: whose parameters receive the gradients.
         rows: of this rank.
-        denominator: sum of the weights of all labels of the optimizer step, on all ranks.
+        denominator: sum of the weights of all labels of the optimizer step, or number of its pairs, on all ranks.
         world: number of ranks.
     """
     shares, of_labels = [], []
@@ -232,7 +340,7 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
         # Unsharded gradients would have to be kept until the last row; GPUs lack the memory for that.
         sync_gradients(network.model, on_gpu or number == len(rows))
         losses = token_losses(network, row)
-        loss = (losses * row.weights).sum() / denominator
+        loss = row.total(losses) / denominator
         (loss * world).backward()  # type: ignore[no-untyped-call]
         shares.append(loss.detach())
         of_labels.append(losses.detach())
@@ -240,24 +348,29 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
     values = torch.stack(shares).tolist()  # waits for the GPU, once a step
     for share, losses, row in zip(values, of_labels, rows):
         result.loss += share
+        result.preferred += row.preferred(losses)
         if not math.isfinite(share):
             result.broken += non_finite(losses, row)
     return result
 
 
 def _sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
+    if dist.get_world_size() == 1:
+        return values  # nothing waits for the GPU
     total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return [float(value) for value in total.tolist()]
 
 
 def _most_of_ranks(value: float, device: torch.device) -> float:
+    if dist.get_world_size() == 1:
+        return value
     most = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(most, dist.ReduceOp.MAX)
     return most.item()
 
 
-def on_rank_0(write: Callable[[], None] | None, device: torch.device) -> str | None:
+def on_rank_0(write: Callable[[], object] | None, device: torch.device) -> str | None:
     """Let rank 0 write something; every rank returns why that failed, if it did, so that none waits for another.
 
     Args:
@@ -275,7 +388,7 @@ def on_rank_0(write: Callable[[], None] | None, device: torch.device) -> str | N
     return failure or "rank 0 could not write"
 
 
-def not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: list[Example]) -> str:
+def not_finite(step: int, loss: float, grad_norm: float, result: StepResult, batch: Sequence[Example | Pair]) -> str:
     """Why training stops, with the trajectories whose loss is not finite; all of the step if only the norm is not."""
     gathered: list[list[str]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, result.broken)

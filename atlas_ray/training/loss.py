@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from atlas_ray.training import attention
 from atlas_ray.training.examples import Example
+from atlas_ray.training.last_layer import Predicting
 from atlas_ray.training.model import Network
 from atlas_ray.training.prefix_tree import Layout, lay_out
 
@@ -45,6 +47,28 @@ class Row:
     owners: tuple[NDArray[np.int64], NDArray[np.int64]]
     """Pairs of label and trajectory, as two arrays of indices: one pair for each label of each trajectory."""
     trajectory_ids: tuple[str, ...]
+
+    def moved(self, device: torch.device) -> Self:
+        """The row with its tensors on a device; does not wait for what the device computes."""
+        there: dict[str, Any] = {
+            name: attention.moved(value, device)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **there)
+
+    def total(self, losses: torch.Tensor) -> torch.Tensor:
+        """This row's loss before it is divided by the optimizer step's denominator.
+
+        Args:
+            losses: of `token_losses`.
+        """
+        return (losses * self.weights).sum()
+
+    def preferred(self, losses: torch.Tensor) -> int:
+        """Pairs whose better reply has gained since training began; there are none in such a row."""
+        del losses
+        return 0
 
 
 def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *, share: bool = False) -> Row:
@@ -83,20 +107,26 @@ def empty_row(device: torch.device | str = "cpu") -> Row:
     return replace(row, weights=torch.zeros_like(row.weights))
 
 
+def attention_inputs(network: Network, row: Row) -> dict[str, Any]:
+    """What attention takes of a row; made once a row, so also ahead of its forward pass."""
+    return attention.inputs(network.kernel, row.layout, row.ids.device)
+
+
 def token_losses(network: Network, row: Row) -> torch.Tensor:
     """Negative log-likelihood of each label in nats, fp32, shape (labels,)."""
     optimizations = network.optimizations
     # A sparse last layer returns the predicting positions alone; otherwise they are picked before the head.
     pick_before = optimizations.head_at_labels and not optimizations.sparse_last_layer
-    sparse = {"predictors": row.predictors, "predictors_per_tree": row.predictors_per_tree}
-    logits = network.model(
-        input_ids=row.ids,
-        position_ids=row.position_ids,
-        use_cache=False,
-        **({"logits_to_keep": row.predictors} if pick_before else {}),
-        **(attention.inputs(network.kernel, row.layout, row.ids.device) if optimizations.attends_per_document else {}),
-        **(sparse if optimizations.sparse_last_layer else {}),
-    ).logits[0]
+    sparse = {"predicting": Predicting(row.predictors, row.predictors_per_tree)}
+    with torch.autocast(row.ids.device.type, torch.bfloat16, enabled=network.mixed):
+        logits = network.model(
+            input_ids=row.ids,
+            position_ids=row.position_ids,
+            use_cache=False,
+            **({"logits_to_keep": row.predictors} if pick_before else {}),
+            **(attention_inputs(network, row) if optimizations.attends_per_document else {}),
+            **(sparse if optimizations.sparse_last_layer else {}),
+        ).logits[0]
     if not optimizations.head_at_labels:
         logits = logits[row.predictors]
     if row.predicted_from is not None:

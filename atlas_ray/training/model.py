@@ -1,14 +1,15 @@
 """The network as it is trained: loaded, with the optimizations that `exact.decide` allows, and sharded.
 
-Sharding is FSDP2 (`fully_shard`) over all workers; a single CPU worker keeps the plain model. Rank 0 alone reads the
-weights and sends the other ranks their shards. Weights and optimizer state are fp32; on GPUs the forward and backward
-passes run in bf16. Left out: tensor parallelism, and models that do not fit into one node's memory.
+Sharding is FSDP2 (`fully_shard`) over all workers; a single worker keeps the plain model, because sharding over one GPU
+costs the host more time than a small model takes to compute. Rank 0 alone reads the weights and sends the other ranks
+their shards. Weights and optimizer state are fp32; on GPUs the forward and backward passes run in bf16. Left out:
+tensor parallelism, and models that do not fit into one node's memory.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
-from atlas_ray.training import attention, exact, last_layer, lora
+from atlas_ray.training import attention, compiling, exact, last_layer, lora
 from atlas_ray.training.job import ExactOptimizations
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Network:
     optimizations: ExactOptimizations
     kernel: str = "sdpa"
     """Of attention."""
+    mixed: bool = False
+    """Forward passes run in bf16 by `torch.autocast`; a sharded model has a policy for that."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ def config_of(path: str, *, trust_remote_code: bool = False) -> PreTrainedConfig
     Raises:
         ModelError: it is none, or its loss has a term that ours has not.
     """
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except ValueError as error:  # it has code of its own, or is of a kind that transformers does not know
+        raise ModelError(f"model {path}: {' '.join(str(error).split())[:300]}") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not trust_remote_code:
         raise ModelError(f"model {path}: {config.model_type!r} is no causal language model that transformers knows")
     if getattr(config, "output_router_logits", False):
@@ -93,8 +99,9 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
     if world == 1:
         network = load(recipe)
         if device.type != "cpu":
-            _shard(network.model, device, world)
-        return network
+            network.model.to(device)
+            network = in_bf16(network)
+        return _compiled(network, recipe, device)
     failure: list[str | None] = [None]
     if rank == 0:
         try:
@@ -106,13 +113,28 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
         raise ModelError(failure[0])
     if rank:
         network = _blank(recipe)
-    model = network.model
+    model = _compiled(network, recipe, device).model
     weights = model.state_dict() if rank == 0 else {}
     _shard(model, device, world)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, weights, options=options)
     for buffer in model.buffers():  # also those that no state dict holds, as the rotary frequencies
         dist.broadcast(buffer, src=0)
+    return network
+
+
+def in_bf16(network: Network) -> Network:
+    """The network with forward passes in bf16: weights and gradients stay fp32.
+
+    Autocast alone would leave the sums between the layers in fp32, which are most of what is read and written.
+    """
+    network.model.get_input_embeddings().register_forward_hook(lambda _module, _ids, states: states.bfloat16())
+    return replace(network, mixed=True)
+
+
+def _compiled(network: Network, recipe: Recipe, device: torch.device) -> Network:
+    if compiling.is_wanted(recipe.options.compile, device):
+        compiling.compile_layers(network.model)
     return network
 
 
@@ -162,6 +184,5 @@ def _shard(model: PreTrainedModel, device: torch.device, world: int) -> None:
     on_gpu = device.type != "cpu"
     mesh = init_device_mesh(device.type, (world,))
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if on_gpu else MixedPrecisionPolicy()
-    layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
-    for module in [*layers, model]:
+    for module in [*compiling.decoder_layers(model), model]:
         fully_shard(module, mesh=mesh, reshard_after_forward=None if on_gpu else False, mp_policy=policy)

@@ -111,34 +111,39 @@ def lay_out(documents: Sequence[Ids], *, share: bool) -> Tree:
     return Tree(Layout(tuple(segments)), np.concatenate(pieces), np.concatenate(position_ids), positions)
 
 
-def groups(documents: Sequence[Ids], *, capacity: int, ranks: int) -> list[list[int]]:
+def groups(
+    documents: Sequence[Ids], *, capacity: int, ranks: int, beside: Sequence[int] | None = None
+) -> list[list[int]]:
     """Groups of documents to put into one row each, as indices; each document is in one group.
 
     Args:
         documents: token ids of each.
+        beside: tokens that each document brings along into its row besides its own; None: none.
         capacity: distinct tokens of a group at most, unless it is a single document.
         ranks: number of ranks that share the step; groups are small enough for every rank to get some.
     """
     order = _sorted(documents)
     common = _common(documents, order)
-    distinct = sum(len(documents[member]) - shared for member, shared in zip(order, common, strict=True))
+    brought = [0] * len(documents) if beside is None else beside
+    distinct = sum(len(documents[member]) - shared for member, shared in zip(order, common, strict=True)) + sum(brought)
     most = min(capacity, -(-distinct // ranks))
     found: list[list[int]] = []
     for first, last in _clusters(common, MIN_SHARED):
         held = most + 1  # opens a group
         for at in range(first, last):
-            new = len(documents[order[at]]) - common[at]
+            # A beginning that is shared by fewer tokens than `MIN_SHARED` behind another one stands twice.
+            new = len(documents[order[at]]) - common[at] + MIN_SHARED - 1 + brought[order[at]]
             if held + new > most:
                 found.append([])
-                held, new = 0, len(documents[order[at]])
+                held, new = 0, len(documents[order[at]]) + brought[order[at]]
             found[-1].append(order[at])
             held += new
     return found
 
 
-def distinct_tokens(documents: Sequence[Ids], group: Sequence[int]) -> int:
+def distinct_tokens(documents: Sequence[Ids], group: Sequence[int], *, share: bool = True) -> int:
     """Tokens of a row that holds a group."""
-    return lay_out([documents[member] for member in group], share=True).layout.tokens
+    return lay_out([documents[member] for member in group], share=share).layout.tokens
 
 
 def _sorted(documents: Sequence[Ids]) -> list[int]:

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
 import ray
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.exceptions import RayActorError
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from atlas_ray import models
+from atlas_ray.cluster import GO_ON
 from atlas_ray.config import PipelineConfig, TrainConfig
 from atlas_ray.errors import ClusterError, TrainingError
-from atlas_ray.gpus import usable_gpus
+from atlas_ray.gpus import gpus_by_node, is_built_for_gpus, lack, usable_gpus
 from atlas_ray.hashing import content_hash
 from atlas_ray.progress import say
 from atlas_ray.roster import RosterEntry
 from atlas_ray.store import Store
-from atlas_ray.training import checkpoint
+from atlas_ray.training import checkpoint, dpo
 from atlas_ray.training.exact import decide, meta_model, truncation
-from atlas_ray.training.examples import Example, prepare
+from atlas_ray.training.examples import Example, Report, prepare
 from atlas_ray.training.job import Job
 from atlas_ray.training.log import follow
 from atlas_ray.training.loop import run_worker, steps_of
 from atlas_ray.training.model import config_of
+from atlas_ray.training.pairs import Pair, prepare_pairs
 from atlas_ray.training.preflight import preflight
 from atlas_ray.training.track import tracker
-from atlas_ray.trajectory import Trajectory
+from atlas_ray.trajectory import StepPreference, Trajectory
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray Train's own list of the checkpoints of a run, which has no public name."""
@@ -44,6 +55,7 @@ def train(
     labels: Mapping[str, Mapping[int, float]],
     options: TrainConfig,
     seed: int,
+    preferences: Sequence[StepPreference] = (),
 ) -> str:
     """Fine-tune a model on the given steps and write `checkpoints/<name>/`.
 
@@ -60,6 +72,7 @@ def train(
         labels: weight in (0, 1] of each step to learn, by trajectory id (`examples.choose` makes them from selections).
         options: of this training: `TrainConfig.for_tuning` or `for_warmup`, `labelled_tokens` a number or None.
         seed: of the order of the data, of new adapters, and of dropout.
+        preferences: what to learn where `options.objective` is `dpo`; trajectories and labels do not count then.
 
     Returns:
         The model directory: a path, or a URL when the run directory is one.
@@ -81,13 +94,22 @@ def train(
     empty = meta_model(
         config_of(path, trust_remote_code=config.trust_remote_code), trust_remote_code=config.trust_remote_code
     )
-    examples, report = prepare(trajectories, labels, tokenizer, options, truncate=truncation(empty, options))
+    examples: Sequence[Example | Pair]
+    report: Report
+    truncate, thinks = truncation(empty, options), config.evaluate.thinking.on
+    if options.objective == "dpo":
+        examples, report = prepare_pairs(preferences, tokenizer, options, truncate=truncate, thinks=thinks)
+    else:
+        examples, report = prepare(trajectories, labels, tokenizer, options, truncate=truncate, thinks=thinks)
+    sequences = [sequence for example in examples for sequence in example.sequences]
     say(f"  train {name}: {report}")
-    say(f"  train {name}: {preflight(examples, report, tokenizer, path)}")
-    optimizations, reasons = decide(empty, options, kernel, max(example.length for example in examples))
+    say(f"  train {name}: {preflight(sequences, report, tokenizer, path)}")
+    optimizations, reasons = decide(empty, options, kernel, max(sequence.length for sequence in sequences))
+    if options.objective == "dpo":
+        dpo.check(optimizations, reasons)
     for switch, reason in reasons.items():
         say(f"  train {name}: train.exact.{switch} is off: {reason}")
-    key = _key(start, examples, options, seed)
+    key = _key(start, sequences, options, seed)
     target = f"{store.url}/checkpoints/{name}"
     if _prepare_state(store, name, key):
         return target
@@ -103,36 +125,58 @@ def train(
         seed=seed,
         trust_remote_code=config.trust_remote_code,
     )
-    trainer = TorchTrainer(
-        run_worker,
-        train_loop_config={"job": job, "examples": ray.put(examples)},
-        scaling_config=scaling,
-        # On GPUs states are written while training goes on, by a process group on the CPU.
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(
-            name=checkpoint.STATE,
-            failure_config=FailureConfig(max_failures=2),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            logging_config=LoggingConfig(log_level="WARNING"),
-            # Ray Train's patched print would show each line of a worker twice.
-            worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}},
-            **_storage(store, name),
-        ),
+    run_config = RunConfig(
+        name=checkpoint.STATE,
+        # What is lost is made good by `_fit`; a start is tried again for an hour while the cluster has no room for it.
+        failure_config=FailureConfig(max_failures=0, controller_failure_limit=60),
+        checkpoint_config=CheckpointConfig(num_to_keep=2),
+        logging_config=LoggingConfig(log_level="WARNING"),
+        # Ray Train's patched print would show each line of a worker twice.
+        worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}},
+        **_storage(store, name),
     )
+    loop_config = {"job": job, "examples": ray.put(examples)}
+    # On GPUs states are written while training goes on, by a process group on the CPU.
+    torch_config = TorchConfig(backend="cpu:gloo,cuda:nccl" if scaling.use_gpu else "gloo")
+
+    def trainer() -> TorchTrainer:
+        return TorchTrainer(
+            run_worker, train_loop_config=loop_config, scaling_config=scaling, torch_config=torch_config,
+            run_config=run_config,
+        )  # fmt: skip
+
     total = steps_of(examples, options, seed)
-    try:
-        with follow(store, name, start=checkpoint.latest(store, name), total=total, track=track):
-            result = trainer.fit()
-    except TrainingFailedError as error:
-        raise TrainingError(
-            f"checkpoint {name}: {_last_line(error)}; run again to go on from the last training state"
-        ) from error
+    with follow(store, name, start=checkpoint.latest(store, name), total=total, track=track):
+        result = _fit(trainer, store, name, options.max_failures)
     outcome = result.return_value or {"error": "a worker ended early"}
     if outcome["error"]:
         raise TrainingError(f"checkpoint {name}: {outcome['error']}")
     store.write_json({"key": key, "finished": True}, *checkpoint.folder(name), "run.json")
     checkpoint.clean(store, name, keep=-1)
     return target
+
+
+def _fit(trainer: Callable[[], TorchTrainer], store: Store, name: str, most: int) -> Result:
+    """Train; go on from the last state when something is lost, `most` times in a row without a new state in between.
+
+    Ray Train itself would end the run where its controller is lost: killed, or hit by the loss of a node while it
+    starts or stops the workers.
+
+    Raises:
+        TrainingError: more was lost, or the controller cannot be made.
+    """
+    losses, before = 0, checkpoint.latest(store, name)
+    while True:
+        try:
+            return trainer().fit()
+        except (TrainingFailedError, RayActorError) as error:
+            reached = checkpoint.latest(store, name)
+            losses = 1 if reached > before else losses + 1
+            before = reached
+            if losses > most or getattr(error, "actor_init_failed", False):
+                raise TrainingError(f"checkpoint {name}: {_last_line(error)}; {GO_ON}") from error
+            say(f"  train {name}: {_last_line(error)}; going on from step {reached}")
+            _drop_snapshot(store, name)
 
 
 def with_budget(
@@ -151,7 +195,7 @@ def with_budget(
     tokenizer = models.load_tokenizer(models.resolve(start.directory, trust_remote_code=config.trust_remote_code))
     acting = [each for each in tuning if each.n_steps]
     every_step = {each.trajectory_id: dict.fromkeys(range(each.n_steps), 1.0) for each in acting}
-    _, report = prepare(acting, every_step, tokenizer, options)
+    _, report = prepare(acting, every_step, tokenizer, options, thinks=config.evaluate.thinking.on)
     return options.model_copy(update={"labelled_tokens": options.epochs * report.labelled_tokens})
 
 
@@ -168,10 +212,15 @@ def _prepare_state(store: Store, name: str, key: str) -> bool:
         store.fs.rm(store.path(*folder), recursive=True)
     store.write_json({"key": key, "finished": False}, *folder, "run.json")
     checkpoint.clean(store, name, keep=checkpoint.latest(store, name))
-    # Ray Train's list of checkpoints may be torn or stale after a kill; the workers report the state to it anew.
-    if store.exists(*folder, _SNAPSHOT):
-        store.fs.rm(store.path(*folder, _SNAPSHOT))
+    _drop_snapshot(store, name)
     return False
+
+
+def _drop_snapshot(store: Store, name: str) -> None:
+    """Delete Ray Train's list of states, which may be torn or stale after a kill; the workers report theirs anew."""
+    snapshot = (*checkpoint.folder(name), _SNAPSHOT)
+    if store.exists(*snapshot):
+        store.fs.rm(store.path(*snapshot))
 
 
 def _key(start: RosterEntry, examples: Sequence[Example], options: TrainConfig, seed: int) -> str:
@@ -195,8 +244,10 @@ def _worker_base(config: PipelineConfig, start: RosterEntry, path: str) -> str:
 def _scaling(options: TrainConfig) -> tuple[ScalingConfig, int]:
     """What Ray Train reserves, and CPU threads per worker."""
     cpus, gpus, workers = int(ray.cluster_resources().get("CPU", 0)), usable_gpus(), options.workers
-    if 0 < gpus < workers:
-        raise ClusterError(f"train.workers={workers}, but the cluster has {gpus} GPUs; lower it or add nodes")
+    if gpus and (reason := lack(workers, 1, gpus_by_node(), f"train.workers={workers}")) is not None:
+        raise ClusterError(reason)
+    if is_built_for_gpus() and not gpus:
+        say("  train: PyTorch was built for GPUs, but the cluster has none: training on CPUs")
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
     threads = options.threads or (1 if gpus else max(1, min(largest, cpus // workers)))
     if workers * threads > cpus or threads > largest:
@@ -217,7 +268,7 @@ def _storage(store: Store, name: str) -> dict[str, Any]:
     return {"storage_path": path, "storage_filesystem": pyarrow.fs.PyFileSystem(handler)}
 
 
-def _last_line(error: TrainingFailedError) -> str:
+def _last_line(error: Exception) -> str:
     failures = getattr(error, "worker_failures", {})
     cause: BaseException = next(iter(failures.values()), error)
     return next((line.strip() for line in reversed(str(cause).splitlines()) if line.strip()), type(cause).__name__)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from atlas_ray.errors import StoreError
+from atlas_ray.errors import StoreError, TrainingError
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint
 from atlas_ray.training.export import export
@@ -51,6 +54,31 @@ def test_state_goes_on_bit_by_bit_and_a_torn_one_is_ignored(store: Store, in_bac
         assert torch.equal(first, second)
         for key, value in optimizer.state[first].items():
             assert torch.equal(value, other_optimizer.state[second][key]), key
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("place", ["metadata", "value"])
+def test_a_state_that_would_run_code_is_refused_and_runs_none(store: Store, tmp_path: Path, place: str) -> None:
+    model, optimizer = trained(1)
+    harm = Malicious(tmp_path / "ran")
+    metadata = store.path(*checkpoint.folder("llm"), "step-000001", ".metadata")
+    if place == "value":
+        optimizer.param_groups[0]["weight_decay"] = harm
+    checkpoint.Saver(store, "llm", model, optimizer, in_background=False).save(1)
+    if place == "metadata":
+        store.fs.pipe_file(metadata, pickle.dumps({"state": pickle.loads(store.fs.cat_file(metadata)), "harm": harm}))
+    with pytest.raises(TrainingError, match=r"was not written by atlas-ray, or was changed .*; delete .*state"):
+        checkpoint.load(store, "llm", 1, *trained(0))
+    assert not harm.path.exists()
 
 
 def test_export_replaces_an_older_one(store: Store, tmp_path: Path) -> None:

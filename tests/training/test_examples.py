@@ -13,6 +13,7 @@ from atlas_ray.chat import encode, loss_mask
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import DataError, TrainingError
 from atlas_ray.training.examples import choose, prepare
+from atlas_ray.training.prefix_tree import distinct_tokens
 from atlas_ray.trajectory import Selection
 from tests.tokenizers import of_kind, tokenizer
 from tests.training.tiny import Labels, trajectory
@@ -44,6 +45,15 @@ def test_trajectories_with_nothing_to_learn_are_left_out_and_counted() -> None:
     assert str(chosen) == (
         "3 critical steps of 2 trajectories; left out: 1 trajectories with an error, 2 without a chosen step"
     )
+
+
+def test_failed_trajectories_that_are_trained_on_are_counted() -> None:
+    trajectories = [trajectory(number, 3) for number in range(3)]
+    outcomes = [{"success": False}, {"success": True, "reward": 0.5}, {"reward": 0.5}]
+    kept = [each.model_copy(update=outcome) for each, outcome in zip(trajectories, outcomes, strict=True)]
+    chosen = choose(kept, [selection(f"t00{number}", (1,) if number != 2 else ()) for number in range(3)])
+    assert chosen.failed == 1
+    assert str(chosen).startswith("2 critical steps of 2 trajectories, 1 of which failed; left out: ")
 
 
 def test_a_selection_that_leaves_nothing_is_refused() -> None:
@@ -142,12 +152,14 @@ def test_a_template_that_rewrites_history_gives_one_example_for_each_chosen_step
     thinking, one = of_kind("split", "qwen3"), trajectory(0, 4)
     examples, report = prepare([one], {"t000": {1: 0.5, 3: 1}}, thinking, TrainConfig())
     assert [example.trajectory_id for example in examples] == ["t000", "t000"]
-    rows = [(ids, spans[step]) for ids, spans in encode(one, thinking) for step in (1, 3) if step in spans]
+    rows = [(ids, spans[step]) for ids, spans, _ in encode(one, thinking) for step in (1, 3) if step in spans]
     for example, (ids, (start, stop)), weight in zip(examples, rows, (0.5, 1), strict=True):
         assert example.ids.tolist() == ids[:stop]
         assert example.weights.tolist() == [0] * start + [weight] * (stop - start)
     assert (report.trajectories, report.rows, report.critical_steps, report.end_tokens) == (1, 2, 2, 2)
-    assert "the chat template rewrites earlier turns, so 2 steps are rows of their own" in str(report)
+    assert f"rewrites earlier turns, so there are 2 rows, whose {report.row_tokens} tokens are these" in str(report)
+    assert report.read_tokens == distinct_tokens([example.ids[:-1] for example in examples], [0, 1])
+    assert report.read_tokens < report.row_tokens == sum(example.length for example in examples)
     limit = len(rows[0][0])
     examples, report = prepare(
         [one], {"t000": {1: 1, 3: 1}}, thinking, TrainConfig(max_length=limit, max_dropped_steps=1)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -117,13 +118,21 @@ def test_two_workers_learn_what_one_does(
     assert alike(one[1], two[1])
 
 
-def training_workers(parent: psutil.Process) -> list[psutil.Process]:
+def actors(parent: psutil.Process, name: str) -> list[psutil.Process]:
     found = []
     for process in parent.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # a zombie is one too
-            if "RayTrainWorker" in "".join(process.cmdline()[:1]):
+            if name in "".join(process.cmdline()[:1]):
                 found.append(process)
     return found
+
+
+def training_workers(parent: psutil.Process) -> list[psutil.Process]:
+    return actors(parent, "RayTrainWorker")
+
+
+def controllers() -> list[psutil.Process]:
+    return actors(psutil.Process(), "TrainController")
 
 
 @contextmanager
@@ -152,7 +161,7 @@ def node_beside(address: str) -> Iterator[psutil.Process]:
         node.wait()
 
 
-def test_a_killed_node_worker_and_driver_cost_nothing(
+def test_a_killed_node_worker_controller_and_driver_cost_nothing(
     one: tuple[Path, dict[str, torch.Tensor]],
     two: tuple[Path, dict[str, torch.Tensor]],
     llama: str,
@@ -189,6 +198,10 @@ def test_a_killed_node_worker_and_driver_cost_nothing(
     workers[-1].kill()
     done = newest()
     wait_for(lambda: newest() > done + 2)
+    for controller in controllers():  # that of an earlier try may still be ending
+        controller.kill()
+    done = newest()
+    wait_for(lambda: newest() > done + 2)
     driver.kill()
     driver.wait()
     assert not (run_dir / "checkpoints" / "llm" / "config.json").exists()
@@ -200,6 +213,32 @@ def test_a_killed_node_worker_and_driver_cost_nothing(
     assert alike(run(tmp_path / "copy", llama, workers=1), one[1])  # on another number of workers
     for folder in (run_dir, tmp_path / "copy"):
         assert [row["step"] for row in log_rows(folder)] == list(range(1, TOTAL + 1))
+
+
+def test_what_is_lost_more_often_than_allowed_ends_with_a_line_and_the_same_call_goes_on(
+    one: tuple[Path, dict[str, torch.Tensor]], llama: str, tmp_path: Path
+) -> None:
+    chosen = config(tmp_path, workers=1)
+    strict = chosen.model_copy(update={"train": chosen.train.model_copy(update={"max_failures": 0})})
+
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not checkpoint.latest(Store(chosen.run_dir), "llm") and not ended.wait(0.01):
+            pass
+        for controller in controllers():
+            controller.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(TrainingError) as failure:
+        tune(strict, llama)
+    ended.set()
+    killer.join()
+    assert str(failure.value).startswith("checkpoint llm: ")
+    assert str(failure.value).endswith("; run the same command again: it goes on where it was")
+    assert checkpoint.latest(Store(chosen.run_dir), "llm") > 0, failure.value
+    assert same(load_file(Path(tune(chosen, llama), "model.safetensors")), one[1])
 
 
 def test_a_finished_run_is_not_repeated_and_another_seed_replaces_it(

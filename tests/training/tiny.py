@@ -13,6 +13,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from atlas_ray.training.job import ExactOptimizations
@@ -39,6 +41,8 @@ def tiny(family: str, **changes: object) -> PreTrainedModel:
         return LlamaForCausalLM(LlamaConfig(tie_word_embeddings=True, **shape))
     if family == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **shape))
+    if family == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(tie_word_embeddings=True, **shape))
     assert family == "mistral"
     return MistralForCausalLM(MistralConfig(**{"sliding_window": None, **shape}))
 
