@@ -19,6 +19,7 @@ import httpx
 
 from atlas_ray.config import EngineConfig
 from atlas_ray.errors import EngineError
+from atlas_ray.gpus import flaw, installation
 from atlas_ray.inference.engine import context_length, engine_arguments, vllm_environment
 
 SERVED_NAME = "on-board"
@@ -44,9 +45,10 @@ class LocalEndpoint:
         self._log = Path(tempfile.mkstemp(prefix="atlas-endpoint-", suffix=".log")[1])
 
     def __enter__(self) -> str:
-        import torch
-
-        cuda = torch.cuda.is_available()
+        found = installation()
+        if (reason := flaw(found)) is not None:
+            raise EngineError(reason)
+        cuda = found.gpus > 0
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

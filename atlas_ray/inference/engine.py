@@ -2,46 +2,65 @@
 
 One thread owns the engine and steps it; any thread or event loop may submit requests. vLLM's own AsyncLLM starts one or
 two more processes, which triples the start-up time on CPUs and gains nothing where the engine computes on the same
-cores. `EngineActor` runs the engine on the cluster. Tokenising is in `chat/`, HTTP in `endpoint.py`.
+cores. With `tensor_parallel` above 1 vLLM spawns a worker for each GPU. An engine can take the weights of another model
+of the same shape, which is much faster than a start (`Engine.load`). `EngineActor` runs the engine on the cluster.
+Tokenising is in `chat/`, HTTP in `endpoint.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import json
 import os
 import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 
 from atlas_ray.config import EngineConfig
-from atlas_ray.errors import EngineError
-from atlas_ray.gpus import usable_gpus
-from atlas_ray.inference.scoring import POSITIONS, score_chosen_positions_alone
-from atlas_ray.inference.types import Generation
+from atlas_ray.errors import ClusterError, EngineError
+from atlas_ray.gpus import flaw, gpus_by_node, installation, lack, usable_gpus
+from atlas_ray.hashing import content_hash
+from atlas_ray.inference.fits import demand_of, processor_dtype, processor_flags
+from atlas_ray.inference.scoring import ENTROPY, POSITIONS
+from atlas_ray.inference.types import Generation, TokenScores
+from atlas_ray.inference.worker import WorkerExtension
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
 
+_GROUP = "group"
+"""Key of `SamplingParams.extra_args`: see `Engine.measure`."""
 CPU_BLOCK_SIZE = 32
 """Tokens of a cache block on CPUs; vLLM's default of 128 would keep most agent turns out of the prefix cache."""
 
 
 def vllm_environment(*, cuda: bool, kv_cache_gib: int) -> dict[str, str]:
     """Environment variables that vLLM must see before it is imported."""
-    values = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if not cuda:
-        values |= {
-            "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled in eager mode but a 8 s helper of prompt_logprobs
-            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines on one host would all bind to the same cores
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        }
-    return values
+    values = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's core is in this process, which then must not fork
+    }
+    if cuda:
+        values["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"  # a fork cannot use CUDA once this process has
+        if find_spec("flashinfer") is None:
+            values["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
+        return values
+    return values | {
+        "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled in eager mode but a 8 s helper of prompt_logprobs
+        "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines on one host would all bind to the same cores
+    }
 
 
 def engine_arguments(model: str, config: EngineConfig, *, cuda: bool, max_len: int) -> dict[str, Any]:
@@ -57,9 +76,10 @@ def engine_arguments(model: str, config: EngineConfig, *, cuda: bool, max_len: i
             "dtype": config.dtype,
             "tensor_parallel_size": config.tensor_parallel,
             "gpu_memory_utilization": config.gpu_memory_utilization,
+            "enforce_eager": config.enforce_eager,
         }
     return arguments | {
-        "dtype": "float32" if config.dtype == "auto" else config.dtype,
+        "dtype": processor_dtype(processor_flags()) if config.dtype == "auto" else config.dtype,
         "enforce_eager": True,
         "block_size": CPU_BLOCK_SIZE,
         # a seeded request whose prompt vLLM cuts in two kills the engine: it winds back a generator, which CPUs' cannot
@@ -86,24 +106,28 @@ class Engine:
     """
 
     def __init__(self, model: str, config: EngineConfig) -> None:
-        import torch
-
-        cuda = torch.cuda.is_available()
+        found = installation()
+        if (reason := flaw(found)) is not None:
+            raise EngineError(reason)
+        cuda = found.gpus > 0
         os.environ.update(vllm_environment(cuda=cuda, kv_cache_gib=config.cpu_kv_cache_gib))
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
 
             arguments = engine_arguments(model, config, cuda=cuda, max_len=context_length(model))
-            if not cuda:
-                arguments["distributed_executor_backend"] = "uni"
-            self.max_len = int(arguments["max_model_len"])
+            self.model, self.max_len = model, int(arguments["max_model_len"])
+            if cuda:
+                _check_card(model, config, self.max_len)
+            arguments["distributed_executor_backend"] = "mp" if cuda and config.tensor_parallel > 1 else "uni"
+            arguments["worker_extension_cls"] = f"{WorkerExtension.__module__}.{WorkerExtension.__name__}"
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(disable_log_stats=True, **arguments))
-            if not cuda:
-                self._engine.collective_rpc(score_chosen_positions_alone)
+            self._engine.collective_rpc(WorkerExtension.score_chosen_positions_alone.__name__)
+        except EngineError:
+            raise
         except Exception as error:  # vLLM raises many kinds of errors; all mean that there is no engine
             raise EngineError(f"vLLM could not load {model}: {type(error).__name__}: {error}") from error
-        self._requests: queue.SimpleQueue[list[tuple[list[int], SamplingParams, Future[Any]]] | None]
+        self._requests: queue.SimpleQueue[list[tuple[list[int], SamplingParams, Future[Any]]] | _Load | None]
         self._requests = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
@@ -172,23 +196,49 @@ class Engine:
             For each sequence of n tokens, n - 1 natural logarithms, from the second token on; those of tokens outside
             the spans may be NaN.
         """
+        return [found.logprobs for found in self.measure(sequences, spans)]
+
+    def measure(
+        self, sequences: list[list[int]], spans: Sequence[Sequence[tuple[int, int]]] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> list[TokenScores]:  # fmt: skip
+        """Log-probabilities of tokens as `score` gives them, and beside each the entropy of the distribution that the
+        token is from; one prefill per sequence for both.
+
+        Args:
+            sequences: see `score`.
+            spans: see `score`.
+            groups: of each sequence; sequences of one group begin alike, and what they share is computed once, up to
+                whole blocks of the prefix cache. None: nothing is shared.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        wanted = [
+            [token for start, end in spans[index] for token in range(max(start, 1), end)]
+            if spans else list(range(1, len(ids))) for index, ids in enumerate(sequences)
+        ]  # fmt: skip
+
         def params(index: int) -> SamplingParams:
-            wanted = [token for start, end in spans[index] for token in range(max(start, 1), end)] if spans else None
             return SamplingParams(
-                max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY, extra_args=None if wanted is None else {POSITIONS: wanted},
+                max_tokens=1, temperature=0.0, prompt_logprobs=1, detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY, skip_reading_prefix_cache=groups is None,
+                extra_args={POSITIONS: wanted[index]} | ({_GROUP: groups[index]} if groups else {}),
             )  # fmt: skip
 
         longest_first = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
         futures = self._submit([(sequences[index], params(index)) for index in longest_first])
-        scores: list[list[float]] = [[] for _ in sequences]
+        scores = [TokenScores([], []) for _ in sequences]
         for index, future in zip(longest_first, futures, strict=True):
             positions = (future.result().prompt_logprobs or [])[1:]
-            ids = sequences[index][1:]
-            scores[index] = [float(at[token].logprob) for at, token in zip(positions, ids, strict=True)]
+            for at, token in zip(positions, sequences[index][1:], strict=True):
+                scores[index].logprobs.append(float(at[token].logprob))
+                scores[index].entropies.append(float(at[ENTROPY].logprob))
+        if groups is not None and (held := [n for n, found in enumerate(scores) if _lacks(found, wanted[n])]):
+            # The cache held wanted tokens too, of an equal or longer sequence, and what is held is not computed.
+            again = self.measure([sequences[n] for n in held], [spans[n] for n in held] if spans else None)
+            for index, found in zip(held, again, strict=True):
+                scores[index] = found
         return scores
 
     @property
@@ -196,10 +246,40 @@ class Engine:
         """False once the engine died or was closed."""
         return self._thread.is_alive()
 
+    def load(self, model: str) -> None:
+        """Take the weights of another model, of the same `shape`; requests that came before are answered first.
+
+        Raises:
+            EngineError: the weights cannot be read, or the engine has stopped.
+        """
+        done: Future[None] = Future()
+        if not self._thread.is_alive():
+            raise EngineError("the engine has stopped")
+        self._requests.put(_Load(model, done))
+        done.result()
+
     def close(self) -> None:
-        """Stop the engine; requests under way fail with EngineError."""
+        """Stop the engine and give its memory back; requests under way fail with EngineError."""
         self._requests.put(None)
         self._thread.join(timeout=60)
+        if self._engine is not None:
+            from vllm.distributed import cleanup_dist_env_and_memory
+
+            self._engine.engine_core.shutdown()
+            self._engine = None
+            gc.collect()
+            cleanup_dist_env_and_memory()
+
+    def _load(self, load: _Load) -> None:
+        try:
+            self._engine.collective_rpc(WorkerExtension.take_weights.__name__, args=(load.model,))
+            if not self._engine.reset_prefix_cache():
+                raise RuntimeError("the prefix cache of the model before it is in use")
+        except Exception as error:  # as when vLLM starts; whatever weights are there now, they are no model's
+            load.done.set_exception(EngineError(f"vLLM could not load {load.model}: {type(error).__name__}: {error}"))
+            raise
+        self.model = load.model
+        load.done.set_result(None)
 
     def _run(self) -> None:
         waiting: dict[str, Future[Any]] = {}
@@ -209,18 +289,21 @@ class Engine:
                     together = self._requests.get()
                     if together is None:
                         return
+                    if isinstance(together, _Load):
+                        while waiting:
+                            self._step(waiting)
+                        self._load(together)
+                        continue
                     for ids, params, future in together:
                         if not future.set_running_or_notify_cancel():
                             continue
                         name = str(next(self._numbers))
                         try:
-                            self._engine.add_request(name, {"prompt_token_ids": ids}, params)
+                            self._engine.add_request(name, _prompt(ids, params), params)
                             waiting[name] = future
                         except ValueError as error:  # a bad request fails alone
                             future.set_exception(EngineError(str(error)))
-                for output in self._engine.step():
-                    if output.finished:
-                        waiting.pop(output.request_id).set_result(output)
+                self._step(waiting)
         except Exception as error:  # the engine is lost, and all waiting requests with it
             for future in waiting.values():
                 if not future.done():
@@ -231,6 +314,51 @@ class Engine:
                 if not future.done():
                     future.set_exception(EngineError("the engine was closed"))
 
+    def _step(self, waiting: dict[str, Future[Any]]) -> None:
+        for output in self._engine.step():
+            if output.finished:
+                waiting.pop(output.request_id).set_result(output)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """Asks the engine's thread for the weights of another model."""
+
+    model: str
+    done: Future[None]
+
+
+def _check_card(model: str, config: EngineConfig, context: int) -> None:
+    """Refuse a model that is too large for the card.
+
+    Raises:
+        EngineError: it lacks memory.
+    """
+    from vllm.platforms import current_platform
+
+    card = int(current_platform.get_device_total_memory())
+    missing = demand_of(model).shortage(model, context, config.tensor_parallel, card, config.gpu_memory_utilization)
+    if missing is not None:
+        raise EngineError(missing)
+
+
+def shape(model: str) -> str:
+    """Hash of what must be equal for an engine to take another model's weights: all of a directory but the weights."""
+    from transformers import AutoConfig
+
+    from atlas_ray.models import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    file = Path(model, "generation_config.json")
+    generation = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    facts = [AutoConfig.from_pretrained(model).to_dict(), generation]
+    kept = [{name: value for name, value in fact.items() if name not in _ORIGIN} for fact in facts]
+    return content_hash([*kept, tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id])
+
+
+_ORIGIN = {"_name_or_path", "name_or_path", "transformers_version"}
+"""Entries of a model's settings that say where it comes from, and nothing of what it computes."""
+
 
 @ray.remote(max_concurrency=1024)
 class EngineActor:
@@ -238,13 +366,19 @@ class EngineActor:
 
     def __init__(self, model: str, config: EngineConfig) -> None:
         self._engine = Engine(model, config)
+        self._loading = asyncio.Lock()
 
     async def generate(
         self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None,
-        stop: list[str] | None = None,
+        stop: list[str] | None = None, model: str | None = None,
     ) -> Generation:  # fmt: skip
-        """See `Engine.generate`; an engine that died takes this process with it, so that Ray starts another one."""
+        """See `Engine.generate`; an engine that died takes this process with it, so that Ray starts another one.
+
+        `model` is the directory of the model that is to answer; None: of whatever weights are there. An engine that Ray
+        has started anew has those that it was made with, so callers that change weights name the model in every call.
+        """
         try:
+            await self._take(model)
             return await self._engine.generate(
                 ids, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
             )
@@ -259,21 +393,54 @@ class EngineActor:
         """See `Engine.score`."""
         return await asyncio.to_thread(self._engine.score, sequences, spans)
 
-    async def ready(self) -> int:
-        """The context in tokens, once the engine answers."""
+    async def measure(
+        self, sequences: list[list[int]], spans: Sequence[Sequence[tuple[int, int]]] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> list[TokenScores]:  # fmt: skip
+        """See `Engine.measure`."""
+        return await asyncio.to_thread(self._engine.measure, sequences, spans, groups)
+
+    async def ready(self, model: str | None = None) -> int:
+        """The context in tokens, once the engine answers as this model; see `generate`."""
+        await self._take(model)
         return self._engine.max_len
+
+    async def _take(self, model: str | None) -> None:
+        if model is not None and model != self._engine.model:
+            async with self._loading:
+                if model != self._engine.model:
+                    await asyncio.to_thread(self._engine.load, model)
+
+
+def _prompt(ids: list[int], params: SamplingParams) -> dict[str, Any]:
+    """A prompt as vLLM takes it; one of a group shares the prefix cache with its group alone."""
+    group = (params.extra_args or {}).get(_GROUP)
+    return {"prompt_token_ids": ids} | ({} if group is None else {"cache_salt": group})
+
+
+def _lacks(found: TokenScores, wanted: Sequence[int]) -> bool:
+    """Whether a wanted token has no log-probability."""
+    return any(isnan(found.logprobs[token - 1]) for token in wanted)
 
 
 def engine_resources(config: EngineConfig) -> dict[str, Any]:
-    """Ray resources of one engine: its GPUs where the cluster has any, else one CPU."""
-    if usable_gpus() >= config.tensor_parallel:
-        return {"num_gpus": config.tensor_parallel, "num_cpus": 1}
-    return {"num_cpus": 1}
+    """Ray resources of one engine: its GPUs where the cluster has any, else one CPU.
+
+    Raises:
+        ClusterError: the cluster has GPUs, but not enough of them for all engines.
+    """
+    nodes = gpus_by_node()
+    if not sum(nodes):
+        return {"num_cpus": 1}
+    options = f"engine.replicas={config.replicas} with engine.tensor_parallel={config.tensor_parallel}"
+    if (reason := lack(config.replicas, config.tensor_parallel, nodes, options)) is not None:
+        raise ClusterError(reason)
+    return {"num_gpus": config.tensor_parallel, "num_cpus": 1}
 
 
 def engine_environment(config: EngineConfig) -> dict[str, str]:
     """Environment variables of an engine's actor: on CPUs its share of the node's cores, where Ray would allow one."""
-    if usable_gpus() >= config.tensor_parallel:
+    if usable_gpus():
         return {}
     cores = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
     return {"OMP_NUM_THREADS": str(max(1, min(cores, os.cpu_count() or 1) // config.replicas))}
