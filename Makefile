@@ -7,10 +7,10 @@ ARGS ?=
 # unless the machine's environment forbids it, which would double the start of every one of them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install engines browser pipeline serve test lint bench clean
+.PHONY: help install engines browser pipeline serve test test-loaded lint bench release clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: .venv/.installed  ## install the locked CPU stack into .venv
 
@@ -44,6 +44,9 @@ lint: install  ## ruff, mypy and import-linter
 test: lint engines browser  ## the whole test suite
 	$(PY) -m pytest $(ARGS)
 
+test-loaded: lint engines browser  ## the whole test suite in an order drawn by lot, beside two busy loops
+	@trap 'kill $$(jobs -p)' EXIT; for loop in 1 2; do while :; do :; done & done; $(PY) -m pytest --shuffle random $(ARGS)
+
 .venv-peers/.installed: .venv/.installed benchmarks/requirements.txt requirements/install_peers.sh
 	@bash requirements/install_peers.sh
 	@touch $@
@@ -53,5 +56,8 @@ bench: engines .venv-peers/.installed  ## every benchmark: each ratio beside its
 		python=$(PY); [ $$file != benchmarks/training.py ] || python=.venv-peers/bin/python; \
 		$$python -m benchmarks.$$(basename $$file .py) || exit $$?; done
 
+release: test  ## wheel, source distribution and list of packages in dist/, checked; nothing is uploaded
+	@$(PY) deploy/release.py
+
 clean:  ## remove what was installed and built, not the runs
-	rm -rf .venv .venv-peers build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

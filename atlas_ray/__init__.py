@@ -1,7 +1,7 @@
 """atlas-ray: tune LLM agents on the steps that matter, on Ray.
 
 The data flows left to right: collect -> select -> train -> evaluate -> report.
-`jobs/pipeline.py` is that line; each stage is a sub-package here.
+`cli/commands/pipeline.py` is that line; each stage is a sub-package here.
 """
 
 __version__ = "0.1.0"

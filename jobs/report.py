@@ -1,16 +1,9 @@
-"""Write report.md and report.html from what the run directory holds."""
+"""Write the report: `atlas-ray report` as a script for `ray job submit`."""
 
 import sys
 
 del sys.path[0]  # this folder: its select.py is not the standard library's
 
-from atlas_ray.cli.job import run_job
-from atlas_ray.pipeline import stages
-from atlas_ray.pipeline.run import Run
+from atlas_ray.cli.main import main
 
-
-def report(run: Run) -> None:
-    print("\n".join(stages.report(run)))
-
-
-run_job(__doc__ or "", report)
+main(["report", *sys.argv[1:]])

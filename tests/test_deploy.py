@@ -13,7 +13,7 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from atlas_ray.cli.options import parse_args_with, parser_for
+from atlas_ray.cli.options import parse_args
 from atlas_ray.config import load
 from tests.conftest import ROOT
 
@@ -37,7 +37,7 @@ def test_the_job_is_a_command_line_of_ours() -> None:
     python, script, *arguments = shlex.split(spec("rayjob")["entrypoint"].replace(CHECKOUT, str(ROOT)))
     assert python == "python"
     assert Path(script).is_file()
-    config, _ = parse_args_with(parser_for(""), arguments)
+    config = parse_args(arguments)
     assert config.run_dir.startswith("/shared/")
     assert config.train.workers == sum(
         int(one["resources"]["limits"].get("nvidia.com/gpu", 0)) for one in containers("rayjob")

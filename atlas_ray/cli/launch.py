@@ -7,6 +7,7 @@ its exit code is ours.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -23,10 +24,14 @@ from pathlib import Path
 
 import httpx
 
-from atlas_ray.cluster import LEAN_SERVE, check_address
+from atlas_ray.cluster import GO_ON, LEAN_SERVE, check_address
 from atlas_ray.errors import AtlasError, ClusterError
 
 _START_TIMEOUT_S = 120.0
+_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "VLLM_HOST_IP": "127.0.0.1"}
+"""Without the first, Ray takes the machine's address in place of 127.0.0.1, and most of its processes listen on all
+addresses. vLLM must know nodes by the same address."""
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not command or command[0] in ("-h", "--help"):
         print(f"{__doc__}\nusage: python -m atlas_ray.cli.launch -- COMMAND ...")
         return 0 if command else 2
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the job and the head end with us
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         if address := os.environ.get("RAY_ADDRESS"):
             check_address(address)
@@ -50,24 +57,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def submit(dashboard: str | None, command: Sequence[str]) -> int:
-    """`ray job submit` and wait; the job is stopped when we are interrupted."""
+    """`ray job submit` and wait; the job is stopped when we are interrupted.
+
+    Args:
+        dashboard: URL of the head; None for the cluster of `RAY_ADDRESS`.
+        command: to run there.
+
+    Returns:
+        The job's exit code: 0 or 1; that of `ray job submit` where it was refused.
+
+    Raises:
+        ClusterError: the job was not seen to its end, because the head or the way to it was lost.
+    """
     address = ["--address", dashboard] if dashboard else []
     name = f"atlas-{uuid.uuid4().hex[:12]}"
     submission = [_tool("ray"), "job", "submit", *address, "--log-style=record", "--submission-id", name]
-    job = subprocess.Popen(
-        [*submission, "--", *command],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert job.stdout is not None
-    try:
-        for line in job.stdout:
-            if not _is_noise(line):
-                print(line, end="", flush=True)
-        return job.wait()
-    finally:
-        if job.poll() is None:
-            _run_quietly("job", "stop", *address, "--no-wait", name)
-            job.kill()
+    with tempfile.TemporaryFile("w+") as complaints:
+        job = subprocess.Popen(
+            [*submission, "--", *command], stdout=subprocess.PIPE, stderr=complaints, text=True, start_new_session=True
+        )
+        assert job.stdout is not None
+        is_under_way = False
+        try:
+            for line in job.stdout:
+                if not _is_noise(line):
+                    print(line, end="", flush=True)
+                if f"Job '{name}' " in line:
+                    is_under_way = "submitted successfully" in line  # the other lines say how it ended
+            code = job.wait()
+        finally:
+            if job.poll() is None:
+                _run_quietly("job", "stop", *address, "--no-wait", name)
+                job.kill()
+        if is_under_way:  # its code may be 0, and its complaints are about a broken connection
+            raise ClusterError(_lost(name, is_own=dashboard is not None))
+        complaints.seek(0)
+        sys.stderr.writelines(line for line in complaints if not _is_noise(line))
+        return code
+
+
+def _lost(name: str, *, is_own: bool) -> str:
+    if is_own:
+        return f"Ray's head on this machine was lost while the job ran (killed, or out of memory?); {GO_ON}"
+    return (
+        f"the connection to the job was lost; `ray job status {name}` says whether it still runs; if it or its cluster "
+        f"is gone, {GO_ON}"
+    )
 
 
 _OWN_LINE = re.compile(
@@ -106,12 +141,13 @@ def local_head() -> Iterator[str]:
             f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={_object_store_bytes()}",
         ]  # fmt: skip
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        environment = LEAN_SERVE | os.environ | {"PATH": path}
+        environment = LEAN_SERVE | os.environ | _ON_LOOPBACK | {"PATH": path}
         log = folder / "head.log"
         with log.open("wb") as output:
             head = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-            )
+                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+                preexec_fn=_end_with_parent,  # this process has one thread
+            )  # fmt: skip
         stack.callback(_stop, head)
         url = f"http://127.0.0.1:{dashboard}"
         _wait(head, url, log)
@@ -136,6 +172,11 @@ def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
             time.sleep(0.3)  # not listening yet
     tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
     raise ClusterError(f"Ray did not start on this machine: {tail or 'no output'}")
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end the head when the launcher is gone, however it ended (prctl's PR_SET_PDEATHSIG)."""
+    _LIBC.prctl(1, signal.SIGTERM)
 
 
 def _stop(head: subprocess.Popen[bytes]) -> None:

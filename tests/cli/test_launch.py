@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
 import httpx
+import psutil
 import pytest
 
 from atlas_ray.cli.launch import local_head, submit
 from tests.conftest import ROOT
+from tests.network import listening, neighbour
 
 
 def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -22,26 +25,83 @@ def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def test_jobs_run_on_a_head_that_ends_with_them(monkeypatch, capfd):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+@pytest.fixture(scope="module")
+def head():
+    """The dashboard's URL of a head that the launcher started; it is gone when the block ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        with local_head() as dashboard:
+            yield dashboard
+        with pytest.raises(httpx.TransportError):
+            httpx.get(dashboard)
+
+
+def test_jobs_run_on_the_head(head, monkeypatch, capfd):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(ROOT)
     script = "import os, ray; ray.init(log_to_driver=False); print('cpus', ray.cluster_resources()['CPU'], os.getcwd())"
-    with local_head() as dashboard:
-        assert submit(dashboard, ["python", "-c", script]) == 0
-        out, err = capfd.readouterr()
-        assert f"cpus {float(max(2, os.cpu_count() or 2))} {ROOT}" in out, out + err
-        assert "submitted successfully" not in out
-        assert submit(dashboard, ["python", "jobs/collect.py", "--config", "none.yaml"]) != 0
-        out, err = capfd.readouterr()
-        assert "error: config none.yaml: No such file" in out
-        assert "Traceback" not in out + err
-    with pytest.raises(httpx.TransportError):
-        httpx.get(dashboard)
+    assert submit(head, ["python", "-c", script]) == 0
+    out, err = capfd.readouterr()
+    assert f"cpus {float(max(2, os.cpu_count() or 2))} {ROOT}" in out, out + err
+    assert "submitted successfully" not in out
+    assert submit(head, ["python", "jobs/collect.py", "--config", "none.yaml"]) != 0
+    out, err = capfd.readouterr()
+    assert "error: config none.yaml: No such file" in out
+    assert "Traceback" not in out + err
+
+
+def test_a_head_is_for_this_machine_and_its_token_alone(head):
+    children = psutil.Process().children()
+    ports = listening(next(each for each in children if {"--head", "--block"} <= set(each.cmdline())))
+    assert httpx.URL(head).port in ports
+    assert len(ports) >= 5
+    with neighbour() as reach, socket.create_server(("", 0)) as open_to_all:
+        port = open_to_all.getsockname()[1]
+        assert reach([port, *ports]) == [port]
+    for path in ("/api/jobs/", "/nodes?view=summary", "/api/v0/actors"):
+        assert httpx.get(f"{head}{path}").status_code in (401, 403), path
+    assert httpx.post(f"{head}/api/jobs/", json={"entrypoint": "true"}).status_code in (401, 403)
 
 
 def test_an_address_where_nothing_listens_is_one_line():
     done = launch("true", RAY_ADDRESS="http://127.0.0.1:1")
     assert done.returncode == 2
     assert done.stderr.startswith("error: RAY_ADDRESS=http://127.0.0.1:1: nothing answers there")
+
+
+def test_a_head_that_is_killed_under_a_job_is_one_line_and_leaves_no_process(tmp_path):
+    script = (
+        "import ray, threading\n"
+        "ray.init(log_to_driver=False)\n"
+        "@ray.remote\n"
+        "class Waits:\n"
+        "    def forever(self):\n"
+        "        threading.Event().wait()\n"
+        "actor = Waits.remote()\n"
+        "print('UP', flush=True)\n"
+        "ray.get(actor.forever.remote())\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with (tmp_path / "errors").open("w+") as errors:
+        job = subprocess.Popen(
+            [sys.executable, "-m", "atlas_ray.cli.launch", "--", "python", "-c", script],
+            env=clean | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}, cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+        assert job.stdout is not None
+        next(line for line in job.stdout if line.startswith("UP"))
+        family = psutil.Process(job.pid).children(recursive=True)
+        next(each for each in family if each.name() == "gcs_server").kill()
+        rest = job.stdout.read()
+        assert job.wait(timeout=240) == 2
+        errors.seek(0)
+        said = errors.read()
+    assert said == (
+        "error: Ray's head on this machine was lost while the job ran (killed, or out of memory?); run the same "
+        "command again: it goes on where it was\n"
+    )
+    assert "Traceback" not in rest
+    _, left = psutil.wait_procs(family, timeout=60)
+    assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
