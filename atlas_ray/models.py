@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atlas_ray import template_check
 from atlas_ray.cache import cached
 from atlas_ray.errors import ModelError
 from atlas_ray.progress import say
@@ -100,17 +101,26 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model directory.
 
     Raises:
-        ModelError: it has no tokenizer or no chat template.
+        ModelError: it has no tokenizer or no chat template, or one that cannot be read or does not end.
     """
     from transformers import AutoTokenizer
 
     _check_directory(Path(path))
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # tokenizers raise whatever their authors chose
+        raise ModelError(f"model {path}: its tokenizer cannot be read: {' '.join(str(error).split())[:300]}") from error
     if not tokenizer.chat_template:
         raise ModelError(
             f"model {path}: its tokenizer has no chat template; use an instruction-tuned model or add "
             "chat_template to tokenizer_config.json"
         )
+    named = tokenizer.chat_template
+    try:
+        for template in named.values() if isinstance(named, dict) else [named]:
+            template_check.check(template)
+    except ModelError as error:
+        raise ModelError(f"model {path}: {error}") from error
     return tokenizer
 
 
@@ -142,6 +152,12 @@ def _check_directory(path: Path) -> None:
         raise ModelError(f"model {path}: config.json is missing; give a Hugging Face model directory")
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         raise ModelError(f"model {path}: no tokenizer (tokenizer.json); copy the tokenizer files beside the weights")
+    pickled = sorted(file.name for file in path.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if pickled and not any(file.suffix == ".safetensors" for file in path.iterdir()):
+        raise ModelError(
+            f"model {path}: its weights are a pickle ({pickled[0]}), which can run any code when it is read; convert "
+            "them to safetensors, or take a model that has them"
+        )
 
 
 def _from_hub(name: str) -> str:

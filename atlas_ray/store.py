@@ -26,6 +26,7 @@ from atlas_ray.trajectory import (
     TRAJECTORY_SCHEMA,
     Selection,
     Trajectory,
+    has_failed,
     selection_from_row,
     selections_to_table,
     trajectories_to_table,
@@ -122,8 +123,13 @@ class Store:
             return json.loads(self.read_text(*parts))
         except FileNotFoundError as error:
             raise StoreError(f"{self.path(*parts)} is missing; run the stage that writes it first") from error
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{self.path(*parts)} is not JSON ({error}); delete it and run its stage again") from error
+
+    def remove(self, *parts: str) -> None:
+        """Delete a file or folder, if it is there."""
+        if self.exists(*parts):
+            self.fs.rm(self.path(*parts), recursive=True)
 
     # --- tables --------------------------------------------------------------------------------------------------
     @contextmanager
@@ -198,9 +204,26 @@ class Store:
             write(trajectories_to_table(rows))
         return self.path("trajectories", "part-0.parquet")
 
-    def read_trajectories(self) -> list[Trajectory]:
-        """All trajectories of the run, sorted by id."""
-        rows = self.read_table(TRAJECTORY_SCHEMA, "trajectories").to_pylist()
+    def trajectory_folder(self, selection: str | None = None) -> str:
+        """The folder of the trajectories that a selection is of: its own, where its method made some; else the run's.
+
+        Args:
+            selection: by name; None: the run's.
+        """
+        own = posixpath.join("selections", selection or "", "trajectories")
+        return own if selection is not None and self.exists(own) else "trajectories"
+
+    def read_trajectories(self, selection: str | None = None) -> list[Trajectory]:
+        """All trajectories of the run, or all that a selection is of (`trajectory_folder`), sorted by id."""
+        return self._trajectories_in(self.trajectory_folder(selection))
+
+    def every_trajectory(self) -> list[Trajectory]:
+        """The run's trajectories, then those that the methods of its selections made; sorted by id in each folder."""
+        folders = dict.fromkeys(self.trajectory_folder(name) for name in (None, *self.names("selections")))
+        return [trajectory for folder in folders for trajectory in self._trajectories_in(folder)]
+
+    def _trajectories_in(self, folder: str) -> list[Trajectory]:
+        rows = self.read_table(TRAJECTORY_SCHEMA, folder).to_pylist()
         return sorted((trajectory_from_row(row) for row in rows), key=lambda trajectory: trajectory.trajectory_id)
 
     def trajectory_ids(self) -> list[tuple[str, str]]:
@@ -215,16 +238,26 @@ class Store:
         pairs = zip(table["env"].to_pylist(), table["trajectory_id"].to_pylist(), strict=True)
         return sorted(pairs, key=lambda pair: pair[1])
 
-    def trajectory_parts(self) -> list[tuple[str, str, str | None]]:
+    def trajectory_parts(self, *, with_failures: bool = True) -> list[tuple[str, str, str | None]]:
         """Environment, id and part (`warmup`, `tuning`; None for an import) of every trajectory, sorted by id.
+
+        Args:
+            with_failures: of those too that are known to have failed.
 
         Raises:
             StoreError: there are none.
         """
-        fields = [TRAJECTORY_SCHEMA.field(name) for name in ("env", "trajectory_id", "metadata")]
+        names = ("env", "trajectory_id", "metadata", "success", "reward")
+        fields = [TRAJECTORY_SCHEMA.field(name) for name in names]
         columns = self.read_table(pa.schema(fields), "trajectories").to_pydict()
-        parts = [json.loads(text or "{}").get("part") for text in columns["metadata"]]
-        return sorted(zip(columns["env"], columns["trajectory_id"], parts, strict=True), key=lambda row: row[1])
+        return sorted(
+            (
+                (env, identity, json.loads(text or "{}").get("part"))
+                for env, identity, text, success, reward in zip(*(columns[name] for name in names), strict=True)
+                if with_failures or not has_failed(success, reward)
+            ),
+            key=lambda row: row[1],
+        )
 
     def write_selections(self, name: str, selections: Sequence[Selection]) -> str:
         """Replace the selection of that name, `selections/<name>/`; all rows in one file, sorted by trajectory id."""
@@ -241,6 +274,8 @@ class Store:
     def iter_selections(self, name: str) -> Iterator[Selection]:
         """All rows of a selection in the files' order, a row group at a time."""
         for file_name in self.names("selections", name):
+            if not file_name.endswith(".parquet"):
+                continue
             with self.fs.open(self.path("selections", name, file_name), "rb") as file:
                 for batch in pq.ParquetFile(file).iter_batches(SELECTION_GROUP_ROWS):
                     yield from (selection_from_row(row) for row in batch.to_pylist())
@@ -283,9 +318,11 @@ class Store:
         for line in self.fs.cat_file(self.path(*parts), start=start).split(b"\n"):
             begin, end = end, end + len(line) + 1
             try:
-                yield json.loads(line), begin, end
-            except ValueError:  # torn, or the nothing after the last line
+                row = json.loads(line)
+            except (ValueError, RecursionError):  # torn, nested without end, or the nothing after the last line
                 continue
+            if isinstance(row, dict):
+                yield row, begin, end
 
     def journal_row(self, begin: int, end: int, *parts: str) -> dict[str, Any]:
         """The row that `journal_from` found there."""

@@ -7,13 +7,19 @@ import os
 import psutil
 
 
-def environment_servers() -> list[int]:
-    """Process ids of the living environment servers of this process's cluster."""
+def workers(title: str = "") -> list[psutil.Process]:
+    """Living workers of this process's cluster whose title has this text; idle ones are left out."""
     found = []
     for process in psutil.process_iter(["cmdline", "ppid", "status"]):
         line = (process.info["cmdline"] or [""])[0]
-        if line.startswith("ray::") and "EnvironmentServer" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+        is_working = line.startswith("ray::") and not line.startswith("ray::IDLE") and title in line
+        if is_working and process.info["status"] != psutil.STATUS_ZOMBIE:
             raylet = psutil.Process(process.info["ppid"])
             if psutil.Process(os.getpid()) in raylet.parents() or raylet.ppid() == os.getpid():
-                found.append(process.pid)
-    return sorted(found)
+                found.append(process)
+    return found
+
+
+def environment_servers() -> list[int]:
+    """Process ids of the living environment servers of this process's cluster."""
+    return sorted(process.pid for process in workers("EnvironmentServer"))

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from atlas_ray.errors import StoreError
 from atlas_ray.hashing import content_hash
+from atlas_ray.selection.chunks import Chunk, plan, read
 from atlas_ray.store import Store
-from atlas_ray.trajectory import Message, Selection, Trajectory
+from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Message, Selection, Trajectory, trajectories_to_table
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
@@ -40,6 +41,29 @@ def test_rows_come_back_as_they_were_sorted_by_id(store):
     failed = Selection(trajectory_id="t1", method="llm", ratio=0.3, error="out_of_range: step 9")
     store.write_selections("llm", [failed, chosen])
     assert store.read_selections("llm") == [chosen, failed]
+
+
+def test_a_selection_is_of_the_runs_trajectories_or_of_its_own(store):
+    store.write_trajectories([trajectory(0)])
+    store.write_selections("picks", [Selection(trajectory_id="t0", method="random", ratio=0.3)])
+    rows = [Selection(trajectory_id=f"t{number}", method="verified", ratio=0.3) for number in (4, 5)]
+    store.write_selections("found", rows)
+    with store.table_writer(TRAJECTORY_SCHEMA, "selections", "found", "trajectories", "part-0.parquet") as write:
+        write(trajectories_to_table([trajectory(4), trajectory(5)]))
+    assert store.trajectory_folder("picks") == store.trajectory_folder() == "trajectories"
+    assert store.trajectory_folder("found") == "selections/found/trajectories"
+    assert store.read_trajectories("picks") == store.read_trajectories() == [trajectory(0)]
+    assert store.read_trajectories("found") == [trajectory(4), trajectory(5)]
+    assert store.every_trajectory() == [trajectory(0), trajectory(4), trajectory(5)]
+    assert list(store.iter_selections("found")) == store.read_selections("found") == rows
+    chunks = plan(store, ["t0"], 1, "found").chunks
+    assert [each for chunk in chunks for each in read(store, Chunk.from_json(chunk.to_json()))] == [
+        trajectory(4), trajectory(5)
+    ]  # fmt: skip
+    assert plan(store, ["t0"], 1, "picks").n_trajectories == plan(store, ["t0"], 1).n_trajectories == 1
+    store.remove("selections", "found", "trajectories")
+    assert store.trajectory_folder("found") == "trajectories"
+    store.remove("selections", "found", "trajectories")  # nothing is there, nothing happens
 
 
 def test_the_same_rows_are_the_same_bytes(store):

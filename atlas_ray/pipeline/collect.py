@@ -1,7 +1,7 @@
 """Collect trajectories: experts play training tasks on Ray, or files are imported (`imports.py`).
 
 Expert episodes run on the same servers and through the same loop as evaluation. Unsuccessful episodes and episodes with
-an error are dropped; the manifest says how many and why.
+an error are dropped, unless failures are to be kept; the manifest says how many and why.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from atlas_ray.config import PipelineConfig
+from atlas_ray.config import PipelineConfig, Playing
 from atlas_ray.environments import registry
 from atlas_ray.environments.styles import ExpertStyle, check_style
 from atlas_ray.errors import ConfigError, DataError
@@ -41,21 +41,24 @@ def collect(config: PipelineConfig, store: Store) -> dict[str, Any]:
     if config.collect.source != "expert":
         return import_files(config.collect, store)
     dropped: Counter[str] = Counter()
-    count = 0
+    count = failed = 0
     with sorted_trajectories(store) as add:
         for trajectories in batched(_from_experts(config, dropped)):
             add(trajectories_to_table(trajectories))
             count += len(trajectories)
+            failed += sum(each.failed for each in trajectories)
         if not count:
             raise DataError(f"collect: no trajectory is left ({dict(dropped)}); see collect.min_score")
-    return {"trajectories": count, "dropped": dict(sorted(dropped.items()))}
+    among = {"failed_trajectories": failed} if failed else {}
+    return {"trajectories": count, **among, "dropped": dict(sorted(dropped.items()))}
 
 
 def _from_experts(config: PipelineConfig, dropped: Counter[str]) -> Iterator[Trajectory]:
-    """The trajectories of successful episodes as they end; the others are counted in `dropped`."""
+    """The trajectories that are kept, as their episodes end; the others are counted in `dropped`."""
     if not config.collect.trajectories:
         raise ConfigError("collect.trajectories: name environments and numbers of tasks, as in {textcraft: 100}")
     specs: list[EpisodeSpec] = []
+    as_written = Playing(action_format=config.collect.action_format or "react")
     parts: dict[tuple[str, int], str] = {}
     for name, count in sorted(config.collect.trajectories.items()):
         options = config.collect_options(name)
@@ -74,20 +77,21 @@ def _from_experts(config: PipelineConfig, dropped: Counter[str]) -> Iterator[Tra
             specs.append(
                 EpisodeSpec(model=_EXPERT.name, model_key=key, env=name, task=task, split="train", seed=config.seed,
                             options=options, env_version=version, expert=expert_style(config, part),
-                            deadline_s=config.rollout.deadline_s)
+                            deadline_s=config.rollout.deadline_s, playing=as_written)
             )  # fmt: skip
     progress = Progress("collect", len(specs), "expert episodes")
     with playing(_EXPERT, config.engine) as expert:
         for episode in run_episodes(specs, expert, config.rollout):
             progress.add()
+            part = parts[episode.env, episode.task]
+            is_kept = config.collect.keep_failures and part == "tuning" and not episode.success
             if episode.error is not None:
                 dropped[f"{episode.env}: {episode.error}"] += 1
-            elif config.collect.min_score is None and not episode.success:
+            elif config.collect.min_score is None and not episode.success and not is_kept:
                 dropped[f"{episode.env}: not successful"] += 1
-            elif episode.score < (config.collect.min_score or 0.0):
+            elif episode.score < (config.collect.min_score or 0.0) and not is_kept:
                 dropped[f"{episode.env}: score below {config.collect.min_score}"] += 1
             else:
-                part = parts[episode.env, episode.task]
                 yield trajectory_of(episode, part, expert_style(config, part))
 
 

@@ -306,5 +306,5 @@ def report(experiment: Experiment, cells: Sequence[GridCell]) -> tuple[str, str]
     _, said = power_of(experiment)
     return write_experiment(
         Store(experiment.config.run_dir), experiment.config.model_dump(mode="json"), list(by_combination.values()),
-        said, f"python jobs/experiment.py --config {experiment.file}",
+        said, f"atlas-ray experiment --config {experiment.file}",
     )  # fmt: skip

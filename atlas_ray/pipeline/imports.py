@@ -22,6 +22,7 @@ from atlas_ray.formats import files, sources
 from atlas_ray.pipeline.sorting import sorted_trajectories
 from atlas_ray.progress import say
 from atlas_ray.store import Store
+from atlas_ray.trajectory import has_failed
 
 SHOWN = 10
 """Malformed rows that are named; all are counted."""
@@ -55,6 +56,10 @@ class Imported:
     shapes: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     """What was read in another way than it was written, or not at all, with the number of rows."""
+    given: set[str] = field(default_factory=set)
+    """Names of `collect.environments` that were met, in lower case."""
+    failed: int = 0
+    """Failed trajectories among those that are kept."""
 
     @property
     def kept(self) -> int:
@@ -64,6 +69,8 @@ class Imported:
     def facts(self) -> dict[str, Any]:
         """For the stage's manifest."""
         facts: dict[str, Any] = {"trajectories": self.kept, "dropped": dict(sorted(self.dropped.items()))}
+        if self.failed:
+            facts["failed_trajectories"] = self.failed
         return facts | {"notes": dict(sorted(self.notes.items()))} if self.notes else facts
 
     def lines(self) -> list[str]:
@@ -124,7 +131,7 @@ def _kept(config: CollectConfig, imported: Imported) -> Iterator[pa.Table]:
             raise ConfigError(
                 f"collect.environments.{theirs}: there is no environment {ours!r}{plugins.nearest(ours, known)}"
             )
-    options = files.Options(config.environments, config.reasoning)
+    options = files.Options(config.environments, config.reasoning, config.action_format)
     ids, said = files.DistinctIds(), time.monotonic()
     for table, tally in _blocks(config.source, options):
         _count(tally, imported)
@@ -140,6 +147,7 @@ def _kept(config: CollectConfig, imported: Imported) -> Iterator[pa.Table]:
             mask.append(reason is None)
             if reason is None:
                 found.kept += 1
+                imported.failed += has_failed(success, reward)
                 names.append(ids.take(identity))
             else:
                 imported.dropped[reason] += 1
@@ -149,10 +157,13 @@ def _kept(config: CollectConfig, imported: Imported) -> Iterator[pa.Table]:
         if time.monotonic() - said >= _SAY_EVERY_S:
             said = time.monotonic()
             say(f"  collect: {imported.rows} rows read, {imported.kept} kept")
+    if unmet := sorted(name for name in config.environments if name.casefold() not in imported.given):
+        say(f"  collect: collect.environments: no row is of {', '.join(map(repr, unmet))}; see --dry-run for the names")
 
 
 def _count(tally: files.ImportTally, imported: Imported) -> None:
     imported.rows += tally.rows
+    imported.given |= tally.given
     for bad in tally.bad:
         imported.malformed += 1
         imported.dropped["malformed row"] += 1
@@ -170,11 +181,12 @@ def _reason(config: CollectConfig, env: str, reward: float | None, success: bool
     if config.trajectories and env not in config.trajectories:
         return f"{env}: not in collect.trajectories"
     score = reward if reward is not None else None if success is None else float(success)
-    if config.min_score is not None:
-        if score is not None and score < config.min_score:
+    failed = has_failed(success, reward)
+    if not (failed and config.keep_failures):
+        if config.min_score is not None and score is not None and score < config.min_score:
             return f"{env}: score below {config.min_score}"
-    elif success is False or (success is None and score is not None and score < 1):
-        return f"{env}: not successful"
+        if config.min_score is None and failed:
+            return f"{env}: not successful"
     if config.trajectories and kept >= config.trajectories[env]:
         return f"{env}: more than {config.trajectories[env]}"
     return None

@@ -53,7 +53,9 @@ class Keys:
             inputs: Any = files.fingerprint(config.collect.source)
         else:
             inputs = [versions(config, config.collect.trajectories), expert_style(config, part).determinants()]
-        names = ("style", "rate", "warmup_style", "warmup_rate")
+        names = ["style", "rate", "warmup_style", "warmup_rate"]
+        if config.collect.source == "expert" and part == "warmup":
+            names.append("keep_failures")  # it has none
         rest = {name: value for name, value in config.collect.determinants().items() if name not in names}
         return content_hash([part, config.seed, rest, None if warmup is None else warmup.fraction, inputs])
 
@@ -66,33 +68,35 @@ class Keys:
         """
         found = method.make(self._config.selection(name))
         spec = found.spec
+        soft = [] if spec.soft_weights is None else [spec.soft_weights.determinants()]
         return content_hash(
             [
                 "select", spec.method, found.version, spec.ratio, spec.seed, spec.options.determinants(),
                 found.depends_on(self.context), [self.select(part) for part in found.inputs()],
-                [FILTERS[each].fingerprint(self.context) for each in spec.filters], self._part("tuning"),
+                [FILTERS[each].fingerprint(self.context) for each in spec.filters], self._part("tuning"), *soft,
             ]
         )  # fmt: skip
 
     def warmup(self) -> str:
         """Of `checkpoints/warmup`."""
         config = self._config
-        options = config.train.for_warmup().determinants()
-        return content_hash(["warmup", config.seed, options, self._part("warmup"), self.roster.base().key])
+        options, thinks = config.train.for_warmup().determinants(), config.evaluate.thinking.on
+        return content_hash(["warmup", config.seed, options, thinks, self._part("warmup"), self.roster.base().key])
 
     def train(self, selection: str, seed: int) -> str:
         """Of the checkpoint of a selection and a seed."""
-        options = self._config.train.for_tuning().determinants()
-        return content_hash(["train", seed, options, self._selection(selection), self.roster.start().key])
+        options, thinks = self._config.train.for_tuning().determinants(), self._config.evaluate.thinking.on
+        return content_hash(["train", seed, options, thinks, self._selection(selection), self.roster.start().key])
 
     def evaluate(self, entry: RosterEntry) -> str:
         """Of `evaluation/<model>`."""
         config = self._config
         evaluated, lists = evaluated_environments(config), (config.evaluate.instructions, config.evaluate.items)
+        given = config.collect.environments if any(lists) else {}  # whose rows and items those files hold
         return content_hash(
             [
                 "evaluate", config.seed, config.evaluate.determinants(),
-                [None if source is None else files.fingerprint(source) for source in lists],
+                [None if source is None else files.fingerprint(source) for source in lists], given,
                 {name: registry.version(name, config.environments.get(name, {})) for name in evaluated},
                 entry.player_key(config.engine),
             ]
@@ -126,7 +130,7 @@ class Keys:
             return self.warmup()
         seeds = self._config.training_seeds
         made = {
-            checkpoint_name(selection, seed, seeds): (selection, seed)
+            checkpoint_name(self._config, selection, seed): (selection, seed)
             for selection in self._config.select.selection_names()
             for seed in seeds
         }

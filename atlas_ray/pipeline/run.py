@@ -15,6 +15,7 @@ from typing import Any
 from atlas_ray.config import PipelineConfig
 from atlas_ray.errors import StoreError
 from atlas_ray.pipeline.adopt import adopt, can_adopt
+from atlas_ray.pipeline.lock import hold
 from atlas_ray.progress import say
 from atlas_ray.store import Store
 
@@ -36,10 +37,14 @@ class Run:
         """Do `work` and record its facts under `key`, unless the manifest here or of a sibling has that key.
 
         Facts with `errors` are recorded as incomplete: the same command tries what failed again.
+
+        Raises:
+            StoreError: another job works in this run directory.
         """
         if self.store.is_current(stage, unit, key):
             say(f"{stage} {unit}: current, skipped")
             return
+        hold(self.store)
         for sibling in self.siblings if can_adopt(stage) else ():
             if sibling.url != self.store.url and sibling.is_current(stage, unit, key):
                 adopt(self.store, sibling, stage, unit)
@@ -54,7 +59,7 @@ class Run:
         if facts.get("errors"):
             key += _INCOMPLETE
             say(f"{stage} {unit}: {facts['errors']} failed; the same command tries them again")
-        self.store.finish(stage, unit, key, seconds=seconds, command=shlex.join(["python", *sys.argv]), **facts)
+        self.store.finish(stage, unit, key, seconds=seconds, command=_command_line(), **facts)
         say(f"{stage} {unit}: done in {seconds:.0f} s")
 
     def required(self, stage: str, unit: str) -> str:
@@ -65,11 +70,17 @@ class Run:
         """
         key = self.store.key_of(stage, unit)
         if key is None or key.endswith(_INCOMPLETE):
-            job = "train" if unit == "warmup" else stage
+            command = "train" if unit == "warmup" else stage
             raise StoreError(
-                f"{self.store.url}: {stage} {unit!r} has not been run; run jobs/{job}.py or jobs/pipeline.py first"
+                f"{self.store.url}: {stage} {unit!r} has not been run; run `atlas-ray {command}` first, or the whole "
+                "`atlas-ray pipeline`"
             )
         return key
+
+
+def _command_line() -> str:
+    """What this process was started with, as one types it: a script, or a program on the PATH."""
+    return shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv)
 
 
 def open_run(config: PipelineConfig) -> Run:

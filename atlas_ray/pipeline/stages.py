@@ -19,8 +19,9 @@ from atlas_ray.pipeline.held_out import refuse_planned, refuse_stored
 from atlas_ray.pipeline.keys import Keys
 from atlas_ray.pipeline.run import Run
 from atlas_ray.progress import say
+from atlas_ray.rollout.player import Engines
 from atlas_ray.roster import WARMUP, checkpoint_name, tuned_selections
-from atlas_ray.selection import method
+from atlas_ray.selection import method, rollout_preferences
 from atlas_ray.trajectory import Trajectory
 
 
@@ -65,6 +66,7 @@ def collect(run: Run) -> int:
         return facts | {"parts": {part: keys.part(part) for part in PARTS}}
 
     refuse_planned(run.config)
+    _refuse_without_rollouts(run.config, tuned_selections(run.config))
     run.once("collect", "trajectories", keys.collect(), work)
     refuse_stored(run.config, run.store)
     return int(run.store.facts("collect")["trajectories"]["trajectories"])
@@ -74,12 +76,12 @@ def warmup_ids(run: Run) -> set[str]:
     """Ids of the stored trajectories that are the warm-up's.
 
     Experts' trajectories were assigned when they were collected; of imported ones the seed draws a share of every
-    environment's.
+    environment's, of those that did not fail where failures are kept to tune on.
     """
     warmup = run.config.train.warmup
     if warmup is None:
         return set()
-    rows = run.store.trajectory_parts()
+    rows = run.store.trajectory_parts(with_failures=not run.config.collect.keep_failures)
     chosen = {identity for _, identity, part in rows if part == "warmup"}
     for name in sorted({env for env, _, part in rows if part is None}):
         ids = [identity for env, identity, part in rows if env == name and part is None]
@@ -100,13 +102,19 @@ def _trajectories(run: Run, *, warm: bool) -> list[Trajectory]:
     return [each for each in run.store.read_trajectories() if (each.trajectory_id in ids) is warm]
 
 
+def trajectories_of(run: Run, selection: str, tuning: list[Trajectory]) -> list[Trajectory]:
+    """The trajectories that a stored selection is of: the tuning set, or those that its method made (`verified`)."""
+    own = run.store.trajectory_folder(selection) != run.store.trajectory_folder()
+    return run.store.read_trajectories(selection) if own else tuning
+
+
 # --- select ----------------------------------------------------------------------------------------------------------
 def wanted_selections(config: PipelineConfig, *, alone: bool = False) -> list[str]:
     """The selections to make: those that are named or asked for, and those that models are tuned on.
 
     Args:
         config: of the run.
-        alone: where some are named or asked for, make no others: what `jobs/select.py` does.
+        alone: where some are named or asked for, make no others: what `atlas-ray select` does.
     """
     named = [*config.select.methods, *config.select.selections]
     return list(dict.fromkeys(named if alone and named else [*named, *tuned_selections(config)]))
@@ -151,7 +159,8 @@ def warm_up(run: Run) -> None:
 
 
 def train(run: Run, selections: Iterable[str], seeds: Iterable[int] | None = None) -> None:
-    """`checkpoints/<selection>`: the model tuned on the steps of each selection, once with each seed.
+    """`checkpoints/<selection>`: the model tuned on the steps of each selection, once with each seed; with
+    `train.objective: dpo`, `checkpoints/<selection>.dpo`, tuned on the step preferences at them.
 
     Args:
         run: whose config says how to train.
@@ -159,7 +168,8 @@ def train(run: Run, selections: Iterable[str], seeds: Iterable[int] | None = Non
         seeds: some of the config's training seeds; None: all of them.
     """
     wanted = set(run.config.training_seeds if seeds is None else seeds)
-    config, keys = run.config, Keys(run)
+    config, keys, selections = run.config, Keys(run), list(selections)
+    _refuse_without_rollouts(config, selections)
     tuning = _trajectories(run, warm=False)
     for selection in selections:
         for checkpoint, seed in _checkpoints(config, selection):
@@ -171,17 +181,27 @@ def train(run: Run, selections: Iterable[str], seeds: Iterable[int] | None = Non
                 from atlas_ray.training.trainer import train as train_model
                 from atlas_ray.training.trainer import with_budget
 
-                chosen = choose(tuning, run.store.read_selections(selection))
-                say(f"  train {checkpoint}: {chosen}")
                 start = keys.roster.start()
+                options = with_budget(config, config.train.for_tuning(), start, tuning)
+                if options.objective == "dpo":
+                    ids = [each.trajectory_id for each in tuning]
+                    found = rollout_preferences.established(keys.context, selection, ids)
+                    say(f"  train {checkpoint}: {found}")
+                    train_model(
+                        config, run.store, name=checkpoint, start=start, trajectories=(), labels={}, options=options,
+                        seed=seed, preferences=found.preferences,
+                    )  # fmt: skip
+                    return {"selection": selection, "seed": seed, "objective": "dpo", **found.facts()}
+                chosen = choose(trajectories_of(run, selection, tuning), run.store.read_selections(selection))
+                say(f"  train {checkpoint}: {chosen}")
                 train_model(
                     config, run.store, name=checkpoint, start=start, trajectories=chosen.trajectories,
-                    labels=chosen.labels, options=with_budget(config, config.train.for_tuning(), start, tuning),
-                    seed=seed,
+                    labels=chosen.labels, options=options, seed=seed,
                 )  # fmt: skip
                 return {
                     "selection": selection, "seed": seed, "trajectories": len(chosen.trajectories),
                     "selection_errors": chosen.errors, "without_critical_steps": chosen.without_steps,
+                    **({"failed_trajectories": chosen.failed} if chosen.failed else {}),
                 }  # fmt: skip
 
             run.once("train", checkpoint, keys.train(selection, seed), work)
@@ -190,20 +210,32 @@ def train(run: Run, selections: Iterable[str], seeds: Iterable[int] | None = Non
 def _checkpoints(config: PipelineConfig, selection: str) -> list[tuple[str, int]]:
     """Names and seeds of the checkpoints of a selection."""
     seeds = config.training_seeds
-    return [(checkpoint_name(selection, seed, seeds), seed) for seed in seeds]
+    return [(checkpoint_name(config, selection, seed), seed) for seed in seeds]
+
+
+def _refuse_without_rollouts(config: PipelineConfig, selections: Iterable[str]) -> None:
+    """Refuse what has no step preferences to learn, before anything is done.
+
+    Raises:
+        ConfigError: `train.objective` is `dpo`, and one of the selections rests on no rollouts.
+    """
+    if config.train.objective == "dpo":
+        for selection in selections:
+            rollout_preferences.playing_selection(config, selection)
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------
 def evaluate_models(run: Run) -> list[dict[str, Any]]:
     """`evaluation/<model>/`: episodes and `results.json` of every model, in the config's order."""
     keys, tables = Keys(run), []
-    for entry in keys.roster.evaluated():
+    with Engines(run.config.engine) as kept:
+        for entry in keys.roster.evaluated():
 
-        def work(entry: Any = entry) -> dict[str, Any]:
-            return _outcome(evaluate(run.config, run.store, entry))
+            def work(entry: Any = entry) -> dict[str, Any]:
+                return _outcome(evaluate(run.config, run.store, entry, kept))
 
-        run.once("evaluate", entry.name, keys.evaluate(entry), work)
-        tables.append(run.store.read_json("evaluation", entry.name, "results.json"))
+            run.once("evaluate", entry.name, keys.evaluate(entry), work)
+            tables.append(run.store.read_json("evaluation", entry.name, "results.json"))
     return tables
 
 
@@ -227,7 +259,7 @@ def verify(run: Run) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         from atlas_ray.evaluation.verify import verify as verify_steps
 
-        tuning = _trajectories(run, warm=False)
+        tuning = trajectories_of(run, selection, _trajectories(run, warm=False))
         known = cards(config, sorted({trajectory.env for trajectory in tuning}))
         result = verify_steps(config, run.store, entry, tuning, run.store.read_selections(selection), known)
         return {"errors": sum(found["errors"] for found in result["environments"].values())}

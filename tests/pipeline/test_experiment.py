@@ -22,6 +22,7 @@ from atlas_ray.pipeline.run import Run
 from atlas_ray.store import Store
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.timeout(900)  # whatever comes first waits for the whole grid
 SMALL = ROOT / "configs" / "experiments" / "small.yaml"
 RATIO = "select.selections.first.ratio"
 FIRST, SECOND, BROKEN = "ratio-0.2_max_length-1024", "ratio-0.6_max_length-1024", "ratio-0.2_max_length-16"
@@ -67,8 +68,9 @@ def experiment(ray_cluster, tiny_model, tmp_path_factory):
     return Experiment()
 
 
-@pytest.mark.timeout(600)
-def test_a_killed_grid_goes_on_and_does_nothing_twice(experiment):
+@pytest.fixture(scope="module")
+def killed(experiment):
+    """The whole grid, which was killed in its midst and went on; what was done before, and what the job then said."""
     with experiment.start() as process:
         deadline = time.monotonic() + 300
         while len(experiment.facts(FIRST, "evaluate")) < 2:  # the third cell is under way
@@ -77,22 +79,30 @@ def test_a_killed_grid_goes_on_and_does_nothing_twice(experiment):
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    stages = ("collect", "select", "train", "evaluate")
-    before = {stage: experiment.facts(FIRST, stage) for stage in stages}
+    before = {stage: experiment.facts(FIRST, stage) for stage in ("collect", "select", "train", "evaluate")}
     assert not (experiment.folder / "experiment.json").exists()
+    return before, experiment()
 
-    out = experiment()
-    for stage in stages:
+
+@pytest.fixture(scope="module")
+def finished(experiment, killed):
+    """The experiment, done."""
+    return experiment
+
+
+def test_a_killed_grid_goes_on_and_does_nothing_twice(experiment, killed):
+    before, out = killed
+    for stage, entries in before.items():
         after = experiment.facts(FIRST, stage)
-        assert {name: after[name] for name in before[stage]} == before[stage]
+        assert {name: after[name] for name in entries} == entries
     assert "cell 12/12" in out
     again = experiment()
     assert "done in" not in again  # what failed is tried again, and fails again
     assert "8 of 21 different units" in experiment("--plan")  # trainings and evaluations of the broken combination
 
 
-def test_what_two_combinations_share_is_done_once(experiment):
-    first, second = (Store(str(experiment.folder / name)) for name in (FIRST, SECOND))
+def test_what_two_combinations_share_is_done_once(finished):
+    first, second = (Store(str(finished.folder / name)) for name in (FIRST, SECOND))
     for stage in ("collect", "train", "evaluate", "looks"):
         entries = second.facts(stage)
         assert entries
@@ -112,8 +122,8 @@ def test_what_two_combinations_share_is_done_once(experiment):
     assert sorted(map(str, logged[0])) == sorted(map(str, logged[1]))
 
 
-def test_the_file_has_a_row_for_every_cell_and_failed_ones_have_their_error(experiment):
-    data = experiment.data()
+def test_the_file_has_a_row_for_every_cell_and_failed_ones_have_their_error(finished):
+    data = finished.data()
     rows = data["rows"]
     assert [(row["combination"], row["model"]) for row in rows] == [
         (combination, model)
@@ -141,22 +151,22 @@ def test_the_file_has_a_row_for_every_cell_and_failed_ones_have_their_error(expe
         (FIRST, "all", "random"), (SECOND, "all", "random"),
     ]  # fmt: skip
     assert all(c["seeds"] == [2, 2] and c["tasks"] == 4 for c in data["comparisons"])
-    assert experiment.data() == data
+    assert finished.data() == data
 
 
-def test_errors_of_cells_are_kept_for_a_later_page(experiment):
-    kept = json.loads((experiment.folder / "failures.json").read_text())
+def test_errors_of_cells_are_kept_for_a_later_page(finished):
+    kept = json.loads((finished.folder / "failures.json").read_text())
     assert set(kept) == {BROKEN}
     assert set(kept[BROKEN]) == {"all", "all.s1", "random_steps", "random_steps.s1"}
-    data = experiment.data()
-    assert "rows" in experiment("--report", "--train.max_length", "16")
-    assert {row["combination"] for row in experiment.data()["rows"]} == {BROKEN}
-    experiment("--report")
-    assert experiment.data() == data
+    data = finished.data()
+    assert "rows" in finished("--report", "--train.max_length", "16")
+    assert {row["combination"] for row in finished.data()["rows"]} == {BROKEN}
+    finished("--report")
+    assert finished.data() == data
 
 
-def test_the_page_says_what_failed_and_leaves_it_out_of_the_tables(experiment):
-    html, text = ((experiment.folder / f"experiment.{kind}").read_text() for kind in ("html", "md"))
+def test_the_page_says_what_failed_and_leaves_it_out_of_the_tables(finished):
+    html, text = ((finished.folder / f"experiment.{kind}").read_text() for kind in ("html", "md"))
     for said in (html, text):
         assert "failed and is left out of every table" in said
         assert "lie beyond train.max" in said.replace("\\", "")
@@ -165,12 +175,12 @@ def test_the_page_says_what_failed_and_leaves_it_out_of_the_tables(experiment):
     assert "default-src 'none'" in html
     assert "http" not in html.replace('http-equiv="Content-Security-Policy"', "")
     for picture in ("curves", "forest", "causes"):
-        assert (experiment.folder / f"experiment-{picture}.png").read_bytes().startswith(b"\x89PNG")
+        assert (finished.folder / f"experiment-{picture}.png").read_bytes().startswith(b"\x89PNG")
         assert f"experiment-{picture}.png" in text
 
 
-def test_the_time_that_is_left_is_told_by_finished_units(experiment):
-    out = experiment("--plan", "--train.epochs", "2")
+def test_the_time_that_is_left_is_told_by_finished_units(finished):
+    out = finished("--plan", "--train.epochs", "2")
     assert "to be done: about" in out
 
 

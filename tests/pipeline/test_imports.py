@@ -64,6 +64,14 @@ def test_failures_are_dropped_as_experts_are(tmp_path, min_score, kept):
     assert facts["dropped"] == ({reason: 6 - len(kept)} if len(kept) < 6 else {})
 
 
+@pytest.mark.parametrize("min_score", [None, 0.5])
+def test_failures_are_kept_on_request_and_counted(tmp_path, min_score):
+    source = write(tmp_path / "maze.jsonl", *OUTCOMES)
+    ids, facts = imported(tmp_path, source, min_score=min_score, keep_failures=True)
+    assert ids == ["failed", "full", "lost", "near", "untold", "won"]
+    assert facts == {"trajectories": 6, "failed_trajectories": 3, "dropped": {}}
+
+
 def test_limits_per_environment_count_what_is_kept(tmp_path):
     rows = [{"task_name": name, "success": number > 0} for name in ("maze", "babyai") for number in range(4)]
     _, facts = imported(tmp_path, write(tmp_path / "x.jsonl", *rows), trajectories={"maze": 2})
@@ -77,6 +85,9 @@ def test_environments_are_mapped_and_said(tmp_path, capsys):
     assert facts["notes"] == {"environment 'os' is 'maze' here": 1, "environment 'tool_sheet' is 'sheet' here": 1}
     assert "environment 'os' is 'maze' here (1 rows)" in capsys.readouterr().out
     assert {one.env for one in Store(str(tmp_path / "run")).read_trajectories()} == {"maze", "sheet", "db"}
+    imported(tmp_path, source, environments={"OS": "maze", "kg": "maze", "db": "babyai", "card_game": "pddl"})
+    line = "  collect: collect.environments: no row is of 'card_game', 'kg'; see --dry-run for the names"
+    assert [one for one in capsys.readouterr().out.splitlines() if "no row is of" in one] == [line]
     with pytest.raises(
         ConfigError, match=r"collect.environments.os: there is no environment 'maz'; did you mean 'maze'"
     ):

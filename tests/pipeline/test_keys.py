@@ -17,7 +17,10 @@ BASE: dict[str, Any] = {
     "environments": {"maze": {"max_rounds": 9}},
     "collect": {"trajectories": {"maze": 4, "textcraft": 3}, "warmup_style": "plain"},
     "select": {
-        "methods": ["all", "random", "perplexity", "non_critical", "hybrid", "value", "llm"],
+        "methods": [
+            "all", "random", "perplexity", "non_critical", "hybrid", "value", "llm", "entropy", "grade", "gain",
+            "pivot", "verified",
+        ],
         "selections": {"few": {"method": "random", "ratio": 0.1}},
     },
     "train": {"selections": ["llm"], "seeds": [0, 1], "warmup": {"fraction": 0.4}, "lora": {"rank": 8}},
@@ -63,9 +66,12 @@ def others(tmp_path, tiny_model, monkeypatch) -> dict[str, Any]:
         "collect.warmup_style": "checks", "collect.environments": {"os": "maze"}, "collect.max_rounds": {"maze": 20},
         "select.methods": ["all"], "select.filters": ["looks"], "select.selections": {}, "select.llm.base_url": "http://127.0.0.1:9/v1",
         "select.llm.model": "another", "select.llm.prices": {"m": [1.0, 2.0]},
+        "select.grade.base_url": "http://127.0.0.1:9/v1", "select.grade.model": "another",
+        "select.grade.prices": {"m": [1.0, 2.0]},
         "select.perplexity.reference_model": str(tiny_model), "select.hybrid.weights": {"random": 1.0},
+        "select.pivot.rollouts_of": "random", "select.verified.model": "random",
         "select.non_critical.complement_of": "random", "select.value.model": "random", "train.selections": ["random"],
-        "train.labelled_tokens": 1000, "evaluate.items": str(items),
+        "train.labelled_tokens": 1000, "train.pack_tokens": 4096, "train.compile": True, "evaluate.items": str(items),
         "train.seeds": [0, 2], "train.betas": [0.8, 0.9], "rollout.labels": {"zone": "a"},
         "evaluate.models": ["base"],
         "evaluate.endpoints": {"there": {"base_url": "http://127.0.0.1:9/v1", "model": "n"}},
@@ -139,6 +145,19 @@ def test_a_filter_makes_its_selection_and_what_is_made_from_it_stale_and_no_othe
     assert without["select", "random"] == before["select", "random"]
     longer = changed(values, "collect.max_rounds", {"maze": 30})  # the environment that looks are found in
     assert keys(longer, str(tmp_path))["select", "random"] != after["select", "random"]
+
+
+def test_soft_weights_make_their_selection_stale_and_no_other(tmp_path):
+    def keyed(**soft):
+        chosen = {"method": "random", "ratio": 0.1} | soft
+        return keys(changed(BASE, "select.selections", {"few": chosen}), str(tmp_path))
+
+    before = keyed()
+    assert before == keys(BASE, str(tmp_path))
+    found = [keyed(soft_weights={"kind": "softmax", "temperature": value}) for value in (1.0, 2.0)]
+    found.append(keyed(soft_weights={"kind": "rank"}))
+    assert len({each["select", "few"] for each in [before, *found]}) == 4
+    assert all(each[unit] == before[unit] for each in found for unit in before if unit != ("select", "few"))
 
 
 def test_a_model_directory_has_one_identity_wherever_it_lies(tmp_path, tiny_model):

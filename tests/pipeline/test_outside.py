@@ -14,7 +14,7 @@ from atlas_ray.store import Store
 from tests.conftest import PYTHONPATH, ROOT
 
 CONFIG = {
-    "engine": {"max_model_len": 1024, "cpu_kv_cache_gib": 1},
+    "engine": {"max_model_len": 1024, "cpu_kv_cache_gib": 1, "dtype": "float32"},
     "environments": {"counting": {"start": 4, "max_rounds": 6}},
     "collect": {"trajectories": {"counting": 6}},
     "select": {
@@ -73,6 +73,6 @@ def test_a_method_and_an_environment_from_outside_go_through_the_pipeline(ray_cl
          ("train", "odd.s1"), ("evaluate", "random"), ("evaluate", "odd"), ("evaluate", "odd.s1")],
         "current",
     )  # fmt: skip
-    helped = job("select", "--help", address=ray_cluster)
+    helped = job("select", "--help", "all", address=ray_cluster)
     assert "--select.every_other.first" in helped.stdout
     assert "every other step, as far as the budget allows" in helped.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -56,7 +59,33 @@ def served(ray_cluster, tiny_model, tmp_path_factory):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.5)
-    yield Served(process, f"http://127.0.0.1:{port}", log)
+    service = Served(process, f"http://127.0.0.1:{port}", log)
+    yield service
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=120)
+        _ends_cleanly(service)
+
+
+def _ends_cleanly(served: Served) -> None:
+    """A stop lets the stream under way finish and closes the port. It is no test: it can only come last."""
+    session, seen = served.open()["id"], []
+    with served.http.stream("POST", f"/v1/agent/sessions/{session}/run") as answer:
+        for name, _ in events(answer.iter_lines()):
+            if not seen:
+                served.process.send_signal(signal.SIGTERM)
+            seen.append(name)
+    assert seen[-1] == "end"
+    assert served.process.wait(timeout=240) == 0, served.log.read_text()
+    address, deadline = ("127.0.0.1", httpx.URL(served.url).port), time.monotonic() + 60
+    with socket.socket() as probe:
+        while probe.connect_ex(address) == 0:
+            assert time.monotonic() < deadline, "the port is still open"
+
+
+def events(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Name and data of server-sent events."""
+    name = ""
+    for line in lines:
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 
@@ -20,6 +17,7 @@ from atlas_ray.errors import ConfigError
 from atlas_ray.serving import app
 from tests.conftest import ROOT
 from tests.processes import environment_servers
+from tests.serving.conftest import events
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -32,15 +30,6 @@ def expert_actions(task):
         _, action = expert.next_action(observation)
         yield action
         observation = env.step(action)[0]
-
-
-def events(lines):
-    name = ""
-    for line in lines:
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
 
 
 def test_openais_client_is_at_home(served):
@@ -151,23 +140,3 @@ def test_an_address_that_is_taken_or_open_to_others_is_refused(served, monkeypat
     monkeypatch.delenv("ATLAS_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="other machines could use this server; set ATLAS_API_KEY"):
         app.start(load(None, {"serve.host": "0.0.0.0"}), {})
-
-
-def test_zz_a_stop_lets_the_stream_finish(served):
-    session = served.open()["id"]
-    seen = []
-    with httpx.stream("POST", f"{served.url}/v1/agent/sessions/{session}/run", timeout=120) as answer:
-        for name, _ in events(answer.iter_lines()):
-            if not seen:
-                served.process.send_signal(signal.SIGTERM)
-            seen.append(name)
-    assert seen[-1] == "end"
-    assert served.process.wait(timeout=120) == 0, served.log.read_text()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            httpx.get(f"{served.url}/health", timeout=5)
-        except httpx.TransportError:
-            return
-        time.sleep(0.5)
-    raise AssertionError("the port is still open")
