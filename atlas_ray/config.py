@@ -8,9 +8,11 @@ Ray's environment variables.
 from __future__ import annotations
 
 import copy
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +21,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from atlas_ray import plugins
 from atlas_ray.errors import ConfigError
-from atlas_ray.section import NamesUnits, RuntimeOnly, Section
+from atlas_ray.section import NamesUnits, RuntimeOnly, Section, section_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -28,7 +30,8 @@ class EngineConfig(Section):
     """vLLM engines for evaluation and perplexity."""
 
     dtype: str = "auto"
-    """`auto` takes bf16 on GPUs and fp32 on CPUs (bf16 is emulated, 4-17x slower, without AVX512-BF16)."""
+    """`auto` takes bf16 on GPUs and on CPUs that have it (AMX, AVX512-BF16), fp32 on others, which emulate it 4 to 17
+    times slower."""
     max_model_len: int = Field(4096, gt=0)
     """Context in tokens; AgentGym evaluates with 4,096."""
     max_num_seqs: RuntimeOnly[int] = Field(64, gt=0)
@@ -39,6 +42,8 @@ class EngineConfig(Section):
     """GPUs per engine."""
     gpu_memory_utilization: RuntimeOnly[float] = Field(0.9, gt=0, le=1)
     """Share of a GPU's memory for weights and cache."""
+    enforce_eager: RuntimeOnly[bool] = False
+    """On GPUs: compile nothing and capture no graphs. An engine starts sooner and generates slower."""
     cpu_kv_cache_gib: RuntimeOnly[int] = Field(2, gt=0)
     """Cache of a CPU engine in GiB."""
 
@@ -92,11 +97,18 @@ class CollectConfig(Section):
     min_score: float | None = Field(None, ge=0, le=1)
     """Episodes below this score are dropped, and counted in the manifest; None keeps the successful ones. Imported
     trajectories that tell neither success nor reward are kept."""
+    keep_failures: bool = False
+    """Keep failed trajectories too, whatever `min_score`, to tune on their good steps (2504.13145: choose with
+    `value`); the warm-up has none."""
     environments: dict[str, str] = Field(default_factory=dict)
     """Of an import: our names of environments by the names that the files have, as in `{os: my_shell}`."""
     reasoning: bool = False
-    """Of an import: keep the reasoning that a row has apart from an assistant's text, as `<think>...</think>` before
-    it."""
+    """Of an import: keep the reasoning that a row has apart from an assistant's text, which a thinking model learns to
+    write before it."""
+    action_format: Literal["react", "tools"] | None = None
+    """How the trajectories' actions are written: as the text `Action: ...`, or as calls of the functions that their
+    environment offers, in whatever form they come. None: an import's as they come, experts' as text. Models are
+    evaluated with `evaluate.action_format`."""
     allow_evaluated_items: RuntimeOnly[bool] = False
     """Train on tasks that `evaluate.items` names, which is refused otherwise."""
     style: Literal["plain", "checks", "slips", "wanders"] = "plain"
@@ -112,8 +124,28 @@ class CollectConfig(Section):
     environment's own."""
 
 
-FilterName = Literal["looks"]
+FilterName = Literal["errors", "looks", "repeats"]
 """Of what removes chosen steps from a selection; see `atlas_ray/selection/filters.py`."""
+
+
+class SoftWeights(Section):
+    """A weight for every step by its score, in place of the chosen steps alone (after 2508.05629, 2601.02151).
+
+    See `atlas_ray/selection/soft.py`.
+    """
+
+    kind: Literal["rank", "softmax"] = "rank"
+    """`rank`: the share of the trajectory's steps that a step is at least as good as; `softmax`: exp((score - highest
+    score) / temperature)."""
+    temperature: float | None = Field(None, gt=0)
+    """Of `softmax`, in the unit of the scores; needed there, and of no use to `rank`."""
+
+    @model_validator(mode="after")
+    def _temperature_is_softmaxs(self) -> Self:
+        if (self.temperature is None) is (self.kind == "softmax"):
+            wants = "needs a temperature" if self.kind == "softmax" else "takes no temperature"
+            raise ConfigError(f"soft_weights: kind {self.kind} {wants}, as in {{kind: softmax, temperature: 0.5}}")
+        return self
 
 
 class SelectionConfig(Section):
@@ -127,6 +159,8 @@ class SelectionConfig(Section):
     """None: `select.ratio`."""
     filters: tuple[FilterName, ...] | None = None
     """Filters behind the method, in this order; None: `select.filters`."""
+    soft_weights: SoftWeights | None = None
+    """Every step carries loss, with a weight by its score; None: the steps that the method chooses."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -147,6 +181,8 @@ class SelectionSpec:
     seed: int
     filters: tuple[FilterName, ...] = ()
     """What removes chosen steps, in this order."""
+    soft_weights: SoftWeights | None = None
+    """How scores become weights of all steps; None: the chosen steps carry loss."""
 
 
 class SelectConfig(Section):
@@ -165,8 +201,9 @@ class SelectConfig(Section):
     ratio: float = Field(0.3, gt=0, le=1)
     """At most this share of a trajectory's steps, at least one (paper section 4.2)."""
     filters: tuple[FilterName, ...] = ()
-    """What removes steps after the method has chosen, in every selection that does not say otherwise: `looks` removes
-    steps that change nothing."""
+    """What removes steps after the method has chosen, in every selection that does not say otherwise: `errors` removes
+    steps that the environment refuses, `looks` steps that change nothing, `repeats` steps taken before in the same
+    state."""
 
     @classmethod
     def open_sections(cls) -> Mapping[str, type[Section]]:
@@ -180,10 +217,9 @@ class SelectConfig(Section):
         """Turn each method's defaults into that method's options, and refuse what is neither field nor method."""
         if not isinstance(values, dict):
             return values
-        known = plugins.names(plugins.SELECTION_METHODS)
         checked = dict(values)
         for name in values.keys() - cls.model_fields.keys():
-            if name not in known:
+            if name not in (known := plugins.names(plugins.SELECTION_METHODS)):
                 hint = plugins.nearest(name, [*cls.model_fields, *known])
                 if name == "complement_of":
                     hint = "; it is select.non_critical.complement_of now"
@@ -230,7 +266,7 @@ class SelectConfig(Section):
         except ValidationError as error:
             raise ConfigError(f"select.selections.{name}.{explain(error)}; see --help") from error
         filters = self.filters if own.filters is None else own.filters
-        return SelectionSpec(name, method, own.ratio or self.ratio, found, seed, filters)
+        return SelectionSpec(name, method, own.ratio or self.ratio, found, seed, filters, own.soft_weights)
 
     def selection_names(self) -> list[str]:
         """Every name that means a selection here: those in `selections`, and the methods'."""
@@ -288,6 +324,18 @@ class LoraConfig(Section):
     """The adapter's output is scaled by alpha / rank."""
 
 
+class DpoConfig(Section):
+    """Direct preference optimization (Rafailov et al., arXiv 2305.18290) on step preferences out of rollouts."""
+
+    beta: float = Field(0.1, gt=0)
+    """How closely the model is held to the one that training starts from (equation 7)."""
+    max_p: float = Field(0.05, gt=0, le=1)
+    """One action is better than another if the p-value of the difference of their rollouts' scores is at most this."""
+    against: Literal["each", "rest"] = "each"
+    """What the better action's rollouts are tested against: those of the worse action, or those of all other actions at
+    the state together, which needs fewer rollouts where a policy's actions vary, and says less of each."""
+
+
 class TrainConfig(Section):
     """Fine-tuning on critical steps alone (paper Appendix B.1)."""
 
@@ -317,26 +365,48 @@ class TrainConfig(Section):
     """Tokens of a trajectory (paper Appendix B.1); critical steps beyond it are reported."""
     max_dropped_steps: RuntimeOnly[float] = Field(0.05, ge=0, le=1)
     """Refuse to train when a larger share of the critical steps lies beyond `max_length`."""
-    pack_tokens: RuntimeOnly[int] = Field(8192, gt=0)
-    """Tokens of a packed row, the unit of one forward and backward pass."""
+    pack_tokens: RuntimeOnly[Annotated[int, Field(gt=0)] | Literal["auto"]] = "auto"
+    """Tokens of a packed row, the unit of one forward and backward pass; `auto` is 8,192 on CPUs, and on GPUs what fits
+    beside the model."""
     max_grad_norm: float = Field(1.0, gt=0)
+    objective: Literal["sft", "dpo"] = "sft"
+    """What tuning on a selection learns: to write its steps, or to prefer the better of two actions at them. `dpo`
+    needs a selection whose rollouts are there (method `value`, or one made from it); its models are called
+    `<selection>.dpo`, and the warm-up stays `sft` (not in the paper)."""
+    dpo: DpoConfig = DpoConfig()
     loss: Literal["token_mean", "step_mean"] = "token_mean"
-    """Mean over labelled tokens of the whole optimizer step, or over critical steps (each step weighs the same)."""
+    """Mean over labelled tokens of the whole optimizer step, or over critical steps (each step weighs the same). Of
+    `dpo`: the sum or the mean of a reply's log-probabilities."""
+    span: Literal["both", "thought", "action"] = "both"
+    """Which tokens of a chosen step carry loss: its thought, its action, or both (2505.13820, 2605.14558). The
+    end-of-turn token belongs to the action. The warm-up always learns both."""
+    thought_weight: float = Field(1.0, gt=0)
+    """Weight of a thought's token beside an action's, which is 1; for `span: both`."""
     workers: RuntimeOnly[int] = Field(1, gt=0)
     """Ray Train workers; on GPUs one each."""
     threads: RuntimeOnly[int | None] = Field(None, gt=0)
     """CPU threads per worker; None shares the machine's cores among the workers."""
     checkpoint_every: RuntimeOnly[int] = Field(50, gt=0)
     """Optimizer steps between checkpoints to resume from."""
+    max_failures: RuntimeOnly[int] = Field(3, ge=0)
+    """How often in a row, without a new state in between, a training goes on by itself from its last state when a
+    worker, a node or Ray Train's controller is lost."""
     exact: RuntimeOnly[ExactConfig] = ExactConfig()
     attention: RuntimeOnly[Literal["auto", "sdpa", "flex", "flash"]] = "auto"
     """Kernel: PyTorch's per trajectory, flex_attention, or FlashAttention; `auto` is sdpa on CPUs and flex on GPUs."""
+    compile: RuntimeOnly[Literal["auto"] | bool] = "auto"
+    """Compile the decoder layers (`torch.compile`); `auto` does so on GPUs, where small kernels wait for the host."""
     activation_checkpointing: RuntimeOnly[bool] = False
     """Compute a layer's activations again in the backward pass: less memory, a third more work."""
     lora: LoraConfig | None = None
     """Off by default: all weights are tuned (paper Appendix B.1)."""
     warmup: WarmupConfig | None = None
     """Off by default."""
+
+    @property
+    def row_tokens(self) -> int:
+        """`pack_tokens` as a number: that of CPUs, where it is `auto`."""
+        return 8192 if self.pack_tokens == "auto" else self.pack_tokens
 
     def for_warmup(self) -> TrainConfig:
         """The options of the warm-up: these, with its own epochs, learning rate and batch size.
@@ -350,7 +420,7 @@ class TrainConfig(Section):
         return self.model_copy(
             update={
                 "epochs": own.epochs, "learning_rate": own.learning_rate, "batch_size": own.batch_size, "warmup": None,
-                "labelled_tokens": None,
+                "labelled_tokens": None, "objective": "sft", "dpo": DpoConfig(), "span": "both", "thought_weight": 1.0,
             }
         )  # fmt: skip
 
@@ -366,6 +436,18 @@ class TrackConfig(Section):
     """Tracking URI of MLflow (needs the extra `track`); credentials come from MLflow's environment variables."""
 
 
+class ThinkingConfig(Section):
+    """Thinking before an answer, of models whose chat template knows it (docs/training.md)."""
+
+    on: bool | None = None
+    """Turns it on or off where the template has a switch; training, scoring and evaluation then show the same prompts.
+    None leaves it as the template has it."""
+    max_tokens: int | None = Field(None, gt=0)
+    """Tokens of thinking per reply, beside the `max_new_tokens` of the answer: a model that has not ended its thinking
+    by then is made to. None: both share `max_new_tokens`, and thinking that is cut off leaves a reply without an
+    action."""
+
+
 class Playing(Section):
     """How a model plays an episode."""
 
@@ -379,6 +461,16 @@ class Playing(Section):
     """1: one call writes thought and action, as AgentTraj-L's turns are; 2: one for each (paper section 2)."""
     token_budget: int | None = Field(None, gt=0)
     """No further reply once an episode has generated so many tokens (recorded as `tokens`); None: no limit."""
+    thinking: ThinkingConfig = ThinkingConfig()
+    action_format: Literal["react", "tools"] = "react"
+    """How an action is written: as the text `Action: ...`, or as the call of a function that the environment offers
+    (docs/environments.md). `tools` needs a model, or an endpoint, that knows tool calls."""
+
+    @model_validator(mode="after")
+    def _one_call_has_thought_and_action(self) -> Self:
+        if self.action_format == "tools" and self.calls_per_step == 2:
+            raise ConfigError("calls_per_step is 2 and action_format tools: a tool call comes with its thought; take 1")
+        return self
 
 
 class EvaluateConfig(Playing):
@@ -395,8 +487,9 @@ class EvaluateConfig(Playing):
     tasks: int = Field(100, gt=0)
     """Test tasks per environment, at most; the first of the test split. With `items`: no limit."""
     items: str | None = None
-    """A file, a folder or a glob of lists of `{"item_id": ...}`, as AgentGym's AgentEval has: exactly these tasks are
-    evaluated, in whatever split they are here. An item that cannot be located is named and counted."""
+    """A file, a folder or a glob of lists of `{"item_id": ...}`, as AgentGym's AgentEval has, or of trajectories:
+    exactly these tasks are evaluated, in whatever split they are here. An item that cannot be located is named and
+    counted."""
     repeats: int = Field(1, gt=0)
     """Episodes per task (with seeds 0, 1, ...); more than one only tells something when sampling."""
     instructions: str | None = None
@@ -497,17 +590,37 @@ def load(path: str | None, overrides: dict[str, Any] | None = None) -> PipelineC
     return made_from({} if path is None else read_yaml(path), overrides, path or "(command line)")
 
 
+def shipped() -> list[str]:
+    """Names of the configurations that come with atlas-ray (`quickstart`, `recipes/endpoint`), sorted.
+
+    They are the files of `configs/`, in a checkout as in an installed package.
+    """
+    folder = _shipped_folder()
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
+
+
+def _shipped_folder() -> Path:
+    from importlib.resources import files  # here: most commands read no file
+
+    return Path(str(files("atlas_ray"))) / "configs"
+
+
 def read_yaml(path: str) -> dict[str, Any]:
     """The mapping in a YAML file.
+
+    Args:
+        path: of a file; where there is none, the name of one that is `shipped`, also as `configs/NAME.yaml`.
 
     Raises:
         ConfigError: the file is missing or malformed.
     """
+    name = posixpath.normpath(path).removeprefix("configs/").removesuffix(".yaml")
+    file = _shipped_folder() / f"{name}.yaml" if not Path(path).is_file() and name in shipped() else Path(path)
     try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
+        values = yaml.safe_load(file.read_text()) or {}
     except OSError as error:
         raise ConfigError(
-            f"config {path}: {error.strerror}; give a YAML file such as configs/quickstart.yaml"
+            f"config {path}: {error.strerror}; give a YAML file or a name{plugins.nearest(name, shipped())}"
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"config {path}: no valid YAML ({' '.join(str(error).split())})") from error
@@ -541,7 +654,21 @@ def made_from(values: dict[str, Any], overrides: dict[str, Any] | None, where: s
     except ConfigError as error:
         raise ConfigError(f"config {where}: {error}") from error
     except ValidationError as error:
-        raise ConfigError(f"config {where}: {explain(error)}; see --help") from error
+        raise ConfigError(f"config {where}: {explain(error)}{_meant(error)}; see --help") from error
+
+
+def _meant(error: ValidationError) -> str:
+    """The option that an unknown one was meant to be, for the end of a message."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] != "extra_forbidden":
+        return ""
+    section: type[Section] | None = PipelineConfig
+    *parents, wrong = (str(part) for part in first["loc"])
+    for name in parents:
+        field = section.model_fields.get(name) if section else None
+        section = section_of(field) if field else None
+    close = get_close_matches(wrong, section.model_fields, 1) if section else []
+    return f"; did you mean {'.'.join([*parents, *close])}?" if close else ""
 
 
 def explain(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ tables, comparisons and the report read it there; nothing else recognises a mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ POLICIES = ("random", "expert")
 """Reference policies, which need no model."""
 BASE, WARMUP = "base", "warmup"
 _SEEDED = re.compile(r"(?P<selection>.+)\.s(?P<seed>-?\d+)")
-_STEPS = "_steps"
+_STEPS, _DPO = "_steps", ".dpo"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class RosterEntry:
     """The selection that it was tuned on."""
     seed: int | None = None
     """Of its training."""
+    objective: str | None = None
+    """`sft` or `dpo`, of a tuned model."""
     directory: str | None = None
     """Where its weights are."""
     endpoint: EndpointConfig | None = None
@@ -47,7 +49,8 @@ class RosterEntry:
     def facts(self) -> dict[str, Any]:
         """What `results.json` holds of it."""
         return {
-            "model": self.name, "kind": self.kind, "selection": self.selection, "seed": self.seed, "key": self.key
+            "model": self.name, "kind": self.kind, "selection": self.selection, "seed": self.seed,
+            "objective": self.objective, "key": self.key,
         }  # fmt: skip
 
     def player_key(self, engine: EngineConfig) -> str:
@@ -124,15 +127,16 @@ class Roster:
         seeds = self._config.training_seeds
         if seed not in seeds:
             raise ConfigError(f"model {selection}.s{seed}: train.seeds are {', '.join(map(str, seeds))}")
-        checkpoint = checkpoint_name(selection, seed, seeds)
+        checkpoint = checkpoint_name(self._config, selection, seed)
         shown = (
             f"{selection}{_STEPS}{checkpoint.removeprefix(selection)}"
             if _is_taken(self._config, selection)
             else checkpoint
         )
         return RosterEntry(
-            shown, "tuned", self._key(checkpoint), selection=selection, seed=seed, directory=self._path(checkpoint)
-        )
+            shown, "tuned", self._key(checkpoint), selection=selection, seed=seed,
+            objective=self._config.train.objective, directory=self._path(checkpoint),
+        )  # fmt: skip
 
     def _model(self, name: str, kind: Kind, model: str) -> RosterEntry:
         code = self._config.trust_remote_code
@@ -140,9 +144,11 @@ class Roster:
         return RosterEntry(name, kind, key, directory=models.resolve(model, trust_remote_code=code))
 
 
-def checkpoint_name(selection: str, seed: int, seeds: Iterable[int]) -> str:
-    """Of the model tuned on a selection with a seed: the first of the seeds has the selection's own name."""
-    return selection if seed == next(iter(seeds)) else f"{selection}.s{seed}"
+def checkpoint_name(config: PipelineConfig, selection: str, seed: int) -> str:
+    """Of the model tuned on a selection with a seed: the first seed's is called like the selection, or
+    `<selection>.dpo`; the others' end with `.s<seed>`."""
+    name = f"{selection}{_DPO}" if config.train.objective == "dpo" else selection
+    return name if seed == config.training_seeds[0] else f"{name}.s{seed}"
 
 
 def selection_of(config: PipelineConfig, name: str) -> tuple[str | None, int | None]:
@@ -156,6 +162,8 @@ def selection_of(config: PipelineConfig, name: str) -> tuple[str | None, int | N
     seeded = _SEEDED.fullmatch(name)
     if seeded is not None and (selection := selection_of(config, seeded["selection"])[0]) is not None:
         return selection, int(seeded["seed"])
+    if config.train.objective == "dpo":
+        name = name.removesuffix(_DPO)
     known = config.select.selection_names()
     if name in known:
         return name, None

@@ -42,7 +42,7 @@ def main() -> None:
     """Run, serve, photograph."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _, job_options = parser.parse_known_args()
-    config = parse_args("", job_options)
+    config = parse_args(job_options)
     shown = [*config.train.selections, *config.select.selections, *config.select.methods]
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the browser has no token
     with browser() as chromium, local_head() as url:

@@ -29,7 +29,6 @@ def test_overrides_reach_into_sections_lists_and_optional_sections(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("train: {epochs: 2}\nenvironments: {textcraft: {depths: [1]}}\n")
     config = parse_args(
-        "x",
         ["--config", str(file), "--train.learning_rate", "1e-4", "--select.methods", "llm", "random",
          "--train.warmup.fraction", "0.25", "--evaluate.models", "base"],
     )  # fmt: skip
@@ -63,7 +62,7 @@ def test_what_is_written_is_read_back():
 )
 def test_a_wrong_command_line_is_one_line(arguments, says):
     with pytest.raises(ConfigError) as error:
-        parse_args("x", arguments)
+        parse_args(arguments)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -79,15 +78,6 @@ def test_a_wrong_file_is_one_line(tmp_path, text, says):
         load(str(file))
     assert says in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_help_lists_every_option(capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse_args("Does x.", ["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    assert "--train.warmup.fraction" in text
-    assert "(paper section 4.2)" in " ".join(text.split())
 
 
 def test_named_selections_take_the_sections_defaults_and_their_own_options():

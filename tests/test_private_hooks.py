@@ -226,11 +226,19 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.outputs import LogprobsTensors
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_input_batch import CachedRequestState
+from vllm.v1.worker.gpu.input_batch import InputBatch
+from vllm.v1.worker.gpu.sample.prompt_logprob import PromptLogprobsWorker
+from vllm.v1.worker.gpu_worker import Worker
+from vllm.model_executor.model_loader.reload.inplace import reload_weights
 tensors = LogprobsTensors.empty_cpu(3, 1)
 facts = {
     "runner": parameters(CPUModelRunner._get_prompt_logprobs_dict),
     "runner_names": names(CPUModelRunner._get_prompt_logprobs_dict),
     "request": [field.name for field in dataclasses.fields(CachedRequestState)],
+    "gpu_worker": {name: parameters(getattr(PromptLogprobsWorker, name)) for name in
+                   ("__init__", "add_request", "remove_request", "compute_prompt_logprobs")},
+    "gpu_batch": [field.name for field in dataclasses.fields(InputBatch)],
+    "reload": [parameters(reload_weights), "reload_weights" in names(Worker.reload_weights)],
     "tensors": [list(getattr(tensors, name).shape) for name in
                 ("logprob_token_ids", "logprobs", "selected_token_ranks")],
     "engine": {name: parameters(getattr(LLMEngine, name)) for name in
@@ -285,7 +293,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 SCORING = (
     "inference/scoring.py replaces _get_prompt_logprobs_dict of vLLM's CPU model runner: compare it with the new "
-    "method, or leave score_chosen_positions_alone out, which costs time and changes no score"
+    "method, or leave score_chosen_positions_alone (inference/worker.py) out, which costs time and changes no score"
 )
 
 
@@ -307,6 +315,29 @@ def test_the_state_of_a_request_that_scoring_writes(facts: dict[str, Any]) -> No
     assert fields <= set(facts["request"]), SCORING
 
 
+def test_the_worker_of_gpus_that_scoring_derives_from(facts: dict[str, Any]) -> None:
+    worker = facts["gpu_worker"]
+    assert worker["__init__"][:3] == ["self", "max_num_reqs", "device"], SCORING
+    assert worker["add_request"] == ["self", "req_id", "req_idx", "sampling_params"], SCORING
+    assert worker["remove_request"] == ["self", "req_id"], SCORING
+    assert worker["compute_prompt_logprobs"] == [
+        "self", "logits_fn", "hidden_states", "input_batch", "all_token_ids", "num_computed_tokens", "prompt_lens"
+    ], SCORING  # fmt: skip
+    read = {
+        "req_ids", "idx_mapping_np", "num_computed_prefill_tokens_np", "prefill_len_np", "num_scheduled_tokens",
+        "query_start_loc_np",
+    }  # fmt: skip
+    assert read <= set(facts["gpu_batch"]), SCORING
+
+
+def test_weights_can_be_read_into_an_engine(facts: dict[str, Any]) -> None:
+    assert "weights_path" in facts["reload"][0], (
+        "inference/worker.py (take_weights) reads another model's weights into an engine: find the new way, or start "
+        "one for every model (rollout/player.py, Engines.of)"
+    )
+    assert facts["reload"][1]
+
+
 def test_the_tensors_that_scoring_fills(facts: dict[str, Any]) -> None:
     assert facts["tensors"] == [[3, 1], [3, 1], [3]], SCORING
 
@@ -324,7 +355,7 @@ def test_arguments_and_variables_of_vllm(facts: dict[str, Any]) -> None:
     arguments = {
         "model", "max_model_len", "max_num_seqs", "enable_prefix_caching", "dtype", "tensor_parallel_size",
         "gpu_memory_utilization", "enforce_eager", "block_size", "enable_chunked_prefill",
-        "distributed_executor_backend", "disable_log_stats",
+        "distributed_executor_backend", "disable_log_stats", "worker_extension_cls",
     }  # fmt: skip
     missing = arguments - set(facts["engine_args"])
     assert not missing, f"vLLM's EngineArgs have no {sorted(missing)}: change inference/engine.py (engine_arguments)"

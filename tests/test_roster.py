@@ -48,6 +48,18 @@ def test_seeds_are_models_of_their_own():
         found.entries("llm.s4")
 
 
+def test_models_tuned_by_preferences_have_names_of_their_own():
+    found = roster(train={"seeds": [3, 5], "objective": "dpo"})
+    assert told(found, "value") == [("value.dpo", "tuned", "value", 3), ("value.dpo.s5", "tuned", "value", 5)]
+    assert told(found, "value.dpo.s5") == told(found, "value.s5") == [("value.dpo.s5", "tuned", "value", 5)]
+    assert told(found, "random_steps.dpo")[0] == ("random_steps.dpo", "tuned", "random", 3)
+    assert found.entry("value").directory == "/checkpoints/value.dpo"
+    assert found.entry("value").facts()["objective"] == "dpo"
+    assert roster().entry("value").facts()["objective"] == "sft"
+    with pytest.raises(ConfigError, match=r"no model 'value\.dpo'"):
+        roster().entries("value.dpo")
+
+
 def test_a_selection_may_have_a_name_that_means_another_model():
     config = PipelineConfig.model_validate(
         {"select": {"selections": {"random": {"ratio": 0.1}, "base": {"method": "value"}}},

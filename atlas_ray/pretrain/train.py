@@ -192,7 +192,7 @@ def _train(settings: PretrainSettings, material: _Material, state: Path) -> tupl
     for step in range(first, total):
         documents = packing.batch(step, documents=len(examples), batch_size=options.batch_size, seed=settings.seed)
         batch = [examples[document] for document in documents]
-        rows = rows_of(batch, 0, 1, options.pack_tokens, network.optimizations, torch.device("cpu"))
+        rows = rows_of(batch, 0, 1, options.row_tokens, network.optimizations, torch.device("cpu"))
         loss = backward(network, rows, sum(example.total_weight for example in batch), 1).loss
         norm = torch.nn.utils.clip_grad_norm_(parameters, options.max_grad_norm).item()
         if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -22,8 +22,8 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.ingress import make_fastapi_ingress
 
 from atlas_ray.config import EngineConfig, PipelineConfig, ServeConfig
-from atlas_ray.errors import ConfigError, EngineError
-from atlas_ray.gpus import usable_gpus
+from atlas_ray.errors import ClusterError, ConfigError, EngineError
+from atlas_ray.gpus import gpus_by_node, lack, usable_gpus
 from atlas_ray.inference.engine import context_length, engine_arguments, engine_environment, vllm_environment
 from atlas_ray.progress import say
 from atlas_ray.serving.guard import LOOPBACK
@@ -86,6 +86,7 @@ def build(config: PipelineConfig, models: Mapping[str, str], key: SecretStr | No
         session_idle_s=options.session_idle_s, requests_per_minute=options.requests_per_minute,
         max_body_bytes=options.max_body_bytes, key=key,
     )  # fmt: skip
+    _check_gpus(config, len(models))
     configs = [_llm(config.engine, config.serve, name, directory) for name, directory in models.items()]
     routes = {method: _route(*route) for method, route in ROUTES.items()}
     ingress = make_fastapi_ingress(AgentIngress, endpoint_map=routes, app=api(settings))
@@ -98,6 +99,18 @@ def build(config: PipelineConfig, models: Mapping[str, str], key: SecretStr | No
         model_cards={each.model_id: _card(each) for each in configs},
         settings=settings,
     )
+
+
+def _check_gpus(config: PipelineConfig, models: int) -> None:
+    """Refuse more GPUs than there are, for which the service would wait for ever.
+
+    Raises:
+        ClusterError: the cluster has GPUs, but not enough of them.
+    """
+    nodes, each = gpus_by_node(), config.engine.tensor_parallel
+    options = f"{models} model(s) with serve.min_replicas={config.serve.min_replicas}, engine.tensor_parallel={each}"
+    if sum(nodes) and (reason := lack(models * config.serve.min_replicas, each, nodes, options)) is not None:
+        raise ClusterError(reason)
 
 
 def _route(method: str, path: str, options: dict[str, Any]) -> Any:
@@ -114,7 +127,7 @@ def _card(config: LLMConfig) -> Any:
 
 
 def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) -> LLMConfig:
-    cuda = usable_gpus() >= engine.tensor_parallel
+    cuda = usable_gpus() > 0
     arguments = engine_arguments(directory, engine, cuda=cuda, max_len=context_length(directory))
     del arguments["model"]
     environment = vllm_environment(cuda=cuda, kv_cache_gib=engine.cpu_kv_cache_gib) | engine_environment(engine)
@@ -148,7 +161,7 @@ def key_of(options: ServeConfig, *, needed: bool) -> SecretStr | None:
     if needed and not key:
         raise ConfigError(
             f"serve: other machines could use this server; set {options.api_key_env} to a key that clients must send, "
-            "or run jobs/serve.py with serve.host=127.0.0.1"
+            "or run atlas-ray serve with serve.host=127.0.0.1"
         )
     return SecretStr(key) if key else None
 
