@@ -12,6 +12,7 @@ import pytest
 from atlas_ray.cli import doctor
 from atlas_ray.cli.doctor import Facts, Finding, Gpu, examine, findings, works
 from atlas_ray.cli.main import main
+from atlas_ray.gpus import is_built_for_gpus
 
 CPU = Facts(
     python="CPython 3.11.7", system="Linux", cores=2, memory_gib=24, disk_gib=80,
@@ -118,4 +119,4 @@ def test_a_cluster_that_answers_tells_its_resources(ray_cluster):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{ray_cluster}: 4 CPUs and 0 GPUs" in done.stdout
+    assert f"{ray_cluster}: 4 CPUs and {0 if is_built_for_gpus() else 4} GPUs" in done.stdout
