@@ -19,8 +19,8 @@ import pytest
 
 from atlas_ray.config import PipelineConfig, load
 from atlas_ray.errors import BudgetError, DataError, EndpointError, SelectionError
+from atlas_ray.selection import asking
 from atlas_ray.selection.method import RuleMethod, make
-from atlas_ray.selection.methods import llm
 from atlas_ray.selection.run import run
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection, Trajectory
@@ -226,7 +226,7 @@ def test_no_answer_is_paid_for_twice_and_the_bytes_are_the_same(
         assert len(kept) == server.calls
         assert "\n" not in str(stopped.value)
         assert not many.exists("selections", "llm")
-        monkeypatch.setattr(llm, "SLOTS_PER_ACTOR", 16)  # three processes, two of which get trajectories
+        monkeypatch.setattr(asking, "SLOTS_PER_ACTOR", 16)  # three processes, two of which get trajectories
         free = tight | {"budget_usd": None, "concurrency": 40, "prices": {}}
         select(configured(tiny_model, server.url, **free), many, "llm", list(reversed(twins)))
         assert server.calls == 24
