@@ -21,7 +21,7 @@ import ray
 
 from atlas_ray import models
 from atlas_ray.cluster import connect
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.inference.endpoint import SERVED_NAME, LocalEndpoint
 from atlas_ray.serving import app
 from benchmarks.result import Result, publish

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from atlas_ray.cli.options import parse_args
-from atlas_ray.config import PipelineConfig, load
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

@@ -14,7 +14,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from atlas_ray.cli.options import parse_args
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from tests.conftest import ROOT
 
 CHECKOUT = "/home/ray/atlas-ray"

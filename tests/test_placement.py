@@ -20,7 +20,8 @@ from ray import serve
 from ray.util import placement_group_table
 
 from atlas_ray import gpus
-from atlas_ray.config import PipelineConfig, load
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.errors import ClusterError
 from atlas_ray.evaluation import evaluate as evaluating
 from atlas_ray.evaluation import forked

@@ -12,7 +12,7 @@ import pytest
 
 from atlas_ray.cli import commands, options
 from atlas_ray.cli.main import main
-from atlas_ray.config import load, read_yaml, shipped
+from atlas_ray.config_files import load, read_yaml, shipped
 from atlas_ray.pipeline import grid
 from atlas_ray.pipeline.experiment import tasks_played
 from atlas_ray.training.dry_run import dry_run

@@ -8,7 +8,7 @@ shows `models.TEMPLATE_DATE`.
 Thinking is given to the template in the field that it reads, else in the content. A template that never shows any
 (those of DeepSeek-R1's distills) is completed by the form that DeepSeek documents. A turn that ends without a token of
 its own (GLM's) ends with the token that opens the user's next turn, at which such models stop. Left out: token ids
-(`encoding.py`).
+(`encoding.py`), and what a template writes around the texts of a conversation (`layout.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from atlas_ray.chat import thinking
+from atlas_ray.chat import layout, thinking
 from atlas_ray.chat.calls import ANSWERED, CALLED, OFFERED, PROBE, CallForm, form_of
+from atlas_ray.chat.layout import Layout
 from atlas_ray.errors import DataError, ModelError
 from atlas_ray.models import TEMPLATE_DATE
 from atlas_ray.react import action_begin
@@ -112,7 +113,7 @@ class Template:
         cutting = sorted((str(token) for token in known.values() if not token.normalized), key=len, reverse=True)
         self._cuts = re.compile("|".join(map(re.escape, cutting)) or "(?!)")
         self._usual: tuple[str, list[int]] = "", []
-        self._layouts: dict[tuple[tuple[str, bool], ...], _Layout | None] = {}
+        self._layouts: dict[tuple[tuple[str, bool], ...], Layout | None] = {}
         self._shows = self._shown(turns[0])
         self.knows_tools = self._shows_tools()
         self.thought = self._thought(turns[0], prompt)
@@ -179,9 +180,9 @@ class Template:
             or self.thinks is False
             or all(thinking.parts(message)[0] is None for message in messages)
         )
-        if is_plain and (layout := self._layout(messages)) is not None:
+        if is_plain and (laid_out := self._layout(messages)) is not None:
             text = self._ended(messages)
-            if (spans := layout.spans(text, [self._turn(message)["content"] for message in messages])) is not None:
+            if (spans := laid_out.spans(text, [self._turn(message)["content"] for message in messages])) is not None:
                 return [Rendering(text[: spans[-1][1]], spans)]
         return self._by_step(messages)
 
@@ -356,7 +357,7 @@ class Template:
             return [Rendering(seen[-1][1], [(len(prompt), len(text)) for prompt, text in seen])]
         return [Rendering(text, [(len(prompt), len(text))]) for prompt, text in seen]
 
-    def _layout(self, messages: Sequence[Message]) -> _Layout | None:
+    def _layout(self, messages: Sequence[Message]) -> Layout | None:
         """How the template lays out a conversation of these roles; None: only step by step."""
         if self.knows_tools and any(each.tool_calls or each.tool_results or each.tools for each in messages):
             return None
@@ -365,29 +366,12 @@ class Template:
             self._layouts[shape] = self._lay_out(messages)
         return self._layouts[shape]
 
-    def _lay_out(self, messages: Sequence[Message]) -> _Layout | None:
-        marks = [f"atlas-{index}-ray" for index in range(len(messages))]
-        marked = [
-            message.model_copy(update={"content": mark, "thinking": None})
-            for message, mark in zip(messages, marks, strict=True)
-        ]
+    def _lay_out(self, messages: Sequence[Message]) -> Layout | None:
         try:
-            first, *others = self._by_step(marked)
+            first, *others = self._by_step(layout.marked(messages))
         except DataError:
             return None  # raised anew, with its cause, for the conversation itself
-        if others or any(first.text.count(mark) != 1 for mark in marks):
-            return None
-        places = [first.text.index(mark) for mark in marks]
-        if places != sorted(places):
-            return None
-        ends = [place + len(mark) for place, mark in zip(places, marks, strict=True)]
-        between = [first.text[a:b] for a, b in zip([0, *ends], [*places, len(first.text)], strict=True)]
-        steps = [index for index, message in enumerate(messages) if message.step is not None]
-        margins = {
-            index: (places[index] - begin, end - ends[index])
-            for index, (begin, end) in zip(steps, first.spans, strict=True)
-        }
-        return _Layout(between, margins)
+        return None if others else layout.layout_of(first.text, first.spans, messages)
 
     def _cause(self, messages: Sequence[Message]) -> str:
         """What in a refused conversation templates are known to refuse."""
@@ -402,38 +386,6 @@ class Template:
                 causes.append(f"messages {one} and {other} are both the {messages[one].role}'s")
                 break
         return f" ({', '.join(causes)})" if causes else ""
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What a template writes between the texts of a conversation."""
-
-    between: list[str]
-    margins: dict[int, tuple[int, int]]
-    """Characters before and after the text of a message that belong to its step, by the message's index."""
-
-    def spans(self, text: str, contents: Sequence[str]) -> list[tuple[int, int]] | None:
-        """Character span of each step; None where the text is not laid out like this.
-
-        Args:
-            text: of the conversation.
-            contents: the text of each message, as the template was given it.
-        """
-        spans, position = [], 0
-        for index, content in enumerate(contents):
-            begin = position + len(self.between[index])
-            if not text.startswith(self.between[index], position):
-                return None
-            for form in (content, content.strip()):  # some templates trim
-                position = begin + len(form)
-                if text.startswith(form, begin) and text.startswith(self.between[index + 1], position):
-                    break
-            else:
-                return None
-            if index in self.margins:
-                before, after = self.margins[index]
-                spans.append((begin - before, position + after))
-        return spans
 
 
 @lru_cache(maxsize=16)

@@ -42,7 +42,7 @@ class Request:
     @cached_property
     def config(self) -> PipelineConfig:
         """The configuration: the file of `--config` with the given options over it; `config.load` has its errors."""
-        from atlas_ray.config import load
+        from atlas_ray.config_files import load
 
         return load(self.options.config, self.overrides)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from atlas_ray.cli import commands, options
 from atlas_ray.cli.command import PROGRAM
-from atlas_ray.config import shipped
+from atlas_ray.config_files import shipped
 
 Shell = Literal["bash", "zsh"]
 

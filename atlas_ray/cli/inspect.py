@@ -15,7 +15,8 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from atlas_ray.config import PipelineConfig, made_from
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import made_from
 from atlas_ray.errors import DataError, StoreError
 from atlas_ray.evaluation.evaluate import cards
 from atlas_ray.evaluation.ledger import counted

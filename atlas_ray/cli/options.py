@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 
 from atlas_ray import plugins
 from atlas_ray.cli.command import Command, Parser, formatter
-from atlas_ray.config import PipelineConfig, load, shipped
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load, shipped
 from atlas_ray.errors import ConfigError
 from atlas_ray.section import leaves, section_of
 

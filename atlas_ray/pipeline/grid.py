@@ -18,7 +18,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from atlas_ray.config import PipelineConfig, explain, made_from, read_yaml
+from atlas_ray.config import PipelineConfig, explain
+from atlas_ray.config_files import made_from, read_yaml
 from atlas_ray.environments import registry
 from atlas_ray.environments.styles import ExpertStyle, check_style
 from atlas_ray.errors import AtlasError, ConfigError

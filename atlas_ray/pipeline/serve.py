@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_ray import models
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.errors import ConfigError
 from atlas_ray.pipeline.keys import Keys
 from atlas_ray.pipeline.run import Run

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import ValidationError
 
-from atlas_ray import config
+from atlas_ray import config_files
 from atlas_ray.errors import AtlasError, ConfigError
 from atlas_ray.pretrain import shapes
 from atlas_ray.progress import say
@@ -71,7 +71,7 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     tasks, options = {}, {}
     if arguments.config is not None:
-        run = config.load(arguments.config)
+        run = config_files.load(arguments.config)
         tasks, options = dict(run.collect.trajectories), dict(run.environments)
     if arguments.environments:
         tasks = dict.fromkeys(arguments.environments, 300)

@@ -10,7 +10,7 @@ import pytest
 from atlas_ray.cli import commands, options
 from atlas_ray.cli.command import Parser
 from atlas_ray.cli.main import main
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from tests.conftest import ROOT
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from atlas_ray.cli.inspect import Inspected
 from atlas_ray.cli.main import main
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.errors import DataError
 from atlas_ray.store import EDITION, Store
 from tests.report.synthetic import make_episodes, write_run

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from atlas_ray.config import PipelineConfig, load
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.pipeline import collect, stages
 from atlas_ray.pipeline.keys import Keys
 from atlas_ray.pipeline.run import Run

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from atlas_ray.config import PipelineConfig, load
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.report.data import RunData, read
 from atlas_ray.store import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.report import write_report
 from atlas_ray.selection.methods.value import ValueSteps
 from atlas_ray.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.environments import registry
 from atlas_ray.environments.styles import StyledExpert
 from atlas_ray.evaluation.metrics import results

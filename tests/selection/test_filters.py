@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_ray.config import FilterName, PipelineConfig, load
+from atlas_ray.config import FilterName, PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.environments import make as make_environment
 from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError

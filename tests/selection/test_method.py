@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atlas_ray import selection
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.errors import ConfigError
 from atlas_ray.selection.method import color_of, in_order, method_class, phrase_of
 

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from atlas_ray.config import PipelineConfig, load
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.errors import BudgetError, DataError, EndpointError, SelectionError
 from atlas_ray.selection import asking
 from atlas_ray.selection.method import RuleMethod, make

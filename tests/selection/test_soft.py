@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_ray.config import SoftWeights, load
+from atlas_ray.config import SoftWeights
+from atlas_ray.config_files import load
 from atlas_ray.errors import ConfigError, SelectionError
 from atlas_ray.selection.soft import SMALLEST, ranks, soften, softmax
 from atlas_ray.trajectory import Selection

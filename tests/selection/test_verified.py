@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_ray.config import PipelineConfig, load
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.environments import make, registry
 from atlas_ray.errors import ConfigError
 from atlas_ray.hashing import content_hash

@@ -11,7 +11,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError
 from atlas_ray.serving import app

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from atlas_ray.config import PipelineConfig, load
+from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import load
 from atlas_ray.roster import RosterEntry
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint

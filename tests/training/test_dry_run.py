@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from atlas_ray.config import TrainConfig, load
+from atlas_ray.config import TrainConfig
+from atlas_ray.config_files import load
 from atlas_ray.errors import ConfigError, ModelError
 from atlas_ray.training.dry_run import activation_bytes, dry_run
 from atlas_ray.training.exact import meta_model

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from atlas_ray.config import TrainConfig, load
+from atlas_ray.config import TrainConfig
+from atlas_ray.config_files import load
 from atlas_ray.store import Store
 from atlas_ray.training import flops
 from atlas_ray.training.dry_run import dry_run

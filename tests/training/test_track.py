@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.errors import TrainingError
 from atlas_ray.training.track import tracker
 

@@ -22,7 +22,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from atlas_ray.config import PipelineConfig, TrainConfig, load
+from atlas_ray.config import PipelineConfig, TrainConfig
+from atlas_ray.config_files import load
 from atlas_ray.errors import ClusterError, ConfigError, TrainingError
 from atlas_ray.models import ON_BOARD
 from atlas_ray.roster import RosterEntry

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.inference.types import CallError, Reply
 from atlas_ray.selection.method import make
 from atlas_ray.selection.prompt import Question

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atlas_ray.config import load
+from atlas_ray.config_files import load
 from atlas_ray.selection.method import make
 from atlas_ray.selection.methods import perplexity
 from atlas_ray.store import Store
