@@ -54,7 +54,7 @@ def check(template: str) -> None:
 
 
 def main() -> int:
-    """Render the template on standard input; its errors are reported where it is used, its use of memory and time here."""
+    """Render the template on standard input. Its errors are reported where it is used; memory and time are judged here."""
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
