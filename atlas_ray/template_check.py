@@ -54,7 +54,10 @@ def check(template: str) -> None:
 
 
 def main() -> int:
-    """Render the template on standard input. Its errors are reported where it is used; memory and time are judged here."""
+    """Render the template on standard input, within limits of memory and time.
+
+    Its other errors are reported where it is used.
+    """
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
