@@ -82,7 +82,13 @@ def test_the_evaluation_of_an_endpoint_counts_tasks_of_all_fourteen():
 
 def documents() -> Iterator[Path]:
     yield from (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "cluster.yaml")
-    for pattern in ("docs/**/*.md", "configs/**/*.yaml", "deploy/**/*.yaml", "deploy/*.sbatch", "atlas_ray/cli/templates/**/*.in"):
+    for pattern in (
+        "docs/**/*.md",
+        "configs/**/*.yaml",
+        "deploy/**/*.yaml",
+        "deploy/*.sbatch",
+        "atlas_ray/cli/templates/**/*.in",
+    ):
         yield from ROOT.glob(pattern)
 
 
