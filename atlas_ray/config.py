@@ -41,6 +41,9 @@ class EngineConfig(Section):
     """On GPUs: compile nothing and capture no graphs. An engine starts sooner and generates slower."""
     cpu_kv_cache_gib: RuntimeOnly[int] = Field(2, gt=0)
     """Cache of a CPU engine in GiB."""
+    tool_parser: str | None = None
+    """vLLM's parser of tool calls (`hermes`, `llama3_json`, `mistral`, ...), for `evaluate.action_format: tools` and
+    for serving; None: the one that reads calls as the model's chat template writes them."""
 
 
 class RolloutConfig(Section):
@@ -389,6 +392,9 @@ class TrainConfig(Section):
     exact: RuntimeOnly[ExactConfig] = ExactConfig()
     attention: RuntimeOnly[Literal["auto", "sdpa", "flex", "flash"]] = "auto"
     """Kernel: PyTorch's per trajectory, flex_attention, or FlashAttention; `auto` is sdpa on CPUs and flex on GPUs."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of forward and backward passes; weights, their gradients and the optimizer's state are fp32. `auto`: bf16 on GPUs
+    and on processors that multiply it, fp32 on others (as `engine.dtype`)."""
     compile: RuntimeOnly[Literal["auto"] | bool] = "auto"
     """Compile the decoder layers (`torch.compile`); `auto` does so on GPUs, where small kernels wait for the host."""
     activation_checkpointing: RuntimeOnly[bool] = False
@@ -427,8 +433,11 @@ class TrainConfig(Section):
 class TrackConfig(Section):
     """Where training's metrics go besides `metrics/train.jsonl` and Ray's own."""
 
-    mlflow_uri: str | None = None
-    """Tracking URI of MLflow (needs the extra `track`); credentials come from MLflow's environment variables."""
+    to: tuple[Literal["mlflow", "tensorboard", "trackio", "wandb"], ...] = ()
+    """Trackers; each takes its address and credentials from its own environment variables (docs/training.md). All but
+    `tensorboard` need the extra of their name."""
+    project: str = "atlas-ray"
+    """What trackers file the runs under."""
 
 
 class ThinkingConfig(Section):
@@ -503,6 +512,9 @@ class ServeConfig(Section):
     """A checkpoint of the run (`checkpoints/llm`) or a model directory; None: the first of `train.selections`."""
     base: bool = True
     """Serve the base model beside it."""
+    adapters: dict[str, str] = Field(default_factory=dict)
+    """Adapters of the base model, which its engine serves too, by the names that requests call them by: a checkpoint of
+    the run that was trained with `train.lora` (`checkpoints/llm`), or a directory that peft has written."""
     host: str = "127.0.0.1"
     """Address to listen at; any other than loopback needs a key."""
     port: int = Field(8000, ge=0, le=65535)

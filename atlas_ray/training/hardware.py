@@ -16,15 +16,15 @@ GPUS = {
 _SIZE, _ROUNDS = 1024, 8
 
 
-def peak_flops(device: torch.device) -> float:
-    """FLOP/s of a device: from its data sheet, or measured (CPUs, GPUs that the table does not have)."""
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a device: from its data sheet, or measured (CPUs, GPUs that the table does not have) in a dtype."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device).lower().replace(" ", "")
         memory = torch.cuda.get_device_properties(device).total_memory / 1e9
         known = [key for key in GPUS if key.split("-")[0] in name and GPUS[key][1] * 0.8 < memory]
         if known:
             return GPUS[known[-1]][0]
-    return matmul_flops(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    return matmul_flops(device, dtype)
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -42,7 +42,7 @@ from atlas_ray.training.hardware import peak_flops, peak_memory
 from atlas_ray.training.job import ExactOptimizations, Job
 from atlas_ray.training.log import Speed, TrainingLog
 from atlas_ray.training.loss import Row, attention_inputs, empty_row, make_row, non_finite, token_losses
-from atlas_ray.training.model import Network, Recipe, config_of, load_sharded, sync_gradients
+from atlas_ray.training.model import Network, Recipe, config_of, is_mixed, load_sharded, sync_gradients
 from atlas_ray.training.pairs import Pair
 
 _REFERENCE = "reference.json"
@@ -132,7 +132,7 @@ def _train(job: Job, examples: Sequence[Example | Pair], base: str) -> str | Non
     if failed:
         return failed
     saver = checkpoint.Saver(store, job.name, model, optimizer, in_background=device.type != "cpu")
-    peak = world * peak_flops(device)
+    peak = world * peak_flops(device, torch.bfloat16 if is_mixed(options, device) else torch.float32)
 
     def prepared(step: int) -> tuple[list[Example | Pair], list[Row], flops.Counts]:
         documents = packing.batch(step, documents=len(trajectories), batch_size=options.batch_size, seed=job.seed)

@@ -2,13 +2,14 @@
 
 Sharding is FSDP2 (`fully_shard`) over all workers; a single worker keeps the plain model, because sharding over one GPU
 costs the host more time than a small model takes to compute. Rank 0 alone reads the weights and sends the other ranks
-their shards. Weights and optimizer state are fp32; on GPUs the forward and backward passes run in bf16. Left out:
-tensor parallelism, and models that do not fit into one node's memory.
+their shards. Weights and optimizer state are fp32; forward and backward passes run in `train.dtype`. Left out: tensor
+parallelism, and models that do not fit into one node's memory.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError
+from atlas_ray.inference.fits import processor_dtype, processor_flags
 from atlas_ray.training import attention, compiling, exact, last_layer, lora
 from atlas_ray.training.job import ExactOptimizations
 
@@ -98,8 +100,8 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
     """As `load`, but every rank gets its shard; all ranks call it."""
     if world == 1:
         network = load(recipe)
-        if device.type != "cpu":
-            network.model.to(device)
+        network.model.to(device)
+        if is_mixed(recipe.options, device):
             network = in_bf16(network)
         return _compiled(network, recipe, device)
     failure: list[str | None] = [None]
@@ -115,12 +117,19 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
         network = _blank(recipe)
     model = _compiled(network, recipe, device).model
     weights = model.state_dict() if rank == 0 else {}
-    _shard(model, device, world)
+    _shard(model, recipe.options, device, world)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, weights, options=options)
     for buffer in model.buffers():  # also those that no state dict holds, as the rotary frequencies
         dist.broadcast(buffer, src=0)
     return network
+
+
+def is_mixed(options: TrainConfig, device: torch.device, flags: Set[str] | None = None) -> bool:
+    """Whether forward and backward passes run in bf16; `flags` are the processor's, None: this machine's."""
+    if options.dtype == "auto":
+        return device.type != "cpu" or processor_dtype(processor_flags() if flags is None else flags) == "bfloat16"
+    return options.dtype == "bfloat16"
 
 
 def in_bf16(network: Network) -> Network:
@@ -175,14 +184,15 @@ def _adapt(model: PreTrainedModel, recipe: Recipe) -> Network:
     return Network(model.train(), recipe.optimizations, recipe.kernel)
 
 
-def _shard(model: PreTrainedModel, device: torch.device, world: int) -> None:
+def _shard(model: PreTrainedModel, options: TrainConfig, device: torch.device, world: int) -> None:
     """Shard the model over all workers, layer by layer, each shard on its worker's device.
 
     On CPUs parameters stay gathered between forward and backward: memory is not short there, and gathering them again
     would cost a collective per layer.
     """
-    on_gpu = device.type != "cpu"
     mesh = init_device_mesh(device.type, (world,))
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if on_gpu else MixedPrecisionPolicy()
+    mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+    policy = mixed if is_mixed(options, device) else MixedPrecisionPolicy()
+    gathered_again = None if device.type != "cpu" else False
     for module in [*compiling.decoder_layers(model), model]:
-        fully_shard(module, mesh=mesh, reshard_after_forward=None if on_gpu else False, mp_policy=policy)
+        fully_shard(module, mesh=mesh, reshard_after_forward=gathered_again, mp_policy=policy)

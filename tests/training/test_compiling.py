@@ -13,7 +13,7 @@ from atlas_ray.training import loop
 from atlas_ray.training.compiling import compile_layers, is_wanted
 from atlas_ray.training.loop import ahead, backward, rows_of
 from atlas_ray.training.loss import token_losses
-from atlas_ray.training.model import Network, Recipe, in_bf16, load
+from atlas_ray.training.model import Network, Recipe, in_bf16, is_mixed, load
 from tests.training.test_loss import FRACTIONS, Gradients, denominator, examples, gradients, worst
 from tests.training.tiny import ALL
 
@@ -94,6 +94,20 @@ def test_bf16_without_sharding_is_the_same_gradient_rounded(llama: str, plain: G
 def test_what_is_compiled(asked: str | bool, device: str, wanted: bool) -> None:
     assert is_wanted(asked, torch.device(device)) == wanted
     assert TrainConfig.model_validate({"compile": asked}).compile == asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "flags", "mixed"),
+    [
+        ("auto", "cuda", "", True), ("auto", "cpu", "avx512_bf16", True), ("auto", "cpu", "avx2", False),
+        ("float32", "cuda", "amx_bf16", False), ("bfloat16", "cpu", "avx2", True),
+    ],
+)  # fmt: skip
+def test_the_precision_is_that_of_the_processor_unless_it_is_named(
+    asked: str, device: str, flags: str, mixed: bool
+) -> None:
+    options = TrainConfig.model_validate({"dtype": asked})
+    assert is_mixed(options, torch.device(device), frozenset({flags})) == mixed
 
 
 def test_the_next_rows_are_prepared_while_these_are_computed_and_stay_in_order() -> None:

@@ -28,7 +28,7 @@ EPOCHS, TOTAL = 10, 20
 def config(run_dir: Path, base: str, workers: int) -> PipelineConfig:
     options = {
         "objective": "dpo", "epochs": EPOCHS, "batch_size": 3, "learning_rate": 1e-3, "workers": workers, "threads": 1,
-        "checkpoint_every": 2, "pack_tokens": 200,
+        "dtype": "float32", "checkpoint_every": 2, "pack_tokens": 200,
     }  # fmt: skip
     return load(None, {"run_dir": str(run_dir), "model": base, "train": options})
 

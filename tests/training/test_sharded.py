@@ -17,7 +17,11 @@ from atlas_ray.training.model import Network, Recipe, load, load_sharded
 from tests.tokenizers import tokenizer
 from tests.training.tiny import ALL, save, tiny, trajectory
 
-RECIPES = [TrainConfig(), TrainConfig(lora={"rank": 4}, activation_checkpointing=True)]
+RECIPES = [
+    TrainConfig(dtype="float32"),
+    TrainConfig(dtype="float32", lora={"rank": 4}, activation_checkpointing=True),
+    TrainConfig(dtype="bfloat16"),
+]
 CPU = torch.device("cpu")
 
 
@@ -48,7 +52,8 @@ def rank_of_two(rank: int, store: str, path: str, broken: str) -> None:
         backward(alone, rows_of(batch, 0, 1, 300, ALL, CPU), denominator, 1)
         for (name, part), whole in zip(sharded.model.named_parameters(), alone.model.parameters(), strict=True):
             if whole.grad is not None and whole.grad.norm() > 0:
-                assert (part.grad.full_tensor() - whole.grad).norm() < 1e-5 * whole.grad.norm(), name
+                near = 1e-5 if options.dtype == "float32" else 0.1
+                assert (part.grad.full_tensor() - whole.grad).norm() < near * whole.grad.norm(), name
     with pytest.raises(ModelError, match="not finite"):  # on the rank that did not read it too
         load_sharded(Recipe(broken, ALL, "sdpa", RECIPES[0]), CPU, rank, 2)
     # A full disk on the rank that writes stops both; neither waits for the other.

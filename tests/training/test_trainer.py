@@ -43,7 +43,7 @@ EPOCHS, TOTAL = 10, 30
 
 def config(run_dir: Path, workers: int) -> PipelineConfig:
     options = {
-        "epochs": EPOCHS, "batch_size": 3, "learning_rate": 1e-3, "workers": workers, "threads": 1,
+        "epochs": EPOCHS, "batch_size": 3, "learning_rate": 1e-3, "workers": workers, "threads": 1, "dtype": "float32",
         "checkpoint_every": 2, "pack_tokens": 300,
     }  # fmt: skip
     return load(None, {"run_dir": str(run_dir), "train": options})
