@@ -19,6 +19,10 @@ class DataError(AtlasError):
     """An input file is missing or malformed; the text names file, row and field."""
 
 
+class HubError(AtlasError):
+    """The Hugging Face Hub does not have, give or take something."""
+
+
 class ModelError(AtlasError):
     """A model directory, tokenizer or chat template cannot be used."""
 

