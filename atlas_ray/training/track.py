@@ -1,76 +1,112 @@
-"""Sends training's metrics to MLflow, when `track.mlflow_uri` is set; by the driver, which holds the credentials.
+"""Sends training's metrics to the trackers of `track.to`; by the driver, which holds their credentials.
 
-A training that resumes after a kill continues its MLflow run, which is found by the key of the training.
+A tracker (`trackers.py`) takes values by name at a step. Names are those of `metrics/train.jsonl`, and
+`skipped_<switch>` for each share of work left out; they are the same in every tracker. One that fails is given up with
+one line, and training goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from atlas_ray.config import PipelineConfig
 from atlas_ray.errors import TrainingError
 from atlas_ray.progress import say
+from atlas_ray.store import Store
 
-_EXPERIMENT = "atlas-ray"
-_KEY = "atlas.key"
+Log = Callable[[dict[str, Any]], None]
 
 
-def tracker(
-    config: PipelineConfig, name: str, key: str, parameters: dict[str, Any]
-) -> Callable[[dict[str, Any]], None] | None:
-    """A function that sends a row of the training log to MLflow; None when no tracking URI is configured.
+@dataclass(frozen=True)
+class TrackedRun:
+    """A training, as trackers know it."""
+
+    project: str
+    name: str
+    """The run directory's name and the checkpoint's."""
+    key: str
+    """Hash of what determines the weights: a training that goes on after a kill has the same."""
+    folder: str | None
+    """Where files go, `metrics/` of the run directory; None where that is not on a disk."""
+    parameters: Mapping[str, Any]
+    """Options that count, model and seed."""
+    start: int
+    """Steps that were done before."""
+
+
+class Tracker(Protocol):
+    """Where values go; opened for one `TrackedRun`, which it continues if it knows its key."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Send values by name."""
+
+    def close(self) -> None:
+        """End the run, when all that was logged has arrived."""
+
+
+@contextmanager
+def tracking(
+    config: PipelineConfig, store: Store, name: str, key: str, parameters: Mapping[str, Any], start: int
+) -> Iterator[Log | None]:
+    """A function that sends a row of the training log to the trackers; None when there are none.
 
     Args:
-        config: `track` and `run_dir` count here.
+        config: `track` counts here.
+        store: of the run.
         name: of the checkpoint.
         key: hash of what determines its weights.
-        parameters: logged once.
+        parameters: sent once.
+        start: optimizer steps that were done before.
 
     Raises:
-        TrainingError: the package mlflow is missing, or the server does not answer.
+        TrainingError: a tracker's package is missing, or it cannot be opened.
     """
-    uri = config.track.mlflow_uri
-    if uri is None:
-        return None
+    if not config.track.to:
+        yield None
+        return
+    from atlas_ray.training.trackers import TRACKERS
+
+    run = TrackedRun(
+        config.track.project, f"{posixpath.basename(store.root)}-{name}", key,
+        store.path("metrics") if store.is_local else None, parameters, start,
+    )  # fmt: skip
+    opened: dict[str, Tracker] = {}
     try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
+        for each in config.track.to:
+            opened[each] = _open(each, TRACKERS[each], run)
+        yield lambda row: _each(opened, name, lambda tracker: tracker.log(values_of(row), row["step"]))
+    finally:
+        _each(opened, name, lambda tracker: tracker.close())
+
+
+def values_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a row of the training log, by the names that all trackers show."""
+    values = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "step"}
+    return values | {f"skipped_{switch}": share for switch, share in row["skipped"].items()}
+
+
+def _open(name: str, tracker: Callable[[TrackedRun], Tracker], run: TrackedRun) -> Tracker:
+    try:
+        return tracker(run)
     except ImportError as error:
         raise TrainingError(
-            f"track.mlflow_uri={uri}: the package mlflow is missing ({error}); pip install 'atlas-ray[track]', or "
-            "leave the option out"
+            f"track.to: {name}: its package is missing ({error}); pip install 'atlas-ray[{name}]', or leave it out"
         ) from error
-    client = MlflowClient(tracking_uri=uri)
-    try:
-        known = client.get_experiment_by_name(_EXPERIMENT)
-        experiment = known.experiment_id if known else client.create_experiment(_EXPERIMENT)
-        found = client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'", max_results=1)
-        if found:
-            run_id = found[0].info.run_id
-        else:
-            tags = {_KEY: key, "run_dir": config.run_dir}
-            run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-            for parameter, value in parameters.items():
-                client.log_param(run_id, parameter, value)
-    except MlflowException as error:
-        raise TrainingError(
-            f"track.mlflow_uri={uri}: {' '.join(str(error).split())}; correct it or leave it out"
-        ) from error
-    lost = False
+    except Exception as error:  # packages raise whatever their authors chose
+        said = " ".join(str(error).split())[:300]
+        raise TrainingError(f"track.to: {name}: {said}; correct its settings, or leave it out") from error
 
-    def log(row: dict[str, Any]) -> None:
-        nonlocal lost
-        values = {
-            metric: value for metric, value in row.items() if isinstance(value, (int, float)) and metric != "step"
-        }
-        values |= {f"skipped_{switch}": share for switch, share in row["skipped"].items()}
-        if not lost:
-            try:
-                for metric, value in values.items():
-                    client.log_metric(run_id, metric, value, step=row["step"])
-            except MlflowException as error:  # training goes on: metrics/train.jsonl has the rows
-                lost = True
-                say(f"  train {name}: MLflow refuses ({' '.join(str(error).split())}); no more rows are sent")
 
-    return log
+def _each(opened: dict[str, Tracker], checkpoint: str, call: Callable[[Tracker], None]) -> None:
+    """Call every tracker; one that fails is given up: `metrics/train.jsonl` has the rows."""
+    for name, tracker in list(opened.items()):
+        try:
+            call(tracker)
+        except Exception as error:  # packages raise whatever their authors chose
+            del opened[name]
+            said = " ".join(str(error).split())[:300]
+            say(f"  train {checkpoint}: {name} fails ({said}); no more rows are sent")
