@@ -5,6 +5,10 @@
 starts a Ray head, runs the pipeline on it (what follows goes to its job and to that of `make serve`), photographs the
 dashboard and the report, then serves the run's model and photographs the page. Stages that are current are skipped: a
 second take needs minutes, but its dashboard has less to show. Needs Chromium (`make browser`).
+
+    python docs/screenshots.py --view RUN ...
+
+photographs the live view of runs alone.
 """
 
 from __future__ import annotations
@@ -41,7 +45,12 @@ PATIENCE_MS = 180_000
 def main() -> None:
     """Run, serve, photograph."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _, job_options = parser.parse_known_args()
+    parser.add_argument("--view", nargs="+", metavar="RUN", help="photograph the live view of these runs alone")
+    chosen, job_options = parser.parse_known_args()
+    if chosen.view:
+        with browser() as chromium:
+            live(chromium, chosen.view)
+        return
     config = parse_args(job_options)
     shown = [*config.train.selections, *config.select.selections, *config.select.methods]
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the browser has no token
@@ -54,6 +63,7 @@ def main() -> None:
         dashboard(chromium, url, "jobs", "pipeline.py")
         dashboard(chromium, url, "job", "Ray Data Overview")
         explorer(chromium, Path(config.run_dir).absolute() / "report.html", shown[-1])
+        live(chromium, [config.run_dir])
         with job(url, "serve", job_options) as lines:
             page = next(line.split()[2] for line in lines if line.startswith("serving at"))
             play(chromium, page, *showcase(config))
@@ -117,6 +127,28 @@ def explorer(chromium: Browser, report: Path, selection: str) -> None:
     trajectories.locator(".picker button").first.click()
     save(page, "explorer", trajectories)
     page.close()
+
+
+def live(chromium: Browser, runs: list[str]) -> None:
+    """The live view: the results of the runs, and the longest trajectory."""
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("atlas-ray"), "view", *runs, "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        page = opened(chromium, process.stdout.readline().split()[2])
+        page.locator("#results table").first.wait_for()
+        page.locator("#selections .key").first.wait_for()
+        save(page, "view", page.locator("#results"))
+        trajectories = page.locator("#trajectories")
+        trajectories.get_by_label("order").select_option("n_steps")
+        trajectories.locator(".picker button").first.click()
+        trajectories.locator(".mark.on").first.wait_for()
+        save(page, "view-trajectories", trajectories)
+        page.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
 
 
 def play(chromium: Browser, url: str, environment: str, task: int) -> None:

@@ -7,7 +7,6 @@ so it can be made again every second of a run. Pages and comparisons are the rep
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -24,18 +23,9 @@ from atlas_ray.plugins import nearest
 from atlas_ray.report.data import STAGES, VERIFICATION, in_order, read_models
 from atlas_ray.report.results import result_table
 from atlas_ray.report.tables import NONE, Cell, table, to_terminal
+from atlas_ray.report.under_way import UnderWay
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode, Message, Selection
-
-
-@dataclass
-class Tail:
-    """What has been counted of a journal, up to the byte that was read last."""
-
-    end: int = 0
-    rows: int = 0
-    solved: int = 0
-    errors: int = 0
 
 
 class Inspected:
@@ -55,7 +45,7 @@ class Inspected:
         self.config: PipelineConfig = made_from(
             yaml.safe_load(self.store.read_text("config.yaml")) or {}, None, self.store.path("config.yaml")
         )
-        self._tails: dict[tuple[str, ...], Tail] = {}
+        self._under_way = UnderWay(self.store)
 
     # --- overview ------------------------------------------------------------------------------------------------
     def overview(self) -> RenderableType:
@@ -63,7 +53,7 @@ class Inspected:
         parts: list[RenderableType] = [Text(f"{self.store.url}  model {self.config.model}", "bold"), self._stages()]
         if self.store.exists("selections"):
             parts.append(self._selections())
-        parts += [Text(line) for line in self._under_way()]
+        parts += [Text(line) for line in self._under_way.lines()]
         models = read_models(self.config, self.store)
         if models:
             results = [model.results for model in models.values()]
@@ -95,34 +85,6 @@ class Inspected:
             )  # fmt: skip
         header = ("selection", "method", "trajectories", "steps", "tokens", "error rows", "cost")
         return to_terminal(table(header, rows, words=(0, 1)))
-
-    def _under_way(self) -> Iterator[str]:
-        done = self.store.facts("train")
-        last: dict[str, dict[str, Any]] = {}
-        for row in self.store.journal("metrics", "train.jsonl"):
-            last[str(row["checkpoint"])] = row
-        for name, row in last.items():
-            if name not in done:
-                yield f"train {name}: step {row['step']}, loss {row['loss']:.3f}"
-        done = self.store.facts("evaluate")
-        for model in self.store.names("evaluation"):
-            for file in self.store.names("evaluation", model) if model not in done else ():
-                if file.endswith(".jsonl"):
-                    tail = self._tail("evaluation", model, file)
-                    yield (
-                        f"evaluate {model} {file.removesuffix('.jsonl')}: {tail.rows} episodes, {tail.solved} solved, "
-                        f"{tail.errors} errors"
-                    )
-
-    def _tail(self, *parts: str) -> Tail:
-        """A journal of episodes counted; only what was appended since the last time is read."""
-        tail = self._tails.setdefault(parts, Tail())
-        for row, _, end in self.store.journal_from(tail.end, *parts):
-            tail.end = end
-            tail.rows += 1
-            tail.solved += bool(row["success"])
-            tail.errors += row["error"] is not None
-        return tail
 
     # --- trajectories --------------------------------------------------------------------------------------------
     def trajectories(self, env: str | None, limit: int) -> RenderableType:

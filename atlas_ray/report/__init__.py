@@ -26,7 +26,7 @@ from atlas_ray.store import Store
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["model_comparisons", "result_table", "verification_table", "write_report"]
+__all__ = ["checkpoint_tokenizer", "model_comparisons", "result_table", "verification_table", "write_report"]
 
 
 def write_report(
@@ -54,12 +54,15 @@ def write_report(
         store.write_bytes(picture(said.rows, data.cards, said.curves), "report.png")
     return (
         store.write_text(markdown.render(said), "report.md"),
-        store.write_text(html.render(said, data, _tokenizer(store)), "report.html"),
+        store.write_text(html.render(said, data, checkpoint_tokenizer(store)), "report.html"),
     )
 
 
-def _tokenizer(store: Store) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a checkpoint in the run directory: it needs no download, and training made its masks with it."""
+def checkpoint_tokenizer(store: Store) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a checkpoint in the run directory; None without one.
+
+    It needs no download, and training made its masks with it.
+    """
     from atlas_ray.models import load_tokenizer
 
     for name in store.names("checkpoints") if store.is_local else ():

@@ -22,6 +22,11 @@ from atlas_ray.report.training import training_runs, training_table
 from atlas_ray.report.verification import EXPLANATION, verification_table
 from atlas_ray.selection.compare import Figures
 
+RESULTS = (
+    "Percent, 95 % interval in brackets: Wilson for rates, bootstrap over tasks for means, and over seeds and tasks "
+    "for the mean of several trainings. n counts finished test episodes; those lost to errors are left out and named."
+)
+
 
 @dataclass(frozen=True)
 class PageBlock:
@@ -65,7 +70,10 @@ def content(data: RunData, setting: Setting) -> Content:
     results, figures = [model.results for model in data.models.values()], data.figures_by_environment()
     rows = with_groups(results, data.cards, lambda name: data.models[name].episodes)
     habit = habit_of(data)
-    parts = [_results(data, rows, habit), _verification(data), _training(data), _selections(data, figures), _time(data)]
+    parts = [
+        results_section(data, rows, habit), verification_section(data), training_section(data),
+        selections_section(data, figures), time_section(data),
+    ]  # fmt: skip
     return Content(
         title=setting.title,
         headline=comparisons.headline(data, habit),
@@ -79,17 +87,11 @@ def content(data: RunData, setting: Setting) -> Content:
     )
 
 
-def _results(data: RunData, rows: Sequence[Mapping[str, Any]], habit: Habit | None) -> PageSection:
+def results_section(data: RunData, rows: Sequence[Mapping[str, Any]], habit: Habit | None) -> PageSection:
+    """Every model in every environment, and the paired comparisons."""
     if not data.models:
         return PageSection("results", "Results", ["No model was evaluated."])
-    blocks = [
-        PageBlock(
-            layout(rows, data.cards),
-            explanation="Percent, 95 % interval in brackets: Wilson for rates, bootstrap over tasks for means, and "
-            "over seeds and tasks for the mean of several trainings. n counts finished test episodes; episodes lost to "
-            "errors are left out and named.",
-        )
-    ]
+    blocks = [PageBlock(layout(rows, data.cards), explanation=RESULTS)]
     if habit is not None:
         blocks.append(PageBlock(habit_table(data, habit), "The experts' habit", HABIT))
     if found := comparisons.contrasts(data):
@@ -102,14 +104,16 @@ def _results(data: RunData, rows: Sequence[Mapping[str, Any]], habit: Habit | No
     return PageSection("results", "Results", blocks=blocks)
 
 
-def _verification(data: RunData) -> PageSection | None:
+def verification_section(data: RunData) -> PageSection | None:
+    """What takeovers after critical steps say; None where none was played."""
     if not data.verifications:
         return None
     blocks = [PageBlock(verification_table(*data.verifications), explanation=EXPLANATION)]
     return PageSection("verification", "Verification of critical steps", blocks=blocks)
 
 
-def _training(data: RunData) -> PageSection:
+def training_section(data: RunData) -> PageSection:
+    """Every checkpoint that left a log."""
     runs = training_runs(data)
     if not runs:
         return PageSection("training", "Training", ["Nothing was trained, or it left no log."])
@@ -120,7 +124,8 @@ def _training(data: RunData) -> PageSection:
     return PageSection("training", "Training", blocks=[PageBlock(training_table(runs), explanation=explanation)])
 
 
-def _selections(data: RunData, by_environment: Sequence[Figures]) -> PageSection:
+def selections_section(data: RunData, by_environment: Sequence[Figures]) -> PageSection:
+    """What the selections chose, from the figures of each environment and of all together."""
     if not data.selections:
         return PageSection("selections", "Selections", ["No selection was made."])
     found = by_environment[-1]
@@ -150,7 +155,8 @@ def _selections(data: RunData, by_environment: Sequence[Figures]) -> PageSection
     return PageSection("selections", "Selections", [selections.worth(data, found)], blocks)
 
 
-def _time(data: RunData) -> PageSection:
+def time_section(data: RunData) -> PageSection:
+    """What the stages took."""
     if not data.units:
         return PageSection("cost", "Time and cost", ["No stage has finished."])
     return PageSection("cost", "Time and cost", blocks=[PageBlock(time_table(data))])

@@ -6,8 +6,9 @@ the report shows. A file that is there and malformed is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from atlas_ray.config import PipelineConfig
@@ -167,15 +168,43 @@ def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCa
         StoreError: a file is malformed, or of the first edition.
         ConfigError: an evaluated environment is unknown.
     """
-    missing: list[str] = []
-    trajectories = store.every_trajectory() if _has_table(store, "trajectories") else []
-    if not trajectories:
-        missing.append("Trajectories: none; collect has not run.")
-    wanted = list(dict.fromkeys([*config.select.methods, *config.select.selections, *tuned_selections(config)]))
-    names = in_order(store.names("selections"), wanted)
-    selections = {name: store.read_selections(name) for name in names if _has_table(store, "selections", name)}
+    trajectories = store.every_trajectory() if has_table(store, "trajectories") else []
+    selections = {name: store.read_selections(name) for name in selection_names(config, store)}
+    return assembled(config, store, trajectories, selections, read_models(config, store), cards)
+
+
+def selection_names(config: PipelineConfig, store: Store) -> list[str]:
+    """The selections that were made, in the order of the config."""
+    return [
+        name for name in in_order(store.names("selections"), _wanted(config)) if has_table(store, "selections", name)
+    ]
+
+
+def assembled(
+    config: PipelineConfig,
+    store: Store,
+    trajectories: Sequence[Trajectory],
+    selections: Mapping[str, list[Selection]],
+    models: dict[str, Evaluated],
+    cards: Mapping[str, EnvironmentCard] | None = None,
+) -> RunData:
+    """What was read of a run directory, with everything small that it still holds: logs, manifests, verifications.
+
+    Args:
+        config: of the run.
+        store: the run directory.
+        trajectories: of it.
+        selections: rows by name, of those that were made.
+        models: of `read_models`.
+        cards: as in `read`.
+
+    Raises:
+        StoreError: a file is malformed.
+        ConfigError: an evaluated environment is unknown.
+    """
+    missing = [] if trajectories else ["Trajectories: none; collect has not run."]
+    wanted = _wanted(config)
     missing += [f"Selection {name}: none; select has not run for it." for name in wanted if name not in selections]
-    models = read_models(config, store)
     missing += _not_evaluated(config, models)
     training = _by_checkpoint(store.journal("metrics", "train.jsonl"))
     checkpoints = _checkpoints(config)
@@ -197,7 +226,7 @@ def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCa
         url=store.url,
         cards={env: cards[env] for env in environments},
         trajectories={trajectory.trajectory_id: trajectory for trajectory in trajectories},
-        selections=selections,
+        selections=dict(selections),
         models=models,
         training={name: training[name] for name in in_order(training, checkpoints)},
         selecting={str(row["selection"]): row for row in store.journal("metrics", "select.jsonl")},
@@ -207,8 +236,15 @@ def read(config: PipelineConfig, store: Store, cards: Mapping[str, EnvironmentCa
     )
 
 
-def read_models(config: PipelineConfig, store: Store) -> dict[str, Evaluated]:
+def read_models(
+    config: PipelineConfig, store: Store, episodes: Callable[[str], list[Episode]] | None = None
+) -> dict[str, Evaluated]:
     """The evaluated models by name: policies, base, warm-up, other models, tuned models; then as the config has them.
+
+    Args:
+        config: of the run.
+        store: its run directory.
+        episodes: those that a model's results count, by the model's name; None reads them (`ledger.counted`).
 
     Raises:
         StoreError: a `results.json` is malformed, or of the first edition.
@@ -223,7 +259,7 @@ def read_models(config: PipelineConfig, store: Store) -> dict[str, Evaluated]:
                 f"{store.path('evaluation', name, 'results.json')}: field 'kind' is missing, so an earlier edition "
                 "wrote it; delete it and run atlas-ray evaluate again"
             )
-        found.append(Evaluated(results, counted(store, name)))
+        found.append(Evaluated(results, (episodes or partial(counted, store))(name)))
     listed = [*tuned_selections(config), *map(model_name, config.evaluate.models)]
     seeds = config.training_seeds
 
@@ -300,5 +336,11 @@ def _units(store: Store, stage: str) -> list[FinishedUnit]:
     return sorted(units, key=lambda unit: unit.finished)
 
 
-def _has_table(store: Store, *parts: str) -> bool:
+def _wanted(config: PipelineConfig) -> list[str]:
+    """The selections that the config asks for."""
+    return list(dict.fromkeys([*config.select.methods, *config.select.selections, *tuned_selections(config)]))
+
+
+def has_table(store: Store, *parts: str) -> bool:
+    """Whether the folder holds rows."""
     return any(name.endswith(".parquet") for name in store.names(*parts))

@@ -1,13 +1,14 @@
 """The data of the explorer in the page: trajectories with the picks of every selection, and episodes of two models.
 
-The page's script (`templates/explorer.js`) only filters and draws it. A page must stay light, so a large run is sampled
-evenly up to a number and a size, and the page says so; the first trajectories of the sample come with token masks.
+The page's scripts only filter it (`templates/explorer.js`) and draw it (`templates/drawings.js`); the live view draws
+the same rows one at a time. A page must stay light, so a large run is sampled evenly up to a number and a size, and the
+page says so; the first trajectories of the sample come with token masks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas_ray.chat import encode
@@ -44,12 +45,12 @@ def payload(data: RunData, found: Figures, tokenizer: PreTrainedTokenizerBase | 
         tokenizer: for the loss mask on the real tokens; None leaves the masks out.
     """
     by_id = {name: {row.trajectory_id: row for row in rows} for name, rows in data.selections.items()}
-    comparable = {name for overlap in found.overlaps for name in (overlap.first, overlap.second)}
+    drawn, comparable = classes(found), comparable_in(found)
     masks = iter(range(MOST_MASKS))
 
     def row(trajectory: Trajectory) -> dict[str, Any]:
         mask = tokenizer if next(masks, None) is not None else None
-        return _trajectory(data, trajectory, by_id, comparable, mask)
+        return trajectory_row(data, trajectory, by_id, drawn, comparable, mask)
 
     chosen, left = _sample(list(data.trajectories.values()), row)
     said = [f"{len(chosen)} of {left + len(chosen)} trajectories are here, at even distances."] if left else []
@@ -63,7 +64,7 @@ def payload(data: RunData, found: Figures, tokenizer: PreTrainedTokenizerBase | 
     if left:
         said.append(f"{len(pairs)} of {left + len(pairs)} test episodes are here, at even distances.")
     return {
-        "selections": classes(found), "models": names, "trajectories": chosen, "episodes": pairs,
+        "selections": drawn, "models": names, "trajectories": chosen, "episodes": pairs,
         "said": " ".join(said),
     }  # fmt: skip
 
@@ -88,13 +89,29 @@ def _sample(items: Sequence[T], row: Callable[[T], dict[str, Any]]) -> tuple[lis
     return kept, len(items) - len(kept)
 
 
-def _trajectory(
+def comparable_in(found: Figures) -> set[str]:
+    """The selections that count for how much the picks of a trajectory disagree."""
+    return {name for overlap in found.overlaps for name in (overlap.first, overlap.second)}
+
+
+def trajectory_row(
     data: RunData,
     trajectory: Trajectory,
-    by_id: dict[str, dict[str, Selection]],
+    by_id: Mapping[str, Mapping[str, Selection]],
+    drawn: Mapping[str, str],
     comparable: Collection[str],
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> dict[str, Any]:
+    """A trajectory as `templates/drawings.js` draws it.
+
+    Args:
+        data: the run; its `cards` and `config` are read.
+        trajectory: one of it.
+        by_id: for every selection by name, rows by trajectory id.
+        drawn: the CSS class of every selection.
+        comparable: the selections that count for `disagreement`.
+        tokenizer: for the loss mask on the real tokens; None leaves it out.
+    """
     talk = conversation(trajectory.messages, rule_of(data, trajectory.env))
     picks = {}
     for name, rows in by_id.items():
@@ -102,6 +119,7 @@ def _trajectory(
             picks[name] = {
                 "steps": chosen.steps, "weights": chosen.weights, "scores": chosen.scores,
                 "categories": chosen.categories, "error": chosen.error, "curve": _curve(chosen),
+                "class": drawn.get(name),
                 "note": "\n".join(text for text in (chosen.plan, chosen.reason) if text),
             }  # fmt: skip
     row: dict[str, Any] = {
@@ -168,13 +186,14 @@ def _pairs(data: RunData, names: Sequence[str]) -> list[tuple[Episode, Episode]]
 
 
 def _pair(data: RunData, names: Sequence[str], pair: tuple[Episode, Episode]) -> dict[str, Any]:
-    sides = []
-    for name, episode in zip(names, pair, strict=True):
-        talk = conversation(episode.messages, rule_of(data, episode.env))
-        sides.append(
-            {
-                "model": name, "score": episode.score, "solved": episode.success, "stop": episode.stop,
-                "error": episode.error, "opening": talk.opening, "exchanges": _exchanges(talk.exchanges),
-            }
-        )  # fmt: skip
+    sides = [episode_side(data, name, episode) for name, episode in zip(names, pair, strict=True)]
     return {"env": pair[0].env, "task": pair[0].task, "seed": pair[0].seed, "sides": sides}
+
+
+def episode_side(data: RunData, name: str, episode: Episode) -> dict[str, Any]:
+    """An episode as `templates/drawings.js` draws it, under the name of who played it."""
+    talk = conversation(episode.messages, rule_of(data, episode.env))
+    return {
+        "model": name, "score": episode.score, "solved": episode.success, "stop": episode.stop,
+        "error": episode.error, "opening": talk.opening, "exchanges": _exchanges(talk.exchanges),
+    }  # fmt: skip

@@ -11,9 +11,12 @@ from typing import Any
 from atlas_ray.report.data import RunData
 from atlas_ray.report.tables import NONE, Cell, Table, table, to_markdown
 from atlas_ray.report.text import count, percent
-from atlas_ray.selection.agreement import Overlap
+from atlas_ray.selection.agreement import CHANCE, Overlap
 from atlas_ray.selection.compare import PROFILE_STEPS, TENTHS, Figures, SelectionFigures
 from atlas_ray.selection.method import color_of, method_class, names
+
+_LISTED = 6
+"""Pairs of selections that have a row each: those of four selections. More stand in a matrix."""
 
 
 def classes(found: Figures) -> dict[str, str]:
@@ -100,7 +103,9 @@ def category_table(found: Figures) -> Table | None:
 
 
 def overlap_table(overlaps: Sequence[Overlap]) -> Table | None:
-    """Agreement beside that of chance; None without a pair of selections."""
+    """Agreement beside that of chance, of many selections as a matrix; None without a pair of selections."""
+    if len(overlaps) > _LISTED:
+        return _overlap_matrix(overlaps)
     rows = [
         [
             f"{each.first} and {each.second}", str(each.n), f"{each.jaccard:.3f}", f"{each.expected:.3f}",
@@ -110,6 +115,22 @@ def overlap_table(overlaps: Sequence[Overlap]) -> Table | None:
     ]  # fmt: skip
     header = ["selections", "trajectories", "overlap", "by chance", "95 % of chance", "beyond chance", "verdict"]
     return table(header, rows, words=(0, 6)) if rows else None
+
+
+def _overlap_matrix(overlaps: Sequence[Overlap]) -> Table:
+    """How far every two selections agree beyond chance."""
+    known = {frozenset((each.first, each.second)): each for each in overlaps}
+    named = list(dict.fromkeys(name for each in overlaps for name in (each.first, each.second)))
+
+    def cell(row: int, column: int) -> str:
+        found = known.get(frozenset((named[row], named[column]))) if column < row else None
+        if found is None or found.kappa is None:
+            return NONE
+        return f"({found.kappa:+.2f})" if found.verdict == CHANCE else f"{found.kappa:+.2f}"
+
+    header = ["agreement beyond chance (in brackets: no more than chance)", *named[:-1]]
+    rows = [[named[row], *(cell(row, column) for column in range(len(named) - 1))] for row in range(1, len(named))]
+    return table(header, rows)
 
 
 def worth(data: RunData, found: Figures) -> str:
@@ -152,6 +173,8 @@ def comparison(found: Sequence[Figures], logged: Mapping[str, Mapping[str, Any]]
         logged: the last row of every selection in `metrics/select.jsonl`, by its name.
     """
     parts = ["# Selections compared", "## Costs", to_markdown(cost_table(found[-1], logged)).rstrip()]
+    if any(each.truth is not None for each in found[-1].selections):
+        parts.append(TRUTH)
     for figures in found:
         parts.append(f"## {figures.environment} ({figures.trajectories} trajectories)")
         tables = [
@@ -165,9 +188,11 @@ def comparison(found: Sequence[Figures], logged: Mapping[str, Mapping[str, Any]]
 def cost_table(found: Figures, logged: Mapping[str, Mapping[str, Any]]) -> Table:
     """What every selection needs and took in all its runs, answers and rollouts of journals included.
 
-    Tokens are those of questions and of rollouts; a prefix that an engine's cache held was read too.
+    Tokens are those of questions and of rollouts; a prefix that an engine's cache held was read too. Seconds are those
+    of the last run, with the start of an engine where it needed one.
     """
-    header = ["selection", "needs", "calls", "rollouts", "environment steps", "tokens read", "tokens written", "USD"]
+    header = ["selection", "needs", "calls", "rollouts", "environment steps", "tokens read", "tokens written", "USD",
+              "seconds"]  # fmt: skip
     rows = []
     for each in found.selections:
         row = logged.get(each.name, {})
@@ -181,6 +206,7 @@ def cost_table(found: Figures, logged: Mapping[str, Mapping[str, Any]]) -> Table
                 each.name, method_class(each.method).needs if each.method in names() else NONE, count(calls or None),
                 count(row.get("rollouts")), count(row.get("environment_steps")), count(read or None),
                 count(written or None), f"{cost:.4f}" if cost else NONE,
+                f"{row['seconds']:,.0f}" if "seconds" in row else NONE,
             ]
         )  # fmt: skip
     return table(header, rows, words=(0, 1))

@@ -43,14 +43,15 @@ class Guard:
         key: the key that clients must send; None admits all requests from this machine.
         requests_per_minute: limit per client address; a burst of this many requests is allowed.
         max_body_bytes: limit of a request's body.
+        elsewhere: what to do where the server is asked by another host name, without a key.
         clock: returns seconds; tests pass their own.
     """
 
     def __init__(
         self, app: App, *, key: SecretStr | None, requests_per_minute: int, max_body_bytes: int,
-        clock: Callable[[], float] = time.monotonic,
+        elsewhere: str = "set ATLAS_API_KEY to serve other addresses", clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._app, self._key = app, key
+        self._app, self._key, self._elsewhere = app, key, elsewhere
         self._per_minute, self._max_body, self._clock = requests_per_minute, max_body_bytes, clock
         self._clients: dict[str, tuple[float, float]] = {}  # address -> (tokens left, time)
 
@@ -76,7 +77,7 @@ class Guard:
             host = urlsplit(f"//{headers.get('host', '')}").hostname
             origin = headers.get("origin")
             if host not in LOOPBACK:
-                return 403, "this server answers on 127.0.0.1 only; set ATLAS_API_KEY to serve other addresses"
+                return 403, f"this server answers on 127.0.0.1 only; {self._elsewhere}"
             if origin and urlsplit(origin).netloc != headers.get("host"):
                 return 403, "requests from other web pages are refused"
         elif scope["path"] not in OPEN_PATHS and not self._knows_key(headers.get("authorization", "")):
