@@ -1,15 +1,24 @@
-"""Ray's Prometheus endpoint shows what episodes, selections, training and sessions count."""
+"""Ray's Prometheus endpoint shows what episodes, selections, training and sessions count, and a Prometheus reads it."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 import ray
+import yaml
 
 from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
@@ -24,7 +33,10 @@ from atlas_ray.training.log import Speed, TrainingLog
 from atlas_ray.trajectory import Selection
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
+
+PROMETHEUS = shutil.which("prometheus", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+DASHBOARD = ROOT / "deploy" / "grafana" / "atlas.json"
 
 
 def test_names_are_ours_and_once():
@@ -33,7 +45,9 @@ def test_names_are_ours_and_once():
     assert all(re.fullmatch(r"atlas_[a-z_]+", name) and not name.endswith("_total") for name in every)
 
 
-def test_the_metrics_endpoint_shows_a_run(ray_cluster, tmp_path):
+@pytest.fixture(scope="module")
+def counted(ray_cluster, tmp_path_factory):
+    """Some of everything that is counted, by processes that live until tests have seen it; yields what to expect."""
     specs = [
         EpisodeSpec(model="metrics-test", model_key="k", env="textcraft", task=task, split="train", seed=0, options={})
         for task in range(3)
@@ -41,11 +55,11 @@ def test_the_metrics_endpoint_shows_a_run(ray_cluster, tmp_path):
     config = RolloutConfig(memory_gib=0.5, slots=2)
     assert len(list(run_episodes(specs, ModelSpec(), config))) == 3
     worker = Worker.remote()
-    ray.get(worker.work.remote(str(tmp_path)))
+    ray.get(worker.work.remote(str(tmp_path_factory.mktemp("counted"))))
     server = EnvironmentActor.options(num_cpus=0).remote(ModelSpec(), config, 4, 60.0)
     view = ray.get(server.session.remote("open", "wordle", 0, "test", None, "llm", {}))
     ray.get(server.session.remote("step", view["id"], "c r a n e"))
-    expected = {
+    yield {
         f'{ray_metrics.EPISODES.exported} model="metrics-test" env="textcraft"': 3,
         f'{ray_metrics.SELECTIONS.exported} method="metrics-test" outcome="error"': 1,
         f'{ray_metrics.TRAIN_GAUGES["loss"].exported} checkpoint="metrics-test"': 0.5,
@@ -53,11 +67,67 @@ def test_the_metrics_endpoint_shows_a_run(ray_cluster, tmp_path):
         f'{ray_metrics.SESSION_STEPS.exported} env="wordle" by="person"': 1,
         ray_metrics.SESSIONS.exported: 1,
     }
-    deadline = time.monotonic() + 100
-    while (found := {key: total(scraped(), *key.split()) for key in expected}) != expected:
-        assert time.monotonic() < deadline, (found, expected)
-        time.sleep(0.5)
     ray.kill(server)
+
+
+def test_the_metrics_endpoint_shows_a_run(counted):
+    deadline = time.monotonic() + 100
+    while (found := {key: total(scraped(), *key.split()) for key in counted}) != counted:
+        assert time.monotonic() < deadline, (found, counted)
+        time.sleep(0.5)
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="no prometheus on PATH or in .venv; `make prometheus` gets Debian's")
+def test_prometheus_answers_the_queries_of_the_dashboard(counted, tmp_path):
+    names = {key.split()[0] for key in counted}
+    with prometheus(tmp_path, metrics_address()) as ask:
+        deadline = time.monotonic() + 60
+        while empty := [
+            query for query in queries() if names & set(asked(query)) and "{" not in query and not ask(query)
+        ]:
+            assert time.monotonic() < deadline, empty
+            time.sleep(0.3)
+        assert ask(f'sum({ray_metrics.SELECTIONS.exported}{{method="metrics-test"}})')[0]["value"][1] == "1"
+        for query in queries():
+            ask(query)
+
+
+@contextmanager
+def prometheus(folder, target) -> Iterator:
+    """A Prometheus that scrapes a target; yields a function that gives a query's answer, and raises on a wrong one."""
+    config = {
+        "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
+        "scrape_configs": [{"job_name": "ray", "static_configs": [{"targets": [target]}]}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    process = subprocess.Popen(
+        [PROMETHEUS, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
+         f"--web.listen-address={address}", "--log.level=warn"],
+        env=os.environ | {"GOMAXPROCS": "1"},
+    )  # fmt: skip
+
+    def ask(query):
+        answer = httpx.get(f"http://{address}/api/v1/query", params={"query": query}, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]["result"]
+
+    try:
+        while not is_ready(f"http://{address}/-/ready"):
+            assert process.poll() is None, "prometheus ended"
+            time.sleep(0.1)
+        yield ask
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def is_ready(url):
+    try:
+        return httpx.get(url, timeout=10).status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 @ray.remote(num_cpus=0)
@@ -72,10 +142,13 @@ class Worker:
         TrainingLog(Store(folder), "metrics-test").log(1, 0, [example], 0.5, 1.5, 1e-4, speed)
 
 
-def scraped():
+def metrics_address():
     node = ray.nodes()[0]
-    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    return httpx.get(url, timeout=10).text.splitlines()
+    return f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+
+
+def scraped():
+    return httpx.get(f"http://{metrics_address()}/metrics", timeout=10).text.splitlines()
 
 
 def total(lines, name, *labels):
@@ -83,14 +156,22 @@ def total(lines, name, *labels):
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
+def queries():
+    """Of the dashboard, with a minute in the place of Grafana's interval."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    return [query.replace("$__rate_interval", "1m") for query in found]
+
+
+def asked(query):
+    return re.findall(r"ray_\w+", query)
+
+
 def test_the_grafana_dashboard_asks_for_what_is_counted():
-    dashboard = json.loads((ROOT / "deploy" / "grafana" / "atlas.json").read_text())
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    asked = {name for query in queries for name in re.findall(r"ray_\w+", query)}
-    assert asked == {metric.exported for metric in ray_metrics.every()}
+    assert {name for query in queries() for name in asked(query)} == {metric.exported for metric in ray_metrics.every()}
     known = {metric.exported: set(metric.tags) for metric in ray_metrics.every()}
-    for query in queries:
-        names = re.findall(r"ray_\w+", query)
+    for query in queries():
+        names = asked(query)
         tags = {
             tag for group in re.findall(r"by \(([^)]*)\)|\{(\w+)", query) for tag in ", ".join(group).split(", ") if tag
         }
