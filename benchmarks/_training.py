@@ -10,6 +10,7 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,12 @@ def needed(loaded: Network, batch: Sequence[Sample]) -> float:
     return flops.shape_of(loaded.model).step(read, head_at_labels=True, sparse_last_layer=True)
 
 
+def in_full(loaded: Network, batch: Sequence[Sample]) -> float:
+    """FLOPs of a row for each sample, nothing left out."""
+    read = sum((flops.document(len(sample.example.ids)) for sample in batch), flops.Counts())
+    return flops.shape_of(loaded.model).step(read, head_at_labels=False, sparse_last_layer=False)
+
+
 def padded(model: PreTrainedModel, size: int) -> Step:
     """Padded batches through the model's own attention, all logits: Hugging Face's Trainer and LLaMA-Factory."""
 
@@ -235,8 +242,25 @@ def per_step(model: PreTrainedModel) -> Step:
     return step
 
 
-def trl(path: str, device: torch.device) -> Step | None:
-    """TRL's own training step in batches of 8: its defaults, but no truncation to 1,024 tokens, and fp32 on CPUs."""
+def best_switches() -> dict[str, Any]:
+    """Of TRL on a GPU: no activation checkpointing and, where their packages are there, FlashAttention with rows that
+    are not padded (as packing has them; PyTorch's attention would need a dense mask), and Liger's kernels."""
+    flash, liger = (find_spec(package) is not None for package in ("flash_attn", "liger_kernel"))
+    return {
+        "gradient_checkpointing": False, "padding_free": flash, "use_liger_kernel": liger,
+        "model_init_kwargs": {"attn_implementation": "flash_attention_2" if flash else "sdpa"},
+    }  # fmt: skip
+
+
+def trl(path: str, device: torch.device, switches: dict[str, Any] | None = None) -> Step | None:
+    """TRL's own training step in batches of 8: its defaults, but no truncation to 1,024 tokens, and fp32 on CPUs.
+
+    Args:
+        path: of the model.
+        device: to train on.
+        switches: of its `SFTConfig`, besides.
+    """
+    switches = dict(switches or {})
     try:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
@@ -246,10 +270,12 @@ def trl(path: str, device: torch.device) -> Step | None:
     from tests.tokenizers import tokenizer
 
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(path, dtype=DTYPE[device.type]),
+        model=AutoModelForCausalLM.from_pretrained(
+            path, dtype=DTYPE[device.type], **switches.pop("model_init_kwargs", {})
+        ),
         args=SFTConfig(
             output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, max_length=None,
-            bf16=device.type != "cpu", report_to="none", use_cpu=device.type == "cpu", disable_tqdm=True,
+            bf16=device.type != "cpu", report_to="none", use_cpu=device.type == "cpu", disable_tqdm=True, **switches,
         ),
         train_dataset=Dataset.from_list([{"input_ids": [0, 1], "labels": [-100, 1]}]),
         processing_class=tokenizer("chatml"),

@@ -1,10 +1,11 @@
 """One card in ten minutes: engines, scores, rollouts, training and the quickstart, each beside its goal.
 
-`python -m benchmarks.gpu [claim ...]` with claims `engine`, `scoring`, `training`, `peers` and `quickstart` (all by
-default), each in a process of its own, so that the card is empty when it begins. `results/gpu_<claim>.json` is written
-when a claim is done. `peers` runs `benchmarks.training` with TRL where it is installed (requirements/install_peers.sh).
-Goals are for an H100 or H200 with SmolLM2-135M, the model on board, and random Llamas of 1.2 B and 8 B. Without a GPU
-it says so in one line.
+`python -m benchmarks.gpu [claim ...] [--plan]` with claims `engine`, `scoring`, `training`, `peers` and `quickstart`
+(all by default), each in a process of its own, so that the card is empty when it begins. `--plan` lists what each
+measures, its minutes, and what it lacks here; a claim that lacks a package is left out with that reason.
+`results/gpu_<claim>.json` is written when a claim is done. `peers` runs `benchmarks.training`, with TRL as it comes and
+with its best switches where it is installed (requirements/install_peers.sh). Goals are for an H100 or H200 with
+SmolLM2-135M, the model on board, and random Llamas of 1.2 B and 8 B. Without a GPU it says so in one line.
 """
 
 from __future__ import annotations
@@ -17,22 +18,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from atlas_ray import models
 from atlas_ray.config import EngineConfig, LoraConfig, TrainConfig
 from atlas_ray.gpus import flaw, installation
 from atlas_ray.inference.engine import Engine
-from atlas_ray.training import attention, compiling, flops, last_layer, lora
+from atlas_ray.training import attention, flops, last_layer, lora
+from atlas_ray.training.dry_run import needs
+from atlas_ray.training.exact import meta_model
 from atlas_ray.training.examples import Example
 from atlas_ray.training.hardware import matmul_flops
-from atlas_ray.training.loop import ahead, backward, count, rows_of
+from atlas_ray.training.loop import ahead, backward, count, rows_of, sized_for
 from atlas_ray.training.loss import Row
-from atlas_ray.training.model import Network, in_bf16
+from atlas_ray.training.model import Network, compiled, in_bf16
 from benchmarks import _training as variants
 from benchmarks.result import Result, asked, parser_for, publish, write
 
@@ -48,23 +53,56 @@ LLAMAS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Something to measure."""
+
+    run: Callable[[], Iterator[Result]]
+    minutes: float
+    """That it may take on an H100."""
+    packages: tuple[str, ...] = ()
+    """That it needs besides PyTorch and transformers."""
+
+    @property
+    def lacks(self) -> list[str]:
+        """Packages that are not installed."""
+        return [package for package in self.packages if find_spec(package) is None]
+
+    def line(self, name: str) -> str:
+        """What the plan says of it."""
+        lacks = f" [left out: {', '.join(self.lacks)} not installed]" if self.lacks else ""
+        return f"{name:<11}{self.minutes:4.1f} min  {' '.join(str(self.run.__doc__).split())}{lacks}"
+
+
 def main() -> None:
     """Measure and publish, a process for each claim."""
-    claims: dict[str, Callable[[], Iterator[Result]]] = {
-        "engine": engine, "scoring": scoring, "training": training, "peers": peers, "quickstart": quickstart,
-    }  # fmt: skip
-    options = asked(parser_for("gpu", __doc__), claims)
+    claims = {
+        "engine": Claim(engine, 1.5, ("vllm",)),
+        "scoring": Claim(scoring, 1.0, ("vllm",)),
+        "training": Claim(training, 3.0),
+        "peers": Claim(peers, 2.5),
+        "quickstart": Claim(quickstart, 2.0, ("ray", "vllm")),
+    }
+    parser = parser_for("gpu", __doc__)
+    parser.add_argument("--plan", action="store_true", help="list what would be measured")
+    options = asked(parser, claims)
+    if options.plan:
+        print("\n".join(claims[name].line(name) for name in options.claims))
+        return
     found = installation()
     if not found.gpus:
         print(f"no GPU: {flaw(found) or 'this PyTorch was built for CPUs'}")
         return
     if len(options.claims) > 1:
-        for claim in options.claims:
-            subprocess.run([sys.executable, "-m", "benchmarks.gpu", claim], cwd=ROOT, check=False)
+        for name in options.claims:
+            subprocess.run([sys.executable, "-m", "benchmarks.gpu", name], cwd=ROOT, check=False)
         return
     [claim] = options.claims
+    if claims[claim].lacks:
+        print(claims[claim].line(claim))
+        return
     results: list[Result] = []
-    for result in claims[claim]():
+    for result in claims[claim].run():
         results.append(result)
         write(f"gpu_{claim}", results)  # a run that is killed keeps what it measured
     publish(f"gpu_{claim}", results)
@@ -146,25 +184,48 @@ def chats(number: int) -> list[list[int]]:
 
 # --- training --------------------------------------------------------------------------------------------------------
 def training() -> Iterator[Result]:
-    """Tokens/s and share of the matmul rate of whole optimizer steps, as a single worker takes them."""
+    """Tokens/s, share of the matmul rate and memory of whole optimizer steps, as a single worker takes them; the small
+    model with CUDA graphs and without, the others as `train.compile: auto` has them."""
     device = torch.device("cuda", 0)
     rate = matmul_flops(device, torch.bfloat16)
-    small = AutoModelForCausalLM.from_pretrained(models.resolve(models.ON_BOARD), dtype=torch.float32)
-    for name, model, rows, goals in (
-        ("SmolLM2-135M", small, 16_384, (350_000, 25)),
-        ("1.2 B", LLAMAS["1.2 B"], 8192, (None, 55)),
-        ("8 B, LoRA", LLAMAS["8 B"], 8192, (None, None)),
+    on_board = models.resolve(models.ON_BOARD)
+    for name, config, rows, options, goals in (
+        ("SmolLM2-135M", None, 16_384, TrainConfig(), (350_000, 25)),
+        ("SmolLM2-135M, no CUDA graphs", None, 16_384, TrainConfig(compile=True), (None, None)),
+        ("1.2 B", LLAMAS["1.2 B"], 8192, TrainConfig(), (None, 55)),
+        ("8 B, LoRA", LLAMAS["8 B"], 8192, TrainConfig(lora=LoraConfig()), (None, None)),
     ):
-        adapter = LoraConfig() if "LoRA" in name else None
-        made = model if isinstance(model, PreTrainedModel) else randomly(model, device)
-        network = trained(made, TrainConfig(lora=adapter), device)
-        tokens, flop = steps(network, batches(network, 12, trajectories=16, tokens=800), rows, device)
+        model = (
+            AutoModelForCausalLM.from_pretrained(on_board, dtype=torch.float32)
+            if config is None else randomly(config, device)
+        )  # fmt: skip
+        torch.cuda.reset_peak_memory_stats()
+        network = trained(model, options, device)
+        drawn = batches(network, 12, trajectories=16, tokens=800)
+        tokens, flop = steps(network, drawn, rows, device)
         detail = f"rows of {rows} tokens, steps of 16 trajectories of 800 tokens"
         yield Result(f"{name}: trained tokens/s", "-", tokens, "tokens/s", goals[0], detail=detail)
         share = f"matrix products at {rate / 1e12:.0f} TFLOP/s"
         yield Result(f"{name}: needed FLOP/s", share, flop / rate * 100, "%", goals[1], detail=detail)
-        del network, made
+        measured, said = torch.cuda.max_memory_allocated(device), estimate(model.config, options, drawn, rows)
+        yield Result(
+            f"{name}: the dry run's memory is off by", f"{measured / 1e9:.1f} GB", abs(said / measured - 1) * 100, "%",
+            10, at_least=False, detail=f"{said / 1e9:.1f} GB",
+        )  # fmt: skip
+        del network, model
         torch.cuda.empty_cache()
+
+
+def estimate(config: PreTrainedConfig, options: TrainConfig, drawn: Sequence[list[Example]], row: int) -> float:
+    """Bytes that the dry run expects of rows of at most so many tokens."""
+    model = meta_model(config)
+    if options.lora is not None:
+        lora.add(model, options.lora)
+    examples = [example for batch in drawn for example in batch]
+    longest = min(row, max(sum(example.length for example in batch) for batch in drawn))
+    labels = sum(example.labelled for example in examples) / sum(example.length for example in examples)
+    needed = needs(model, options, variants.ALL, labels)
+    return needed.fixed + longest * needed.per_token
 
 
 def randomly(config: LlamaConfig, device: torch.device) -> PreTrainedModel:
@@ -182,12 +243,11 @@ def trained(model: PreTrainedModel, options: TrainConfig, device: torch.device) 
     last_layer.make_sparse(model)
     if options.lora is not None:
         lora.add(model, options.lora)
-    network = Network(model.to(device).train(), variants.ALL, kernel)
+    network = Network(model.train(), variants.ALL, kernel)
     if device.type == "cuda":
         network = in_bf16(network)
-    if compiling.is_wanted(options.compile, device):
-        compiling.compile_layers(model)
-    return network
+    model.to(device)
+    return compiled(network, options, device, workers=1)
 
 
 def batches(network: Network, number: int, *, trajectories: int, tokens: int) -> list[list[Example]]:
@@ -210,17 +270,18 @@ def steps(network: Network, drawn: Sequence[list[Example]], capacity: int, devic
     """
     tuned = [weight for weight in network.model.parameters() if weight.requires_grad]
     optimizer, shape = torch.optim.AdamW(tuned, lr=1e-6, fused=True), flops.shape_of(network.model)
+    network.clear_gradients()
 
     def prepared(step: int) -> tuple[list[Row], flops.Counts]:
         rows = rows_of(drawn[step], 0, 1, capacity, variants.ALL, torch.device("cpu"))
-        return [row.moved(device) for row in rows], count(rows)
+        return [sized_for(network, row, capacity).moved(device) for row in rows], count(rows)
 
     tokens, flop, begun = [], [], time.perf_counter()
     for step, (rows, counted) in ahead(prepared, range(len(drawn))):
         backward(network, rows, sum(example.total_weight for example in drawn[step]), 1)
         torch.nn.utils.clip_grad_norm_(tuned, 1.0).item()
         optimizer.step()
-        optimizer.zero_grad()
+        network.clear_gradients()
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds, begun = time.perf_counter() - begun, time.perf_counter()
@@ -231,11 +292,11 @@ def steps(network: Network, drawn: Sequence[list[Example]], capacity: int, devic
 
 
 def peers() -> Iterator[Result]:
-    """`benchmarks.training`'s peers at 1.2 B."""
+    """Steps of 1.2 B against TRL, as it comes and with its best switches, and against Hugging Face's padded batches."""
     command = [sys.executable, "-m", "benchmarks.training", "peers", "--model", "llama1b", "--device", "cuda"]
     subprocess.run([*command, "--whole", "--rounds", "4"], cwd=ROOT, check=True)
     for row in json.loads((ROOT / "benchmarks" / "results" / "training_llama1b.json").read_text()):
-        goal = 2.0 if row["peer"].startswith("TRL") else None
+        goal = 2.0 if row["peer"].startswith("TRL with its best") else None
         yield Result(row["claim"], row["peer"], row["value"], row["unit"], goal, detail=row["detail"])
 
 

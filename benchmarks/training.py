@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -43,6 +44,7 @@ SIZE, PRODUCTS = {"cpu": 1024, "cuda": 8192}, 40
 """Of the matrix products whose rate is the machine's."""
 PEERS = {
     "trl": ("TRL SFTTrainer, no truncation", 3.0),
+    "trl best": ("TRL with its best switches, no truncation", 3.0),
     "padded": (f"Hugging Face, padded batches of {BATCH} at most", 2.3),
     "stock": ("batch 1 x accumulation, no padding, no checkpointing", 1.4),
     "per step": ("one row per critical step", 2.5),
@@ -143,6 +145,13 @@ def peers(setting: Setting) -> Iterator[list[Result]]:
     trl = variants.trl(setting.path, setting.device)
     if trl is not None:
         steps["trl"] = trl
+    if trl is not None and setting.device.type == "cuda":
+        best = variants.best_switches()
+        print(f"TRL with its best: {best}", flush=True)
+        if (tuned := variants.trl(setting.path, setting.device, best)) is not None:
+            steps["trl best"] = tuned
+    if find_spec("llamafactory") is None:
+        print("LLaMA-Factory is not installed; its path is the row of padded batches", flush=True)
     size = SIZE[setting.device.type]
     square = torch.randn(size, size, device=setting.device, dtype=variants.DTYPE[setting.device.type])
     seconds, shares = Seconds(setting.device), []
@@ -239,10 +248,12 @@ def thinking(setting: Setting) -> Iterator[list[Result]]:
     trajectories = variants.thinkers(2 * setting.rounds, vocabulary(setting.path))
     for step in steps.values():
         step(trajectories[0][:1])
+    work: list[float] = []
     seconds, peak = Seconds(setting.device), peaks(setting, ("exact", "padded"), of="thinkers")
     of_memory = f"peak above weights {peak['exact'] / 2**20:.0f} / {peak['padded'] / 2**20:.0f} MiB"
     for number in range(setting.rounds):
         batch = [row for rows in trajectories[2 * number : 2 * number + 2] for row in rows]
+        work.append(variants.in_full(network, batch) / variants.needed(network, batch))
         for name, step in steps.items():
             seconds.take(name, lambda step=step, batch=batch: step(batch))  # type: ignore[misc]
         yield [
@@ -251,7 +262,7 @@ def thinking(setting: Setting) -> Iterator[list[Result]]:
                 None if goal is None else setting.goal(goal), detail=f"{seconds.words(name, 'trees')}{more}",
             )
             for name, peer, goal, more in (
-                ("rows", "one row per critical step", 2.0, ""),
+                ("rows", "one row per critical step", 2.0, f"; {statistics.median(work):.2f}x the FLOPs"),
                 ("padded", "the rows in padded batches of 6", 4.0, f"; {of_memory}"),
                 ("trees off", "the same without prefix tree", None, ""),
             )

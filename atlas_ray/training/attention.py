@@ -8,6 +8,7 @@ CPUs). `flash` is FlashAttention's varlen kernel through transformers, for docum
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from atlas_ray.errors import ModelError
 from atlas_ray.training import block_attention
@@ -37,9 +38,9 @@ def register() -> None:
     """Make our own implementations known to transformers, in this process."""
     for kernel, function in (("sdpa", attend), ("flex", flex)):
         apart = torch.compiler.disable(function)  # type: ignore[no-untyped-call]  # see compiling.py
+        # No mask function is registered: transformers then makes no mask. With one it would look for packed documents
+        # in the position ids, and so wait for the GPU in every row.
         AttentionInterface.register(NAMES[kernel], apart)
-        # Without a mask function of its own, transformers would build the dense block-diagonal mask all the same.
-        AttentionMaskInterface.register(NAMES[kernel], _no_mask)
 
 
 def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -54,8 +55,8 @@ def inputs(kernel: str, layout: Layout, device: torch.device) -> dict[str, Any]:
     if kernel == "flex":
         given["block_mask"] = block_mask(layout, device)
     elif kernel == "flash":
-        lengths = torch.tensor([0, *(segment.length for segment in layout.segments)], dtype=torch.int32, device=device)
-        borders = lengths.cumsum(0, dtype=torch.int32)
+        lengths = torch.tensor([0, *(segment.length for segment in layout.segments)])
+        borders = moved(lengths.cumsum(0, dtype=torch.int32), device)
         longest = max(segment.length for segment in layout.segments)
         given |= {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
     return given
@@ -97,17 +98,26 @@ def attend(
             "train.exact.pack and train.exact.sparse_last_layer to false"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    lengths = [segment.length for segment in layout.segments]
-    # Splitting costs one concatenation in the backward pass; slicing would cost a row of zeros for each segment.
-    queries, keys, values = (torch.split(states, lengths, dim=2) for states in (query, key, value))
-    outputs = []
-    for number, segment in enumerate(layout.segments):
-        path = (*segment.ancestors, number)
-        k, v = (
-            torch.cat([states[at] for at in path], dim=2) if path[1:] else states[number] for states in (keys, values)
-        )
-        outputs.append(_causal(queries[number], k, v, scale, dropout))
+    queries, keys, values = (by_segment(states, layout) for states in (query, key, value))
+    outputs = [
+        _causal(own, on_path(keys, layout, number), on_path(values, layout, number), scale, dropout)
+        for number, own in enumerate(queries)
+    ]
     return torch.cat(outputs, dim=1), None
+
+
+def by_segment(states: torch.Tensor, layout: Layout) -> Sequence[torch.Tensor]:
+    """A row's states, shape (1, heads, tokens, head_dim), cut into its segments.
+
+    Splitting costs one concatenation in the backward pass; slicing would cost a row of zeros for each segment.
+    """
+    return torch.split(states, [segment.length for segment in layout.segments], dim=2)
+
+
+def on_path(states: Sequence[torch.Tensor], layout: Layout, number: int) -> torch.Tensor:
+    """States of `by_segment` of all tokens from the root to the end of a segment, in order."""
+    above = layout.segments[number].ancestors
+    return torch.cat([states[at] for at in (*above, number)], dim=2) if above else states[number]
 
 
 def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, dropout: float) -> torch.Tensor:
@@ -173,7 +183,7 @@ def flex(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """As `attend`, by flex_attention."""
-    kernel = _compiled() if query.is_cuda else flex_attention
+    kernel = compiled() if query.is_cuda else flex_attention
     output = kernel(
         query, key, value, block_mask=block_mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1],
         kernel_options={"FORCE_USE_FLEX_ATTENTION": True},  # the one for short inputs does not compile for all of them
@@ -211,9 +221,6 @@ def block_mask(layout: Layout, device: torch.device) -> BlockMask:
 
 
 @lru_cache(maxsize=1)
-def _compiled() -> Any:
-    return torch.compile(flex_attention, dynamic=True)
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
+def compiled(backend: Any = "inductor") -> Any:
+    """flex_attention as one function for rows of all sizes and layouts."""
+    return torch.compile(flex_attention, backend=backend, dynamic=True)

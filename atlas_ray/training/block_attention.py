@@ -46,22 +46,16 @@ class Block:
 @lru_cache(maxsize=64)
 def causal(queries: int, keys: int) -> tuple[Block, ...]:
     """Blocks of causal attention, where the queries are those of the last keys."""
-    before = keys - queries
-    blocks = []
-    for start in range(0, queries, SIZE):
-        end = min(queries, start + SIZE)
-        hidden = torch.ones(end - start, end - start, dtype=torch.bool).triu(1)
-        blocks.append(Block(start, end, before + end, before + start, hidden))
-    return tuple(blocks)
+    return at(torch.arange(keys - queries, keys))
 
 
-def masked(sees: torch.Tensor) -> tuple[Block, ...]:
-    """Blocks of masked attention; `sees[q, k]` says whether query q attends to key k."""
+def at(positions: torch.Tensor) -> tuple[Block, ...]:
+    """Blocks of causal attention, where a query attends to the keys up to its position; the positions ascend."""
     blocks = []
-    for start in range(0, len(sees), SIZE):
-        part = sees[start : start + SIZE]
-        keys = int(part.any(0).nonzero()[-1]) + 1
-        blocks.append(Block(start, start + len(part), keys, 0, ~part[:, :keys]))
+    for number, part in enumerate(torch.split(positions, SIZE)):
+        start, first, last = number * SIZE, int(part[0]), int(part[-1])
+        hidden = torch.arange(first + 1, last + 1) > part[:, None]
+        blocks.append(Block(start, start + len(part), last + 1, first + 1, hidden))
     return tuple(blocks)
 
 

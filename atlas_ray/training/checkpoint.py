@@ -175,7 +175,6 @@ def _url(store: Store, name: str, step: int) -> str:
 def _steps(store: Store, name: str) -> list[tuple[int, bool]]:
     """Every state as (step, whether it is complete)."""
     found = []
-    store.fs.invalidate_cache()  # object stores' listings are cached, and other processes write here
     for entry in store.names(*folder(name)):
         match = _STEP.fullmatch(entry)
         if match:

@@ -54,9 +54,9 @@ class PairRow(Row):
         """Sum of the pairs' losses."""
         return softplus(-self.beta * (self.margins(losses) - self.reference)).sum()
 
-    def preferred(self, losses: torch.Tensor) -> int:
-        """Pairs whose chosen reply has gained on the rejected one since training began."""
-        return int((self.margins(losses) > self.reference).sum())
+    def preferred(self, losses: torch.Tensor) -> torch.Tensor:
+        """Number of pairs whose chosen reply has gained on the rejected one since training began."""
+        return (self.margins(losses) > self.reference).sum()
 
 
 def make_row(pairs: Sequence[Pair], device: torch.device | str = "cpu", *, share: bool, beta: float) -> PairRow:

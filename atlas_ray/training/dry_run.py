@@ -1,12 +1,13 @@
 """`atlas-ray train --dry-run`: memory, FLOPs and hours of a training run, from the architecture alone.
 
 Neither weights nor network are needed: the model is built on the meta device and one packed row is sent through it, so
-that activations are counted, not guessed. Speed is not measured: hours follow from the FLOPs, the GPU's data sheet and
-an assumed share of it.
+that activations are counted, not guessed. Hours follow from the FLOPs, the GPU's data sheet and the share of it that
+the run's own steps reached; before there are any, from an assumed share.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,6 @@ import torch
 from torch import nn
 from transformers import (
     AttentionInterface,
-    AttentionMaskInterface,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -26,18 +26,20 @@ from transformers import (
     Qwen3Config,
 )
 
-from atlas_ray import models
+from atlas_ray import hub, models
 from atlas_ray.config import PipelineConfig, TrainConfig
-from atlas_ray.errors import ConfigError, ModelError
+from atlas_ray.errors import ConfigError, HubError, ModelError
 from atlas_ray.store import Store
-from atlas_ray.training import flops, lora, packing
+from atlas_ray.training import flops, last_layer, lora, packing
 from atlas_ray.training.exact import decide, meta_model
 from atlas_ray.training.examples import Example, by_trajectory, choose, prepare
-from atlas_ray.training.fit import Needs, row_tokens
+from atlas_ray.training.fit import SHARE, Needs, row_tokens
 from atlas_ray.training.flops import Counts
 from atlas_ray.training.hardware import GPUS
 from atlas_ray.training.job import ExactOptimizations
-from atlas_ray.training.model import config_of
+from atlas_ray.training.log import FILE
+from atlas_ray.training.loss import Row, make_row, token_losses
+from atlas_ray.training.model import Network, config_of
 from atlas_ray.training.prefix_tree import lay_out
 
 ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
@@ -72,6 +74,7 @@ MFU = 0.4
 _RATIO_TOKENS = 1 / 3
 """Assumed share of a trajectory's tokens that its steps are."""
 _KERNEL = "atlas_meta"
+_DOCUMENT, _STEPS = 1024, 10
 
 
 @dataclass(frozen=True)
@@ -115,18 +118,21 @@ def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
     shape = flops.shape_of(model)
     tuned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     peak, size = GPUS[gpu]
-    needed_bytes = needs(model, options, labels)
+    needed_bytes = needs(model, options, optimizations, labels)
     fits = needed_bytes.tokens(size * 1e9)
     if options.pack_tokens == "auto" and optimizations.pack and fits > 0:
         row = row_tokens(needed_bytes, size * 1e9, 1)
-    activations = activation_bytes(model, options, row, max(1, round(labels * row)))
-    memory = _memory(model, tuned, options.workers, activations)
+    memory = _memory(model, options, *activation_bytes(model, options, optimizations, row, labels))
     plain = shape.step(data.whole, head_at_labels=False, sparse_last_layer=False) * options.epochs
     needed = options.epochs * shape.step(
         data.read, head_at_labels=optimizations.head_at_labels, sparse_last_layer=optimizations.sparse_last_layer
     )
-    computed = needed * 4 / 3 if options.activation_checkpointing else needed  # the forward pass once more
+    reached = _reached(Store(config.run_dir), peak)
+    # Of the assumed rate the forward pass that is computed again takes its part; a measured one counts needed work.
+    computed = needed * 4 / 3 if options.activation_checkpointing and reached is None else needed
+    share, source = (MFU, "an assumption until the run has made 10 steps") if reached is None else (reached, "reached")
     total = sum(memory.values()) / 1e9
+    too_much = ": TOO MUCH; set train.activation_checkpointing, train.lora or more workers"
     steps = packing.steps_per_epoch(data.trajectories, options.batch_size) * options.epochs
     lines = [
         f"model       {config.model}: {parameters / 1e9:.2f} B parameters, {tuned / 1e9:.3g} B tuned",
@@ -135,15 +141,25 @@ def dry_run(config: PipelineConfig, gpu: str, mean_tokens: int) -> str:
         f"{data.read.predictors / 1e6:.1f} M labels",
         f"steps       {steps} of {options.batch_size} trajectories in {options.epochs} epochs",
         f"memory      {total:.0f} GB on each of {options.workers} x {gpu} ({size} GB)"
-        + ("" if total <= size else ": TOO MUCH; set train.activation_checkpointing, train.lora or more workers"),
-        *(f"            {value / 1e9:6.1f} GB {name}" for name, value in memory.items()),
+        + ("" if total <= SHARE * size else too_much),
+        *(f"            {value / 1e9:6.1f} GB {name}" for name, value in memory.items() if value),
         f"rows        of {row} tokens; a trajectory of at most {max(0, fits)} tokens fits on a GPU",
         f"FLOPs       {needed:.3g}; {1 - needed / plain:.0%} of the plain {plain:.3g} are left out",
-        f"time        {computed / (peak * MFU * options.workers) / 3600:.1f} hours at {MFU:.0%} of "
-        f"{peak / 1e12:.0f} TFLOP/s a GPU (an assumption; metrics/train.jsonl holds what a run reaches)",
+        f"time        {computed / (peak * share * options.workers) / 3600:.1f} hours at {share:.0%} of "
+        f"{peak / 1e12:.0f} TFLOP/s a GPU ({source})",
         *(f"off         train.exact.{switch}: {reason}" for switch, reason in reasons.items()),
     ]
     return "\n".join(lines)
+
+
+def _reached(store: Store, peak: float) -> float | None:
+    """Median share of a GPU's FLOP/s that this run's steps on such GPUs reached; None: fewer than 10 are logged."""
+    shares = []
+    for row in store.journal(*FILE):
+        gpus = row["flops"] / row["seconds"] / row["mfu"] / peak
+        if gpus > 0.5 and abs(gpus - round(gpus)) < 0.01:
+            shares.append(row["mfu"])
+    return statistics.median(shares) if len(shares) >= _STEPS else None
 
 
 def architecture(name: str) -> PreTrainedConfig:
@@ -156,28 +172,65 @@ def architecture(name: str) -> PreTrainedConfig:
         if not Path(name).expanduser().joinpath("config.json").is_file():
             raise ModelError(f"model {name}: config.json is missing; the dry run needs nothing else")
         return config_of(str(Path(name).expanduser()))
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name]()
+    if (known := name.partition("@")[0]) in ARCHITECTURES:
+        return ARCHITECTURES[known]()
     try:
-        return config_of(name)
-    except (OSError, ValueError) as error:
+        return config_of(str(hub.fetch(models.reference(name), ["*.json"])) if models.is_on_hub(name) else name)
+    except (OSError, ValueError, HubError) as error:
         raise ModelError(
             f"model {name!r}: its config.json is neither cached nor to be had; give a directory that holds one, or one "
             f"of {', '.join(ARCHITECTURES)}"
         ) from error
 
 
-def activation_bytes(model: PreTrainedModel, options: TrainConfig, tokens: int, labels: int) -> int:
-    """Bytes that one row keeps for its backward pass, in bf16, logits included.
+def activation_bytes(
+    model: PreTrainedModel, options: TrainConfig, optimizations: ExactOptimizations, tokens: int, labels: float
+) -> tuple[int, int]:
+    """Bytes that one row keeps for its backward pass, in bf16, and bytes that this begins with: the gradient of the
+    logits, or the activations of a layer that are computed again.
 
-    Every tensor that autograd saves on the meta device is counted once; attention saves what a flash kernel would.
+    A row as training makes it is sent through the model. Every tensor that autograd saves on the meta device is counted
+    once; attention saves what a flash kernel would. Of what compiled layers compute again, adapters are left out.
+
+    Args:
+        model: on the meta device, adapters included; it is changed.
+        options: of the training.
+        optimizations: what is left out.
+        tokens: of the row, which holds documents of 1,024.
+        labels: share of the tokens that predict a label.
     """
     AttentionInterface.register(_KERNEL, _flash)
-    AttentionMaskInterface.register(_KERNEL, lambda *_, **__: None)
     model.config._attn_implementation = _KERNEL
     model.to(torch.bfloat16).train()
+    if optimizations.sparse_last_layer:
+        last_layer.make_sparse(model)
+    model.gradient_checkpointing_disable()
+    row = _row(tokens, labels)
+    kept = _kept(model, optimizations, row)
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    of_all = 0 if optimizations.head_at_labels else 2 * tokens  # in bf16, where all logits have one
+    first = vocabulary * ((4 + 2) * len(row.targets) + of_all)
     if options.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+        whole, kept = kept, _kept(model, optimizations, row)
+        first = max(first, (whole - kept) // model.config.num_hidden_layers)
+    elif options.compile is not False and options.lora is None and last_layer.obstacle(model) is None:
+        compiled = model.config.num_hidden_layers - optimizations.sparse_last_layer
+        kept -= tokens * compiled * _computed_again(model.config)
+    return kept, first
+
+
+def _computed_again(config: PreTrainedConfig) -> int:
+    """Bytes of a token that a compiled layer of a known family does not keep.
+
+    For each number of the hidden state, two norms would keep 12 bytes; the pieces of the layer keep 6 as their inputs.
+    Of the MLP the activation of the gate is computed again.
+    """
+    return int(6 * config.hidden_size + 2 * config.intermediate_size)
+
+
+def _kept(model: PreTrainedModel, optimizations: ExactOptimizations, row: Row) -> int:
+    """Bytes that autograd saves in the forward pass."""
     kept: dict[int, int] = {}
     weights = {id(weight) for weight in model.parameters()}
     alive: list[torch.Tensor] = []
@@ -189,13 +242,20 @@ def activation_bytes(model: PreTrainedModel, options: TrainConfig, tokens: int, 
             alive.append(source)  # an id is only unique while its tensor lives
         return tensor
 
-    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-    at = torch.arange(labels, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        seen = torch.ones_like(ids)  # given, so that transformers does not look at values for packed documents
-        logits = model(input_ids=ids, attention_mask=seen, use_cache=False, logits_to_keep=at).logits[0]
-        nn.functional.cross_entropy(logits.float(), at)
+        token_losses(Network(model, optimizations), row)
     return sum(kept.values())
+
+
+def _row(tokens: int, labels: float) -> Row:
+    """Documents of 1,024 tokens whose last ones are labels, on the meta device."""
+    documents = []
+    for start in range(0, tokens, _DOCUMENT):
+        read = min(_DOCUMENT, tokens - start)
+        weights = np.zeros(read + 1, np.float32)
+        weights[-max(1, min(read, round(labels * read))) :] = 1
+        documents.append(Example(f"{start}", np.zeros(read + 1, np.int32), weights, read + 1))
+    return make_row(documents).moved(torch.device("meta"))
 
 
 class _Flash(torch.autograd.Function):
@@ -219,44 +279,57 @@ def _flash(
     return output.transpose(1, 2), None
 
 
-def needs(model: PreTrainedModel, options: TrainConfig, labels: float) -> Needs:
+def needs(model: PreTrainedModel, options: TrainConfig, optimizations: ExactOptimizations, labels: float) -> Needs:
     """What a model takes on one GPU.
 
     Args:
         model: on the meta device, adapters included.
         options: of the training.
+        optimizations: what is left out.
         labels: share of a row's tokens that predict a label.
     """
-    tuned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    small, large = (activation_bytes(model, options, n, max(1, round(labels * n))) for n in (1024, 2048))
+    small, large = (sum(activation_bytes(model, options, optimizations, n, labels)) for n in (1024, 2048))
     per_token = (large - small) / 1024
-    fixed = sum(_memory(model, tuned, options.workers, 0).values())
+    fixed = sum(_memory(model, options, 0, 0).values())
     return Needs(fixed + small - 1024 * per_token, per_token)
 
 
-def _memory(model: PreTrainedModel, tuned: int, workers: int, activations: int) -> dict[str, float]:
+def _memory(model: PreTrainedModel, options: TrainConfig, kept: int, first: int) -> dict[str, float]:
     """Bytes on one GPU.
 
-    Of several workers: fp32 shards, and under FSDP2 bf16 of the largest layer twice (it is prefetched). Of one: all of
-    the weights in fp32, and in bf16 as autocast keeps them from the forward to the backward pass.
+    Frozen weights are held in the dtype of the passes (`model.in_bf16`). Of several workers: shards, and under FSDP2
+    bf16 of the largest layer twice (it is prefetched). Of one: all of the weights, and those in fp32 once more in bf16,
+    as autocast keeps them from the forward to the backward pass, or where activations are computed again, to the end of
+    the forward pass; the head's gradient comes in both before it is added.
+
+    Args:
+        model: on the meta device.
+        options: of the training.
+        kept: as `activation_bytes`.
+        first: as `activation_bytes`.
     """
-    parameters = sum(weight.numel() for weight in model.parameters())
+    tuned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
+    mixed, workers, head = options.dtype != "float32", options.workers, model.get_output_embeddings().weight
+    of_frozen = 2.0 if mixed else 4.0
     if workers == 1:
         return {
-            "weights, fp32": 4.0 * parameters,
+            "weights, fp32": 4.0 * tuned,
+            "frozen weights": of_frozen * frozen,
             "gradients and Adam's moments, fp32": 12.0 * tuned,
-            "weights, bf16": 2.0 * parameters,
-            "activations and logits of a row": float(activations),
+            "weights, bf16": max(0.0, 2.0 * tuned - (first if options.activation_checkpointing else 0)) * mixed,
+            "the head's gradient": (6.0 if mixed else 4.0) * head.numel() if head.requires_grad else 0.0,
+            "activations and logits of a row": float(kept + first),
         }
     blocks = list(getattr(model.base_model, "layers", [model]))
     largest = max(sum(weight.numel() for weight in block.parameters()) for block in blocks)
     ends = {id(end.weight): end.weight.numel() for end in (model.get_input_embeddings(), model.get_output_embeddings())}
     return {
-        "weights, fp32 shard": 4.0 * parameters / workers,
+        "weights, shard": (4.0 * tuned + of_frozen * frozen) / workers,
         "gradients and Adam's moments, fp32 shard": 12.0 * tuned / workers,
         "gathered weights, bf16 (two layers, embedding, head), and the gradient of a layer": 2.0
         * (3 * largest + sum(ends.values())),
-        "activations and logits of a row": float(activations),
+        "activations and logits of a row": float(kept + first),
     }
 
 

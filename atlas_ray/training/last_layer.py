@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from atlas_ray.training import block_attention
-from atlas_ray.training.attention import sdpa
+from atlas_ray.training.attention import by_segment, on_path, sdpa
 from atlas_ray.training.prefix_tree import Layout
 
 _LAYERS = {"LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer"}
@@ -32,8 +32,8 @@ class Predicting:
 
     positions: torch.Tensor
     """Ascending, shape (predictors,)."""
-    per_tree: list[int]
-    """How many of them each tree of the layout holds, in order."""
+    per_segment: list[int]
+    """How many of them each segment of the layout holds, in order."""
 
 
 def obstacle(model: PreTrainedModel) -> str | None:
@@ -86,20 +86,18 @@ def _forward(
     key, _ = apply_rotary_pos_emb(key, key, cos, sin)
 
     outputs = []
-    until = torch.as_tensor(layout.visible_until, device=predictors.device)
-    lengths = [end - start for start, end in layout.trees]
-    parts = zip(
-        torch.split(query, predicting.per_tree, 2), torch.split(predictors, predicting.per_tree),
-        torch.split(key, lengths, 2), torch.split(value, lengths, 2), layout.trees, strict=True,
-    )  # fmt: skip
-    for queries, at, keys, values, (start, end) in parts:
-        positions = torch.arange(start, end, device=at.device)
-        sees = (positions[None] <= at[:, None]) & (at[:, None] < until[start:end][None])
-        if block_attention.suits(queries):
-            mixed = block_attention.attend(queries, keys, values, block_attention.masked(sees), attention.scaling)
-        else:
-            mixed = sdpa(queries, keys, values, attention.scaling, sees)
-        outputs.append(mixed)
+    keys, values = by_segment(key, layout), by_segment(value, layout)
+    queries, places = torch.split(query, predicting.per_segment, 2), torch.split(predictors, predicting.per_segment)
+    for number, (segment, own, of_row) in enumerate(zip(layout.segments, queries, places, strict=True)):
+        if len(of_row):  # elsewhere, nothing reads the layer's output
+            k, v = on_path(keys, layout, number), on_path(values, layout, number)
+            of_path = of_row + (k.shape[2] - segment.start - segment.length)
+            if block_attention.suits(own):
+                mixed = block_attention.attend(own, k, v, block_attention.at(of_path), attention.scaling)
+            else:
+                sees = torch.arange(k.shape[2], device=of_path.device) <= of_path[:, None]
+                mixed = sdpa(own, k, v, attention.scaling, sees)
+            outputs.append(mixed)
     mixed = torch.cat(outputs, 1).reshape(1, len(predictors), -1)
     residual = hidden_states[:, predictors] + attention.o_proj(mixed)
     output: torch.Tensor = residual + layer.mlp(layer.post_attention_layernorm(residual))

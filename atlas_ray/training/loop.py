@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ from atlas_ray.errors import AtlasError, StoreError, TrainingError
 from atlas_ray.gpus import flaw_of_cuda, installation
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint, dpo, flops, lora, packing, prefix_tree
+from atlas_ray.training.attention import moved
 from atlas_ray.training.dry_run import needs
 from atlas_ray.training.exact import meta_model
 from atlas_ray.training.examples import Example, by_trajectory
@@ -41,7 +42,7 @@ from atlas_ray.training.fit import row_tokens
 from atlas_ray.training.hardware import peak_flops, peak_memory
 from atlas_ray.training.job import ExactOptimizations, Job
 from atlas_ray.training.log import Speed, TrainingLog
-from atlas_ray.training.loss import Row, attention_inputs, empty_row, make_row, non_finite, token_losses
+from atlas_ray.training.loss import Row, attention_inputs, empty_row, make_row, non_finite, padded, token_losses
 from atlas_ray.training.model import Network, Recipe, config_of, is_mixed, load_sharded, sync_gradients
 from atlas_ray.training.pairs import Pair
 
@@ -49,16 +50,26 @@ _REFERENCE = "reference.json"
 _Prepared = TypeVar("_Prepared")
 
 
-@dataclass
+@dataclass(frozen=True)
 class StepResult:
-    """A rank's rows of one optimizer step, after the backward pass."""
+    """A rank's rows of one optimizer step, after the backward pass. Tensors: only who reads one waits for the GPU."""
 
-    loss: float = 0.0
-    """These rows' part of the step's loss."""
-    broken: list[str] = field(default_factory=list)
-    """Trajectories with a label whose loss is not finite."""
-    preferred: int = 0
-    """Pairs whose better reply has gained on the worse one since training began."""
+    figures: torch.Tensor
+    """These rows' part of the step's loss, and the pairs whose better reply has gained on the worse one since training
+    began; shape (2,), fp64."""
+    rows: Sequence[Row]
+    losses: Sequence[torch.Tensor]
+    """Of the labels of each row."""
+
+    @property
+    def loss(self) -> float:
+        """The first figure."""
+        return float(self.figures[0])
+
+    @property
+    def broken(self) -> list[str]:
+        """Trajectories with a label whose loss is not finite."""
+        return [name for row, losses in zip(self.rows, self.losses, strict=True) for name in non_finite(losses, row)]
 
 
 def learning_rate(step: int, total: int, options: TrainConfig) -> float:
@@ -128,39 +139,41 @@ def _train(job: Job, examples: Sequence[Example | Pair], base: str) -> str | Non
     total = steps_of(examples, options, job.seed)
     start = _resume(store, job.name, model, optimizer, rank)
     log = TrainingLog(store, job.name) if rank == 0 else None
-    failed = on_rank_0(partial(log.drop_after, start) if log else None, device)
+    failed = on_rank_0(partial(log.drop_after, start) if log else None)
     if failed:
         return failed
     saver = checkpoint.Saver(store, job.name, model, optimizer, in_background=device.type != "cpu")
     peak = world * peak_flops(device, torch.bfloat16 if is_mixed(options, device) else torch.float32)
 
-    def prepared(step: int) -> tuple[list[Example | Pair], list[Row], flops.Counts]:
+    def prepared(step: int) -> tuple[list[Example | Pair], list[Row], torch.Tensor]:
         documents = packing.batch(step, documents=len(trajectories), batch_size=options.batch_size, seed=job.seed)
         batch = [row for document in documents for row in trajectories[document]]
         rows = rows_of(batch, rank, world, options.row_tokens, job.optimizations, torch.device("cpu"), make)
-        counted, rows = count(rows), [row.moved(device) for row in rows]
+        counted = moved(torch.tensor(count(rows).values, dtype=torch.float64), device)
+        rows = [sized_for(network, row, options.row_tokens).moved(device) for row in rows]
         if job.optimizations.attends_per_document:
             for row in rows:
                 attention_inputs(network, row)
         return batch, rows, counted
 
+    network.clear_gradients()
     begun = time.monotonic()
     for step, (batch, rows, counted) in ahead(prepared, range(start, total)):
         torch.manual_seed(hash((job.seed, step, rank)))  # dropout, where a model has any, is resumed with the data
         result = backward(network, rows, sum(example.total_weight for example in batch), world)
         norm = torch.nn.utils.clip_grad_norm_(tuned, options.max_grad_norm)
-        grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
-        loss, preferred, *counts = _sum_over_ranks([result.loss, result.preferred, *counted.values], device)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        loss, preferred, *counts, grad_norm = figures_of_step(result, norm, counted)
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             return not_finite(step, loss, grad_norm, result, batch)
         rate = learning_rate(step, total, options)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        optimizer.zero_grad()
+        network.clear_gradients()
 
         done = step + 1
-        memory = _most_of_ranks(peak_memory(device), device)
+        memory = _most_of_ranks(peak_memory(device))
         write = None
         if log:
             read = flops.Counts(*map(int, counts))
@@ -174,7 +187,7 @@ def _train(job: Job, examples: Sequence[Example | Pair], base: str) -> str | Non
             )
             share = preferred / len(batch) if options.objective == "dpo" else None
             write = partial(log.log, done, step // per_epoch, batch, loss, grad_norm, rate, speed, share)
-        failed = on_rank_0(write, device)
+        failed = on_rank_0(write)
         if failed:
             return failed
         if done % options.checkpoint_every == 0 and done < total:
@@ -223,7 +236,7 @@ def _against_start(
         broken = sorted(name for name, margin in margins.items() if not math.isfinite(margin))
         if broken:
             raise TrainingError(f"the start model gives no finite probability to {', '.join(broken[:3])}; look at them")
-        failed = on_rank_0(partial(store.write_json, margins, *file) if rank == 0 else None, device)
+        failed = on_rank_0(partial(store.write_json, margins, *file) if rank == 0 else None)
         if failed:
             raise TrainingError(failed)
     return [replace(pair, reference=margins[pair.name]) for pair in pairs]
@@ -256,7 +269,8 @@ def sized(job: Job, examples: Sequence[Example | Pair], base: str, device: torch
     tokens = sum(sequence.length for sequence in sequences)
     labels = sum(sequence.labelled for sequence in sequences) / tokens if job.optimizations.head_at_labels else 1.0
     card = torch.cuda.get_device_properties(device).total_memory
-    fits = row_tokens(needs(model, job.options, labels), card, max(sequence.length for sequence in sequences))
+    needed = needs(model, job.options, job.optimizations, labels)
+    fits = row_tokens(needed, card, max(sequence.length for sequence in sequences))
     if job.options.pack_tokens != "auto":
         return job
     return replace(job, options=job.options.model_copy(update={"pack_tokens": fits}))
@@ -302,6 +316,13 @@ def rows_of(
     return mine + [empty_row(device)] * (max(map(len, plan)) - len(mine))
 
 
+def sized_for(network: Network, row: Row, capacity: int) -> Row:
+    """The row as the network takes it: padded to one of a few sizes where layers are compiled and rows are packed."""
+    if network.compiled is None or not network.optimizations.pack:
+        return row
+    return padded(row, packing.size(row.layout.tokens, capacity=capacity))
+
+
 def count(rows: list[Row]) -> flops.Counts:
     """Counts of rows; the empty rows that keep the ranks in step are left out."""
     total = flops.Counts()
@@ -328,54 +349,62 @@ def backward(network: Network, rows: list[Row], denominator: float, world: int) 
 
     The gradients of the ranks are averaged where their sum is wanted, hence the factor `world`.
 
+    Nothing here waits for a GPU.
+
     Args:
         network: whose parameters receive the gradients.
         rows: of this rank.
         denominator: sum of the weights of all labels of the optimizer step, or number of its pairs, on all ranks.
         world: number of ranks.
     """
-    shares, of_labels = [], []
+    shares, preferred, of_labels = [], [], []
     on_gpu = rows[0].ids.is_cuda
     for number, row in enumerate(rows, start=1):
         # Unsharded gradients would have to be kept until the last row; GPUs lack the memory for that.
         sync_gradients(network.model, on_gpu or number == len(rows))
+        if network.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         losses = token_losses(network, row)
         loss = row.total(losses) / denominator
         (loss * world).backward()  # type: ignore[no-untyped-call]
         shares.append(loss.detach())
         of_labels.append(losses.detach())
-    result = StepResult()
-    values = torch.stack(shares).tolist()  # waits for the GPU, once a step
-    for share, losses, row in zip(values, of_labels, rows):
-        result.loss += share
-        result.preferred += row.preferred(losses)
-        if not math.isfinite(share):
-            result.broken += non_finite(losses, row)
-    return result
+        preferred.append(row.preferred(of_labels[-1]))
+    figures = torch.stack([torch.stack(values).double().sum() for values in (shares, preferred)])
+    return StepResult(figures, rows, of_labels)
 
 
-def _sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
-    if dist.get_world_size() == 1:
-        return values  # nothing waits for the GPU
-    total = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return [float(value) for value in total.tolist()]
+def figures_of_step(result: StepResult, norm: torch.Tensor, counted: torch.Tensor) -> list[float]:
+    """Loss, preferred pairs and counts of the step over all ranks, then the gradient's norm, which all ranks have.
+
+    This is where the host waits for a GPU, once a step.
+
+    Args:
+        result: of this rank.
+        norm: of the gradient, before clipping.
+        counted: of this rank's rows, shape (4,), fp64, on the device of the result.
+    """
+    summed = torch.cat([result.figures, counted])
+    if dist.get_world_size() > 1:
+        dist.all_reduce(summed)
+    values: list[float] = torch.cat([summed, norm.double()[None]]).tolist()
+    return values
 
 
-def _most_of_ranks(value: float, device: torch.device) -> float:
+def _most_of_ranks(value: float) -> float:
+    """By the process group of CPUs: a GPU goes on meanwhile."""
     if dist.get_world_size() == 1:
         return value
-    most = torch.tensor(value, dtype=torch.float64, device=device)
+    most = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(most, dist.ReduceOp.MAX)
     return most.item()
 
 
-def on_rank_0(write: Callable[[], object] | None, device: torch.device) -> str | None:
+def on_rank_0(write: Callable[[], object] | None) -> str | None:
     """Let rank 0 write something; every rank returns why that failed, if it did, so that none waits for another.
 
     Args:
         write: None on all other ranks.
-        device: of the collective.
     """
     failure = None
     if write:
@@ -383,7 +412,7 @@ def on_rank_0(write: Callable[[], object] | None, device: torch.device) -> str |
             write()
         except StoreError as error:
             failure = str(error)
-    if not _most_of_ranks(float(failure is not None), device):
+    if not _most_of_ranks(float(failure is not None)):
         return None
     return failure or "rank 0 could not write"
 

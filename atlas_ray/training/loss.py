@@ -9,6 +9,7 @@ the trajectories may be cut into rows in any way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from atlas_ray.training import attention
 from atlas_ray.training.examples import Example
 from atlas_ray.training.last_layer import Predicting
 from atlas_ray.training.model import Network
-from atlas_ray.training.prefix_tree import Layout, lay_out
+from atlas_ray.training.prefix_tree import Layout, Segment, lay_out
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Row:
     predictors: torch.Tensor
     """Positions that predict a label, ascending and distinct, shape (predictors,). A label is predicted from the token
     before it in its trajectory."""
-    predictors_per_tree: list[int]
-    """How many of them each tree of the layout holds, in order."""
+    predictors_per_segment: list[int]
+    """How many of them each segment of the layout holds, in order."""
     predicted_from: torch.Tensor | None
     """Index of each label's predictor, shape (labels,); None when no two labels have the same one."""
     targets: torch.Tensor
@@ -65,10 +66,9 @@ class Row:
         """
         return (losses * self.weights).sum()
 
-    def preferred(self, losses: torch.Tensor) -> int:
-        """Pairs whose better reply has gained since training began; there are none in such a row."""
-        del losses
-        return 0
+    def preferred(self, losses: torch.Tensor) -> torch.Tensor:
+        """Number of pairs whose better reply has gained since training began; there are none in such a row."""
+        return losses.new_zeros((), dtype=torch.long)
 
 
 def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *, share: bool = False) -> Row:
@@ -82,7 +82,8 @@ def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *,
     document = np.repeat(np.arange(len(examples)), [len(label) for label in labels])
     distinct, label_of = np.unique(np.stack([predictor, target]), axis=1, return_inverse=True)
     predictors, predicted_from = np.unique(distinct[0], return_inverse=True)
-    per_tree = np.diff(np.searchsorted(predictors, [end for _, end in tree.layout.trees]), prepend=0)
+    ends = [segment.start + segment.length for segment in tree.layout.segments]
+    per_segment = np.diff(np.searchsorted(predictors, ends), prepend=0)
 
     def tensor(values: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
         return torch.as_tensor(values, dtype=dtype, device=device)
@@ -92,7 +93,7 @@ def make_row(examples: Sequence[Example], device: torch.device | str = "cpu", *,
         position_ids=tensor(tree.position_ids, torch.long)[None],
         layout=tree.layout,
         predictors=tensor(predictors, torch.long),
-        predictors_per_tree=per_tree.tolist(),
+        predictors_per_segment=per_segment.tolist(),
         predicted_from=None if len(predictors) == distinct.shape[1] else tensor(predicted_from, torch.long),
         targets=tensor(distinct[1], torch.long),
         weights=tensor(np.bincount(label_of, weight), torch.float32),
@@ -107,6 +108,26 @@ def empty_row(device: torch.device | str = "cpu") -> Row:
     return replace(row, weights=torch.zeros_like(row.weights))
 
 
+def padded(row: Row, tokens: int) -> Row:
+    """The row with so many tokens: behind its own stands a document without a label, which no other attends to."""
+    own = row.layout.tokens
+    if tokens == own:
+        return row
+    layout = Layout((*row.layout.segments, Segment(own, tokens - own, ())))
+
+    def behind(values: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+        return torch.cat([values, more.to(values)], dim=-1)
+
+    places = torch.arange(tokens - own)[None]
+    return replace(
+        row,
+        ids=behind(row.ids, torch.zeros_like(places)),
+        position_ids=behind(row.position_ids, places),
+        layout=layout,
+        predictors_per_segment=[*row.predictors_per_segment, 0],
+    )
+
+
 def attention_inputs(network: Network, row: Row) -> dict[str, Any]:
     """What attention takes of a row; made once a row, so also ahead of its forward pass."""
     return attention.inputs(network.kernel, row.layout, row.ids.device)
@@ -117,8 +138,8 @@ def token_losses(network: Network, row: Row) -> torch.Tensor:
     optimizations = network.optimizations
     # A sparse last layer returns the predicting positions alone; otherwise they are picked before the head.
     pick_before = optimizations.head_at_labels and not optimizations.sparse_last_layer
-    sparse = {"predicting": Predicting(row.predictors, row.predictors_per_tree)}
-    with torch.autocast(row.ids.device.type, torch.bfloat16, enabled=network.mixed):
+    sparse = {"predicting": Predicting(row.predictors, row.predictors_per_segment)}
+    with torch.autocast(row.ids.device.type, torch.bfloat16) if network.mixed else nullcontext():
         logits = network.model(
             input_ids=row.ids,
             position_ids=row.position_ids,

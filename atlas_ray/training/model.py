@@ -2,8 +2,9 @@
 
 Sharding is FSDP2 (`fully_shard`) over all workers; a single worker keeps the plain model, because sharding over one GPU
 costs the host more time than a small model takes to compute. Rank 0 alone reads the weights and sends the other ranks
-their shards. Weights and optimizer state are fp32; forward and backward passes run in `train.dtype`. Left out: tensor
-parallelism, and models that do not fit into one node's memory.
+their shards. Weights that are tuned and the optimizer's state are fp32; forward and backward passes run in
+`train.dtype`, in which weights that adapters leave alone are held too. Left out: tensor parallelism, and models that do
+not fit into one node's memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -39,6 +41,21 @@ class Network:
     """Of attention."""
     mixed: bool = False
     """Forward passes run in bf16 by `torch.autocast`; a sharded model has a policy for that."""
+    compiled: str | None = None
+    """`torch.compile`'s mode of the decoder layers; None: they are not compiled."""
+
+    @property
+    def graphs(self) -> bool:
+        """Whether the layers are replayed as CUDA graphs, whose results are valid until the next row."""
+        return self.compiled == compiling.GRAPHS
+
+    def clear_gradients(self) -> None:
+        """Before a step. With CUDA graphs gradients have memory of their own that stays, into which rows are added up;
+        else the first row's gradients, which the second row overwrites, would become the parameters' own."""
+        self.model.zero_grad(set_to_none=not self.graphs)
+        for weight in self.model.parameters():
+            if self.graphs and weight.requires_grad and weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
 
 
 @dataclass(frozen=True)
@@ -100,10 +117,10 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
     """As `load`, but every rank gets its shard; all ranks call it."""
     if world == 1:
         network = load(recipe)
-        network.model.to(device)
         if is_mixed(recipe.options, device):
-            network = in_bf16(network)
-        return _compiled(network, recipe, device)
+            network = in_bf16(network)  # before it is moved: a GPU may have no room for frozen weights in fp32
+        network.model.to(device)
+        return compiled(network, recipe.options, device, workers=world)
     failure: list[str | None] = [None]
     if rank == 0:
         try:
@@ -115,7 +132,10 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
         raise ModelError(failure[0])
     if rank:
         network = _blank(recipe)
-    model = _compiled(network, recipe, device).model
+    network = compiled(network, recipe.options, device, workers=world)
+    model = network.model
+    if is_mixed(recipe.options, device):
+        _freeze_in_bf16(model)
     weights = model.state_dict() if rank == 0 else {}
     _shard(model, recipe.options, device, world)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -133,18 +153,39 @@ def is_mixed(options: TrainConfig, device: torch.device, flags: Set[str] | None 
 
 
 def in_bf16(network: Network) -> Network:
-    """The network with forward passes in bf16: weights and gradients stay fp32.
+    """The network with forward passes in bf16: weights that are tuned and their gradients stay fp32.
 
-    Autocast alone would leave the sums between the layers in fp32, which are most of what is read and written.
+    Autocast alone would leave the sums between the layers in fp32, which are most of what is read and written, and
+    what norms return, of which each projection behind them would then keep a copy of its own.
     """
-    network.model.get_input_embeddings().register_forward_hook(lambda _module, _ids, states: states.bfloat16())
+    _freeze_in_bf16(network.model)
+    for module in network.model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Embedding) or (isinstance(weight, torch.Tensor) and weight.dim() == 1):
+            module.register_forward_hook(lambda _module, _given, states: states.bfloat16())
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False  # else each adapter would make an fp32 copy of what it is given
     return replace(network, mixed=True)
 
 
-def _compiled(network: Network, recipe: Recipe, device: torch.device) -> Network:
-    if compiling.is_wanted(recipe.options.compile, device):
-        compiling.compile_layers(network.model)
-    return network
+def _freeze_in_bf16(model: PreTrainedModel) -> None:
+    """Hold matrices that adapters leave alone in bf16, to which forward passes would round them anyway."""
+    for weight in model.parameters():
+        if not weight.requires_grad and weight.dim() > 1:
+            weight.data = weight.data.bfloat16()
+
+
+def compiled(network: Network, options: TrainConfig, device: torch.device, *, workers: int) -> Network:
+    """The network with its layers compiled as `train.compile` says."""
+    parameters = sum(weight.numel() for weight in network.model.parameters())
+    mode = compiling.mode(
+        options.compile, device, parameters=parameters, workers=workers, checkpointing=options.activation_checkpointing
+    )
+    if mode is None:
+        return network
+    compiling.keep_code()
+    compiling.compile_layers(network.model, mode)
+    return replace(network, compiled=mode)
 
 
 def sync_gradients(model: PreTrainedModel, sync: bool) -> None:

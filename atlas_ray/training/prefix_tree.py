@@ -37,12 +37,6 @@ class Layout:
     segments: tuple[Segment, ...]
 
     @property
-    def trees(self) -> list[tuple[int, int]]:
-        """Half-open token range of each tree: tokens of different trees do not attend to each other."""
-        starts = [segment.start for segment in self.segments if not segment.ancestors]
-        return list(zip(starts, [*starts[1:], self.tokens], strict=True))
-
-    @property
     def tokens(self) -> int:
         """Number of tokens in the row."""
         return self.segments[-1].start + self.segments[-1].length

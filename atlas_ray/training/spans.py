@@ -9,19 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_ray.chat import encoding
 from atlas_ray.config import TrainConfig
 
 
 def labelled(span: tuple[int, int], action: int, options: TrainConfig) -> tuple[int, int]:
-    """The part of a step that carries loss; it is empty for a step without a thought with `span: thought`.
-
-    Args:
-        span: half-open token span of the step.
-        action: index of the first token of its action, inside the span.
-        options: `span` counts.
-    """
-    start, end = span
-    return (action if options.span == "action" else start), (action if options.span == "thought" else end)
+    """The part of a step that carries loss: `encoding.labelled` by the option `span`."""
+    return encoding.labelled(span, action, options.span)
 
 
 def token_weights(span: tuple[int, int], action: int, weight: float, options: TrainConfig) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.fs
 import ray
+from ray import PlacementGroupID
 from ray.exceptions import RayActorError
 from ray.train import (
     CheckpointConfig,
@@ -19,6 +20,8 @@ from ray.train import (
     TrainingFailedError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util import placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from atlas_ray import models
 from atlas_ray.cluster import GO_ON
@@ -38,7 +41,7 @@ from atlas_ray.training.loop import run_worker, steps_of
 from atlas_ray.training.model import config_of
 from atlas_ray.training.pairs import Pair, prepare_pairs
 from atlas_ray.training.preflight import preflight
-from atlas_ray.training.track import tracker
+from atlas_ray.training.track import tracking
 from atlas_ray.trajectory import StepPreference, Trajectory
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -113,7 +116,6 @@ def train(
     target = f"{store.url}/checkpoints/{name}"
     if _prepare_state(store, name, key):
         return target
-    track = tracker(config, name, key, {**options.determinants(), "model": config.model, "seed": seed})
     job = Job(
         name=name,
         run_dir=store.url,
@@ -146,7 +148,12 @@ def train(
         )  # fmt: skip
 
     total = steps_of(examples, options, seed)
-    with follow(store, name, start=checkpoint.latest(store, name), total=total, track=track):
+    done = checkpoint.latest(store, name)
+    parameters = {**options.determinants(), "model": config.model, "seed": seed}
+    with (
+        tracking(config, store, name, key, parameters, done) as track,
+        follow(store, name, start=done, total=total, track=track),
+    ):
         result = _fit(trainer, store, name, options.max_failures)
     outcome = result.return_value or {"error": "a worker ended early"}
     if outcome["error"]:
@@ -166,10 +173,13 @@ def _fit(trainer: Callable[[], TorchTrainer], store: Store, name: str, most: int
         TrainingError: more was lost, or the controller cannot be made.
     """
     losses, before = 0, checkpoint.latest(store, name)
+    others = _placement_groups()
     while True:
         try:
             return trainer().fit()
         except (TrainingFailedError, RayActorError) as error:
+            for group in _placement_groups() - others:
+                remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
             reached = checkpoint.latest(store, name)
             losses = 1 if reached > before else losses + 1
             before = reached
@@ -177,6 +187,17 @@ def _fit(trainer: Callable[[], TorchTrainer], store: Store, name: str, most: int
                 raise TrainingError(f"checkpoint {name}: {_last_line(error)}; {GO_ON}") from error
             say(f"  train {name}: {_last_line(error)}; going on from step {reached}")
             _drop_snapshot(store, name)
+
+
+def _placement_groups() -> set[str]:
+    """Ids of the placement groups of this job.
+
+    A controller that is killed leaves its own, and Ray Train's cleaner finds it on clusters with a dashboard alone: it
+    asks the State API. Without its removal the next try would wait for the room.
+    """
+    job = ray.get_runtime_context().get_job_id()  # an id of a placement group ends with that of its job
+    found = placement_group_table().items()
+    return {group for group, facts in found if group.endswith(job) and facts["state"] != "REMOVED"}
 
 
 def with_budget(
@@ -238,6 +259,8 @@ def _key(start: RosterEntry, examples: Sequence[Example], options: TrainConfig, 
 def _worker_base(config: PipelineConfig, start: RosterEntry, path: str) -> str:
     """The start model as workers resolve it: a base model's name on each node anew, a directory as it is."""
     is_named = start.kind == "base" and not Path(config.model).expanduser().is_dir()
+    if "://" in str(start.directory):  # a checkpoint on object storage, which each node fetches
+        return str(start.directory)
     return config.model if is_named else path
 
 

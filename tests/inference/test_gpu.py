@@ -9,7 +9,10 @@ from transformers import AutoModelForCausalLM
 from atlas_ray.config import EngineConfig
 from atlas_ray.inference.engine import Engine
 
-pytestmark = pytest.mark.skipif(torch.version.cuda is None or not torch.cuda.device_count(), reason="no CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(torch.version.cuda is None or not torch.cuda.device_count(), reason="no CUDA device"),
+]
 
 
 def test_an_engine_outside_an_actor_scores_as_a_forward_pass_and_gives_its_memory_back(tiny_model: str) -> None:

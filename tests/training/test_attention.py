@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_block_mask
 
 from atlas_ray.training import attention, block_attention
-from atlas_ray.training.block_attention import SIZE, attend, masked
+from atlas_ray.training.block_attention import SIZE, at, attend
 from atlas_ray.training.prefix_tree import MIN_SHARED, lay_out
 
 SCALE = 0.3
@@ -60,13 +60,12 @@ def test_queries_behind_their_ancestors(queries: int, keys: int, key_heads: int)
     agree(lambda q, k, v: attention._causal(q, k, v, SCALE, 0.0), written_out(sees), inputs)
 
 
-def test_queries_of_a_mask() -> None:
+def test_queries_at_some_positions() -> None:
     torch.manual_seed(0)
     queries, keys = 2 * SIZE + 3, 300
-    at = torch.randperm(keys)[:queries].sort().values
-    sees = (torch.rand(queries, keys) < 0.3) & (torch.arange(keys) < at[:, None])
-    sees[torch.arange(queries), at] = True
-    blocks = masked(sees)
+    positions = torch.randperm(keys)[:queries].sort().values
+    sees = torch.arange(keys) <= positions[:, None]
+    blocks = at(positions)
     assert sum(block.keys for block in blocks) < len(blocks) * keys  # what none of them sees is not computed
     agree(lambda q, k, v: attend(q, k, v, blocks, SCALE), written_out(sees), tensors(queries, keys, 2))
 

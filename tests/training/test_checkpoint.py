@@ -18,13 +18,14 @@ from atlas_ray.errors import StoreError, TrainingError
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint
 from atlas_ray.training.export import export
+from tests.conftest import STORAGE, run_dir_on
 from tests.tokenizers import tokenizer
 from tests.training.tiny import save, tiny
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=STORAGE)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "run") if request.param == "disk" else f"memory://{tmp_path.name}")
+    return Store(run_dir_on(request.param, request, tmp_path))
 
 
 def trained(steps: int) -> tuple[PreTrainedModel, torch.optim.AdamW]:

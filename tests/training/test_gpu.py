@@ -19,15 +19,15 @@ from transformers import AutoModelForCausalLM
 from atlas_ray.config import TrainConfig
 from atlas_ray.store import Store
 from atlas_ray.training import checkpoint
-from atlas_ray.training.loop import backward, rows_of
-from atlas_ray.training.loss import token_losses
+from atlas_ray.training.loop import backward, rows_of, sized_for
+from atlas_ray.training.loss import attention_inputs, token_losses
 from atlas_ray.training.model import Network, Recipe, load, load_sharded
 from atlas_ray.training.reference import padded_loss
 from tests.training.test_loss import FRACTIONS, Gradients, denominator, examples, gradients, worst
 from tests.training.test_trainer import TOTAL, log_rows, same
 from tests.training.tiny import ALL, save, tiny
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 GPU = torch.device("cuda", 0)
 
@@ -69,20 +69,48 @@ def test_gradient_equals_the_plain_one(path: str, plain: tuple[float, Gradients]
     assert worst(gradients(loaded.model), plain[1]) < 1e-5
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("compiled", ["auto", True, False])  # with CUDA graphs, without, not at all
 @pytest.mark.parametrize("options", [TrainConfig(), TrainConfig(activation_checkpointing=True)])
 def test_bf16_is_the_same_gradient_rounded(
-    path: str, plain: tuple[float, Gradients], options: TrainConfig, compiled: bool, group: None
+    path: str, plain: tuple[float, Gradients], options: TrainConfig, compiled: str | bool, group: None
 ) -> None:
     of = examples(FRACTIONS)
     options = options.model_copy(update={"compile": compiled})
     network = load_sharded(Recipe(path, ALL, "flex", options), GPU, 0, 1)
     assert {weight.dtype for weight in network.model.parameters()} == {torch.float32}
-    result = backward(network, rows_of(of, 0, 1, 300, ALL, GPU), denominator(of), 1)
-    assert result.loss == pytest.approx(plain[0], rel=1e-2)
-    found = gradients(network.model)
-    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
-    assert worst(found, plain[1]) < 0.1
+    rows = [sized_for(network, row, 300) for row in rows_of(of, 0, 1, 300, ALL, torch.device("cpu"))]
+    for _ in range(4):  # a graph is warmed up, recorded, and replayed
+        network.clear_gradients()
+        result = backward(network, [row.moved(GPU) for row in rows], denominator(of), 1)
+        assert result.loss == pytest.approx(plain[0], rel=1e-2)
+        found = gradients(network.model)
+        assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+        assert worst(found, plain[1]) < 0.1
+
+
+def test_a_step_waits_for_the_gpu_once(path: str, group: None) -> None:
+    of = examples(FRACTIONS)
+    network = load_sharded(Recipe(path, ALL, "flex", TrainConfig()), GPU, 0, 1)
+    tuned = list(network.model.parameters())
+    for number in range(6):
+        rows = [sized_for(network, row, 300).moved(GPU) for row in rows_of(of, 0, 1, 300, ALL, torch.device("cpu"))]
+        for row in rows:
+            attention_inputs(network, row)  # made ahead
+        network.clear_gradients()
+        torch.cuda.set_sync_debug_mode("error" if number > 3 else "default")  # the first steps compile
+        try:
+            result = backward(network, rows, denominator(of), 1)
+            torch.nn.utils.clip_grad_norm_(tuned, 1.0)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert result.broken == []
+
+
+def test_after_training_an_engine_can_have_the_card(llama: str, tmp_path: Path) -> None:
+    assert start(tmp_path, llama).wait() == 0
+    torch.cuda.empty_cache()
+    free, whole = torch.cuda.mem_get_info()
+    assert free > 0.95 * whole
 
 
 def start(run_dir: Path, base: str) -> subprocess.Popen[bytes]:

@@ -206,7 +206,7 @@ def test_documents_of_a_row_do_not_see_each_other(path: str) -> None:
 
 def test_flex_attention_computes_the_same_losses(path: str) -> None:
     row = make_row(examples(), share=True)
-    assert len(row.layout.trees) < len(row.layout.segments)
+    assert any(segment.ancestors for segment in row.layout.segments)
     losses = []
     for kernel in ("sdpa", "flex"):
         with torch.no_grad():  # it has no backward pass on CPUs

@@ -6,10 +6,11 @@ import itertools
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_ray.training.packing import batch, plan, steps_per_epoch, total_steps
+from atlas_ray.training.packing import batch, plan, size, steps_per_epoch, total_steps
 
 lengths_ = st.lists(st.integers(1, 300), max_size=40)
 
@@ -82,3 +83,15 @@ def test_training_for_labelled_tokens_ends_with_the_first_step_that_reaches_them
     assert steps == 1 or seen[-2] < wanted
     whole = total_steps(labelled, batch_size=batch_size, seed=seed, epochs=3)
     assert whole == total_steps(labelled, batch_size=batch_size, seed=seed, epochs=1, labelled_tokens=3 * sum(labelled))
+
+
+@pytest.mark.parametrize("capacity", [8192, 65_536])
+def test_rows_have_few_sizes(capacity: int) -> None:
+    sizes = {tokens: size(tokens, capacity=capacity) for tokens in range(1, 2 * capacity, 7)}
+    for tokens, padded in sizes.items():
+        assert tokens <= padded <= max(256, 1.03 * tokens)
+        assert tokens > capacity or padded <= capacity
+    for tokens in (256, 1000, 4096):
+        assert len({size(n, capacity=capacity) for n in range(tokens, 2 * tokens)}) <= 68
+    assert len({padded for tokens, padded in sizes.items() if capacity // 2 < tokens <= capacity}) <= 68
+    assert size(capacity, capacity=capacity) == capacity

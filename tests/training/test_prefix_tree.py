@@ -40,7 +40,7 @@ def test_every_token_sees_the_past_of_its_document(documents: list[np.ndarray], 
         for depth, q in enumerate(positions):
             seen = [k for k in range(tree.layout.tokens) if k <= q < until[k]]
             assert seen == positions[: depth + 1].tolist()
-    assert sum(end - start for start, end in tree.layout.trees) == tree.layout.tokens
+    assert sum(segment.length for segment in tree.layout.segments) == tree.layout.tokens
     assert set(np.concatenate(tree.positions).tolist()) == set(range(tree.layout.tokens))
 
 

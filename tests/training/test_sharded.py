@@ -12,7 +12,7 @@ from torch import multiprocessing
 from atlas_ray.config import TrainConfig
 from atlas_ray.errors import ModelError, StoreError
 from atlas_ray.training.examples import Example, prepare
-from atlas_ray.training.loop import backward, on_rank_0, rows_of
+from atlas_ray.training.loop import backward, count, figures_of_step, on_rank_0, rows_of
 from atlas_ray.training.model import Network, Recipe, load, load_sharded
 from tests.tokenizers import tokenizer
 from tests.training.tiny import ALL, save, tiny, trajectory
@@ -48,8 +48,13 @@ def rank_of_two(rank: int, store: str, path: str, broken: str) -> None:
             assert torch.equal(part.full_tensor(), whole), name
         for mine, buffer in zip(sharded.model.buffers(), alone.model.buffers(), strict=True):
             assert torch.equal(mine, buffer)
-        backward(sharded, rows_of(batch, rank, 2, 300, ALL, CPU), denominator, 2)
-        backward(alone, rows_of(batch, 0, 1, 300, ALL, CPU), denominator, 1)
+        mine, all_rows = rows_of(batch, rank, 2, 300, ALL, CPU), rows_of(batch, 0, 1, 300, ALL, CPU)
+        result = backward(sharded, mine, denominator, 2)
+        expected = backward(alone, all_rows, denominator, 1)
+        counted = torch.tensor(count(mine).values, dtype=torch.float64)
+        loss, _, *counts, norm = figures_of_step(result, torch.tensor(2.5), counted)
+        assert (counts, norm) == ([float(each) for each in count(all_rows).values], 2.5)
+        assert loss == pytest.approx(expected.loss, rel=1e-5 if options.dtype == "float32" else 0.1)
         for (name, part), whole in zip(sharded.model.named_parameters(), alone.model.parameters(), strict=True):
             if whole.grad is not None and whole.grad.norm() > 0:
                 near = 1e-5 if options.dtype == "float32" else 0.1
@@ -57,8 +62,8 @@ def rank_of_two(rank: int, store: str, path: str, broken: str) -> None:
     with pytest.raises(ModelError, match="not finite"):  # on the rank that did not read it too
         load_sharded(Recipe(broken, ALL, "sdpa", RECIPES[0]), CPU, rank, 2)
     # A full disk on the rank that writes stops both; neither waits for the other.
-    assert on_rank_0(no_space if rank == 0 else None, CPU) == ("no space" if rank == 0 else "rank 0 could not write")
-    assert on_rank_0(print if rank == 0 else None, CPU) is None
+    assert on_rank_0(no_space if rank == 0 else None) == ("no space" if rank == 0 else "rank 0 could not write")
+    assert on_rank_0(print if rank == 0 else None) is None
     dist.destroy_process_group()
 
 

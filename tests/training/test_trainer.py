@@ -39,6 +39,8 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 TRAJECTORIES = [trajectory(number, 2 + number % 3) for number in range(7)]
 LABELS = {one.trajectory_id: {one.n_steps - 1: 0.5 + 0.5 * (one.n_steps % 2)} for one in TRAJECTORIES}
 EPOCHS, TOTAL = 10, 30
+FRAGILE = {"max_failures": 0, "workers": 2, "threads": 2}
+"""Ends with the first loss, and takes the whole cluster: what is left behind keeps the next training out."""
 
 
 def config(run_dir: Path, workers: int) -> PipelineConfig:
@@ -163,7 +165,6 @@ def node_beside(address: str) -> Iterator[psutil.Process]:
 
 
 def test_a_killed_node_worker_controller_and_driver_cost_nothing(
-    one: tuple[Path, dict[str, torch.Tensor]],
     two: tuple[Path, dict[str, torch.Tensor]],
     llama: str,
     tmp_path: Path,
@@ -209,18 +210,15 @@ def test_a_killed_node_worker_controller_and_driver_cost_nothing(
     # What a run leaves that was killed while it wrote: a state that is not whole.
     (state / "step-000999").mkdir()
     (state / "step-000999" / "__0_0.distcp").write_bytes(b"torn")
-    shutil.copytree(run_dir, tmp_path / "copy")
     assert same(run(run_dir, llama, workers=2), two[1])
-    assert alike(run(tmp_path / "copy", llama, workers=1), one[1])  # on another number of workers
-    for folder in (run_dir, tmp_path / "copy"):
-        assert [row["step"] for row in log_rows(folder)] == list(range(1, TOTAL + 1))
+    assert [row["step"] for row in log_rows(run_dir)] == list(range(1, TOTAL + 1))
 
 
 def test_what_is_lost_more_often_than_allowed_ends_with_a_line_and_the_same_call_goes_on(
     one: tuple[Path, dict[str, torch.Tensor]], llama: str, tmp_path: Path
 ) -> None:
     chosen = config(tmp_path, workers=1)
-    strict = chosen.model_copy(update={"train": chosen.train.model_copy(update={"max_failures": 0})})
+    strict = chosen.model_copy(update={"train": chosen.train.model_copy(update=FRAGILE)})
 
     ended = threading.Event()
 
@@ -239,7 +237,8 @@ def test_what_is_lost_more_often_than_allowed_ends_with_a_line_and_the_same_call
     assert str(failure.value).startswith("checkpoint llm: ")
     assert str(failure.value).endswith("; run the same command again: it goes on where it was")
     assert checkpoint.latest(Store(chosen.run_dir), "llm") > 0, failure.value
-    assert same(load_file(Path(tune(chosen, llama), "model.safetensors")), one[1])
+    assert alike(load_file(Path(tune(chosen, llama), "model.safetensors")), one[1])  # on another number of workers
+    assert [row["step"] for row in log_rows(tmp_path)] == list(range(1, TOTAL + 1))
 
 
 def test_a_finished_run_is_not_repeated_and_another_seed_replaces_it(
