@@ -7,7 +7,7 @@ ARGS ?=
 # unless the machine's environment forbids it, which would double the start of every one of them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install engines browser pipeline serve test test-loaded lint bench release clean
+.PHONY: help install engines browser prometheus pipeline serve test test-loaded lint docs bench release clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,11 +29,19 @@ browser:  ## Debian's Chromium, for the tests of the pages (they are skipped whe
 		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 		|| echo "no Chromium: tests of the pages will be skipped; on Debian: apt-get install chromium"
 
+prometheus: install  ## Debian's Prometheus in .venv, for a test of the dashboard (skipped where it cannot be had)
+	@[ -x .venv/bin/prometheus ] || { cd .venv && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null \
+		&& dpkg -x prometheus_*.deb prometheus && rm prometheus_*.deb && ln -s ../prometheus/usr/bin/prometheus bin/prometheus; } \
+		|| echo "no Prometheus: the dashboard's queries will not be tried; put its binary into .venv/bin"
+
 pipeline: install  ## run CONFIG (the quickstart) on Ray; more options in ARGS="--train.epochs 2"
 	@$(PY) -m atlas_ray.cli.launch -- python jobs/pipeline.py --config $(CONFIG) $(ARGS)
 
 serve: install  ## serve the agent that CONFIG's run tuned, with a page to play on, until Ctrl-C
 	@$(PY) -m atlas_ray.cli.launch -- python jobs/serve.py --config $(CONFIG) $(ARGS)
+
+docs: install  ## the docs site, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet && echo "build/site/index.html"
 
 lint: install  ## ruff, mypy and import-linter
 	$(PY) -m ruff check .
@@ -41,11 +49,15 @@ lint: install  ## ruff, mypy and import-linter
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
-test: lint engines browser  ## the whole test suite
-	$(PY) -m pytest $(ARGS)
+# Half of the suite waits for Ray's processes most of the time; the other half computes beside it, and tells at the end.
+HALVES = trap 'kill $$(jobs -p) 2>/dev/null' EXIT; rest=$$(mktemp); $(PY) -m pytest --half rest $(1) >$$rest 2>&1 & other=$$!; \
+	$(PY) -m pytest --half cluster $(1); code=$$?; wait $$other || code=1; cat $$rest; rm $$rest; exit $$code
 
-test-loaded: lint engines browser  ## the whole test suite in an order drawn by lot, beside two busy loops
-	@trap 'kill $$(jobs -p)' EXIT; for loop in 1 2; do while :; do :; done & done; $(PY) -m pytest --shuffle random $(ARGS)
+test: lint engines browser prometheus  ## the whole test suite
+	@$(call HALVES,$(ARGS))
+
+test-loaded: lint engines browser prometheus  ## the whole test suite in an order drawn by lot, beside two busy loops
+	@for loop in 1 2; do while :; do :; done & done; $(call HALVES,--shuffle random $(ARGS))
 
 .venv-peers/.installed: .venv/.installed benchmarks/requirements.txt requirements/install_peers.sh
 	@bash requirements/install_peers.sh

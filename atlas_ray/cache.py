@@ -1,7 +1,9 @@
-"""Files derived from third-party wheels: built once per machine and kept under `$ATLAS_CACHE`."""
+"""Files that are made once per machine and kept under `$ATLAS_CACHE`: derived from third-party wheels, or copied from
+object storage."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -37,3 +39,24 @@ def cached(name: str, last: str, build: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def fetched(directory: str) -> str:
+    """A model directory on this machine: itself, or a copy of one that is given by URL, made once for each content.
+
+    Folders in it are left out: a checkpoint's training state is many times its size.
+    """
+    if "://" not in directory:
+        return directory
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(directory, use_listings_cache=False)
+    files = sorted(each["name"] for each in fs.ls(root, detail=True) if each["type"] == "file")
+    content = "\n".join([directory, *(f"{file} {fs.ukey(file)}" for file in files)])
+    name = f"fetched/{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+    def copy(folder: Path) -> None:
+        for file in files:
+            fs.get_file(file, str(folder / Path(file).name))
+
+    return str(cached(name, "config.json", copy))

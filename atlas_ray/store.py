@@ -55,7 +55,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            self.fs, root = fsspec.core.url_to_fs(url)
+            # Other processes write here too, and cached listings would hide their files.
+            self.fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ValueError, ImportError) as error:
             raise StoreError(f"run_dir {url!r}: {error}; use a path or a URL that fsspec knows") from error
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
@@ -65,6 +66,10 @@ class Store:
     def path(self, *parts: str) -> str:
         """The path of a file inside the run directory, as `self.fs` takes it."""
         return posixpath.join(self.root, *parts)
+
+    def address(self, *parts: str) -> str:
+        """The path or URL of a file inside the run directory, as others take it."""
+        return posixpath.join(self.url, *parts)
 
     def exists(self, *parts: str) -> bool:
         """Whether a file or folder is there."""

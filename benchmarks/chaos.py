@@ -6,12 +6,16 @@ selections and weights must be equal byte by byte, episodes row by row, and no p
 of the table: whether the job survived it or ended, with which line, and what it cost. The exit code is 1 if anything
 differs. Options after `--` go to the pipeline. With RAY_ADDRESS the jobs run on that cluster of this machine, whose
 head and raylets are then left alone.
+
+`--calm RUN --redo train:llm` takes a finished run for the undisturbed one and does one unit of it again under faults.
+Its selector is then that of OPENAI_BASE_URL, which is part of what the run was made from, and is left alone.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +40,7 @@ ROOT = Path(__file__).parents[1]
 FREEZE_S = 60.0
 MOST_STARTS = 4
 """Starts of the same command after one fault."""
+NOTHING = "nothing to strike"
 
 
 @dataclass
@@ -270,7 +275,7 @@ def disturbed(command: Command, scene: Scene, kinds: list[str], moments: list[in
     if rows:
         rows[-1].seconds = time.monotonic() - begun
     yield from rows
-    yield from (Struck(FAULTS[kind].what, moment, "nothing to strike") for kind, moment in waiting)
+    yield from (Struck(FAULTS[kind].what, moment, NOTHING) for kind, moment in waiting)
 
 
 def differences(first: Path, second: Path) -> list[str]:
@@ -316,6 +321,43 @@ def _end(scene: Scene) -> None:
         scene.job.wait()
 
 
+def again(calm: Path, folder: Path, units: list[str]) -> None:
+    """Copy a finished run without some of its units (`select:llm`), as if they had not been done yet.
+
+    Raises:
+        KeyError: the run has no such unit.
+    """
+    shutil.copytree(calm, folder, dirs_exist_ok=True)
+    store = Store(str(folder))
+    for unit in units:
+        stage, _, name = unit.partition(":")
+        facts = store.facts(stage)
+        del facts[name]
+        store.write_json(facts, stage, "manifest.json")
+        store.remove(_FOLDERS[stage], name)
+        if stage == "select":
+            store.remove("select", "journal")
+        if stage == "train":
+            kept = [row for row in store.journal("metrics", "train.jsonl") if row["checkpoint"] != name]
+            store.remove("metrics", "train.jsonl")
+            store.append(kept, "metrics", "train.jsonl")
+
+
+_FOLDERS = {"select": "selections", "train": "checkpoints", "evaluate": "evaluation"}
+"""Where the units of a stage are."""
+
+
+def undisturbed(folder: Path, options: list[str], endpoint: EndpointServer) -> float:
+    """Run the pipeline; returns its seconds."""
+    calm, begun = Command(folder, options, endpoint.url), time.monotonic()
+    if calm.start().wait():
+        print(calm.log.read_text(), file=sys.stderr)
+        raise SystemExit("the undisturbed run failed")
+    seconds = time.monotonic() - begun
+    print(f"undisturbed: {seconds:.0f} s, {progress(folder)} rows, {endpoint.calls} calls", flush=True)
+    return seconds
+
+
 def main() -> int:
     """Run, disturb, compare; returns the exit code."""
     parser = parser_for("chaos", __doc__)
@@ -324,6 +366,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="draws kinds and moments [0]")
     parser.add_argument("--kills", type=int, default=6, help="faults [6]")
     parser.add_argument("--kinds", default=",".join(FAULTS), help="kinds to draw from [all]: %(default)s")
+    parser.add_argument("--calm", type=Path, help="a finished run of these options [a new one]")
+    parser.add_argument("--redo", nargs="+", default=[], help="with --calm: units to do again, as STAGE:NAME")
     parser.add_argument("options", nargs="*", help="options of the pipeline, after --")
     chosen = parser.parse_args()
     shared = bool(os.environ.get("RAY_ADDRESS"))
@@ -332,32 +376,32 @@ def main() -> int:
         has_disk = stack.enter_context(small_disk(home / "disk"))
         kinds = [kind for kind in chosen.kinds.split(",") if not (shared and FAULTS[kind].on_own_head)]
         kinds = [kind for kind in kinds if kind != "full" or has_disk]
+        kinds = [kind for kind in kinds if kind not in ("garbage", "slow") or not chosen.calm]
         model = chosen.model or tiny_model.write(home / "model")
         options = ["--config", chosen.config, "--model", model, *chosen.options]
+        folder, calm = home / "disk" / "run", chosen.calm or home / "calm"
         with EndpointServer() as endpoint:
-            calm = Command(home / "calm", options, endpoint.url)
-            begun = time.monotonic()
-            if calm.start().wait():
-                print(calm.log.read_text(), file=sys.stderr)
-                raise SystemExit("the undisturbed run failed")
-            seconds, rows_of_calm, paid = time.monotonic() - begun, progress(home / "calm"), endpoint.calls
-            print(f"undisturbed: {seconds:.0f} s, {rows_of_calm} rows, {paid} calls", flush=True)
+            seconds = 0.0 if chosen.calm else undisturbed(calm, options, endpoint)
+            paid, rows_of_calm = endpoint.calls, progress(calm)
+            if chosen.redo:
+                again(calm, folder, chosen.redo)
             draw = random.Random(chosen.seed)
             drawn = (
                 draw.sample(kinds, chosen.kills) if chosen.kills <= len(kinds) else draw.choices(kinds, k=chosen.kills)
             )
-            moments = sorted(draw.randrange(rows_of_calm) for _ in drawn)
-            folder = home / "disk" / "run"
-            command = Command(folder, options, endpoint.url)
+            begin = progress(folder)
+            moments = sorted(draw.randrange(begin, max(rows_of_calm, begin + 1)) for _ in drawn)
+            command = Command(folder, options, os.environ["OPENAI_BASE_URL"] if chosen.calm else endpoint.url)
             scene = Scene(folder, endpoint, command.start())
             stack.callback(_end, scene)
             rows = list(disturbed(command, scene, drawn, moments))
-            again = endpoint.calls - 2 * paid
-        wrong = differences(home / "calm", folder)
+            calls = endpoint.calls - paid
+        wrong = differences(calm, folder)
         _, left = psutil.wait_procs(scene.seen, timeout=60)
         wrong += [f"process left: {_line(each)[:80]}" for each in left if _line(each)]
-    _show(rows, seconds, rows_of_calm, again)
+    _show(rows, seconds, rows_of_calm, f"{calls} calls of the endpoint, {paid} in the undisturbed run")
     wrong += [f"{row.what}: {row.said}" for row in rows if row.said == "a traceback"]
+    wrong += [f"{row.what}: {row.outcome}" for row in rows if chosen.redo and row.outcome == NOTHING]
     print("\n".join(f"differs: {each}" for each in wrong) or "equal to the undisturbed run, no process left")
     return int(bool(wrong))
 
@@ -369,12 +413,12 @@ def _line(process: psutil.Process) -> str:
     return ""
 
 
-def _show(rows: list[Struck], seconds: float, total: int, again: int) -> None:
+def _show(rows: list[Struck], seconds: float, total: int, calls: str) -> None:
     table = Table("fault", f"after row (of {total})", "outcome", "seconds to the next or the end", "said")
     for row in rows:
         table.add_row(row.what, str(row.at), row.outcome, f"{row.seconds:.0f}", row.said)
     Console(width=200).print(table)
-    print(f"undisturbed {seconds:.0f} s; calls of the endpoint beyond those of the undisturbed run: {again}")
+    print(f"undisturbed {seconds:.0f} s; {calls}")
 
 
 if __name__ == "__main__":

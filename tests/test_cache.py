@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
-from atlas_ray.cache import cached
+from atlas_ray.cache import cached, fetched
+from atlas_ray.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +45,17 @@ def test_what_fails_leaves_nothing_and_can_be_tried_again(cache):
         cached("thing", "last", fail)
     assert list(cache.iterdir()) == []
     assert (cached("thing", "last", lambda folder: (folder / "last").write_text("b")) / "last").read_text() == "b"
+
+
+def test_a_model_directory_by_url_is_copied_once_for_each_content(cache, tmp_path):
+    store = Store(f"memory://{tmp_path.name}/run")
+    for name, text in (("config.json", "{}"), ("model.safetensors", "old"), ("training_state/run.json", "{}")):
+        store.write_text(text, "checkpoints", "llm", *name.split("/"))
+    url = store.address("checkpoints", "llm")
+    first = fetched(url)
+    assert fetched(url) == first
+    assert sorted(path.name for path in Path(first).iterdir()) == ["config.json", "model.safetensors"]
+    store.write_text("new", "checkpoints", "llm", "model.safetensors")
+    assert Path(fetched(url), "model.safetensors").read_text() == "new"
+    assert Path(first, "model.safetensors").read_text() == "old"
+    assert fetched(str(tmp_path)) == str(tmp_path)

@@ -11,15 +11,16 @@ from atlas_ray.hashing import content_hash
 from atlas_ray.selection.chunks import Chunk, plan, read
 from atlas_ray.store import Store
 from atlas_ray.trajectory import TRAJECTORY_SCHEMA, Message, Selection, Trajectory, trajectories_to_table
+from tests.conftest import STORAGE, run_dir_on
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
 )
 
 
-@pytest.fixture(params=["path", "memory"])
+@pytest.fixture(params=STORAGE)
 def store(request, tmp_path):
-    return Store(str(tmp_path / "run") if request.param == "path" else f"memory://{tmp_path.name}/run")
+    return Store(run_dir_on(request.param, request, tmp_path))
 
 
 def trajectory(number):

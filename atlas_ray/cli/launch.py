@@ -31,6 +31,8 @@ _START_TIMEOUT_S = 120.0
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "VLLM_HOST_IP": "127.0.0.1"}
 """Without the first, Ray takes the machine's address in place of 127.0.0.1, and most of its processes listen on all
 addresses. vLLM must know nodes by the same address."""
+_NO_RETURN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+"""A lost head does not come back. The driver would wait for it for a minute, in which it holds the run directory."""
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
@@ -141,7 +143,7 @@ def local_head() -> Iterator[str]:
             f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={_object_store_bytes()}",
         ]  # fmt: skip
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        environment = LEAN_SERVE | os.environ | _ON_LOOPBACK | {"PATH": path}
+        environment = LEAN_SERVE | _NO_RETURN | os.environ | _ON_LOOPBACK | {"PATH": path}
         log = folder / "head.log"
         with log.open("wb") as output:
             head = subprocess.Popen(

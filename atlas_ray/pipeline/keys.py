@@ -35,7 +35,7 @@ class Keys:
 
     def __init__(self, run: Run, *, planned: bool = False) -> None:
         self._run, self._config, self._planned = run, run.config, planned
-        self.roster = Roster(run.config, self._checkpoint, lambda name: run.store.path("checkpoints", name))
+        self.roster = Roster(run.config, self._checkpoint, lambda name: run.store.address("checkpoints", name))
 
     @cached_property
     def context(self) -> SelectionContext:

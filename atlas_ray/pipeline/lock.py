@@ -7,13 +7,13 @@ that only read (reports, serving, plans) take no lock.
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import json
 import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,12 +26,12 @@ BEAT_S = 10.0
 """Seconds between two writes of the file on object storage."""
 LOST_S = 60.0
 """Seconds without a write after which its job is taken for dead."""
-_held: dict[str, Any] = {}
-"""What this process holds, by URL of the run directory."""
+_held: dict[str, Callable[[], None]] = {}
+"""How this process lets others in again, by URL of the run directory."""
 
 
 def hold(store: Store) -> None:
-    """Keep other jobs out of a run directory until this process ends; more calls of this process change nothing.
+    """Keep other jobs out of a run directory until `release`; more calls of this process change nothing.
 
     Raises:
         StoreError: another job works there, or the directory cannot be written.
@@ -40,11 +40,20 @@ def hold(store: Store) -> None:
         _held[store.url] = _lock(store) if store.is_local else _beat(store)
 
 
-def _lock(store: Store) -> Any:
+def release() -> None:
+    """Let other jobs in: what a command does at its end. On object storage a lock that is left keeps others waiting.
+
+    Not left to `atexit`: by then no thread can be started, and filesystems need one to find their host.
+    """
+    while _held:
+        _held.popitem()[1]()
+
+
+def _lock(store: Store) -> Callable[[], None]:
     path = store.path(NAME)
     try:
         os.makedirs(store.root, exist_ok=True)
-        file = open(path, "a+b", buffering=0)  # noqa: SIM115  (closed by the end of the process, which is the point)
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115  (closed by `release`, or by the end of the process)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}; free space or fix the rights") from error
     try:
@@ -59,10 +68,10 @@ def _lock(store: Store) -> Any:
     with suppress(OSError):  # it only tells others who holds it
         file.truncate(0)
         file.write(_self().encode())
-    return file
+    return file.close
 
 
-def _beat(store: Store) -> threading.Thread:
+def _beat(store: Store) -> Callable[[], None]:
     before = _read(store)
     deadline = time.monotonic() + LOST_S
     if before:
@@ -74,10 +83,11 @@ def _beat(store: Store) -> threading.Thread:
             raise StoreError(_refusal(store, now["job"]))
         before = now
     stop = threading.Event()
+    store.write_json({"job": _self(), "beat": 0}, NAME)
 
     def write() -> None:
         beat = 0
-        while not stop.wait(BEAT_S if beat else 0):
+        while not stop.wait(BEAT_S):
             beat += 1
             with suppress(StoreError):  # the work itself will say that the storage cannot be written
                 store.write_json({"job": _self(), "beat": beat}, NAME)
@@ -85,18 +95,16 @@ def _beat(store: Store) -> threading.Thread:
     thread = threading.Thread(target=write, name="run-lock", daemon=True)
     thread.start()
 
-    @atexit.register
-    def release() -> None:
+    def end() -> None:
         stop.set()
         thread.join()
         with suppress(OSError):
             store.fs.rm(store.path(NAME))
 
-    return thread
+    return end
 
 
 def _read(store: Store) -> dict[str, Any]:
-    store.fs.invalidate_cache()
     try:
         found: dict[str, Any] = json.loads(store.fs.cat_file(store.path(NAME)))
     except (FileNotFoundError, ValueError):

@@ -77,7 +77,8 @@ def others(tmp_path, tiny_model, monkeypatch) -> dict[str, Any]:
         "evaluate.endpoints": {"there": {"base_url": "http://127.0.0.1:9/v1", "model": "n"}},
         "evaluate.environments": ["maze", "textcraft"],
         "verify.model": "random", "verify.selection": "random", "serve.model": "checkpoints/llm",
-        "serve.host": "127.0.0.2", "track.mlflow_uri": "file:///nowhere", "engine.dtype": "float32",
+        "serve.host": "127.0.0.2", "serve.adapters": {"mine": "checkpoints/llm"},
+        "track.to": ["tensorboard"], "engine.dtype": "float32",
     }  # fmt: skip
 
 

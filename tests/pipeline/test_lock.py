@@ -18,11 +18,13 @@ from atlas_ray.store import Store
 HOLDER = (
     "import sys, threading\n"
     "from atlas_ray.config import PipelineConfig\n"
+    "from atlas_ray.pipeline import lock\n"
     "from atlas_ray.pipeline.run import Run\n"
     "from atlas_ray.store import Store\n"
     "def work():\n"
     "    print('working', flush=True)\n"
     "    threading.Event().wait()\n"
+    "lock.BEAT_S = 0.2\n"
     "Run(PipelineConfig(), Store(sys.argv[1])).once('collect', 'collect', 'k', work)\n"
 )
 
@@ -56,25 +58,41 @@ def test_what_is_current_needs_no_lock(tmp_path):
         other.kill()
 
 
+# --- object storage --------------------------------------------------------------------------------------------------
 @pytest.fixture
-def bucket(monkeypatch, tmp_path):
+def bucket(s3, monkeypatch, tmp_path):
     """A store without locks of the system, on which a lock is a file that is written again and again."""
     monkeypatch.setattr(lock, "BEAT_S", 0.2)
     monkeypatch.setattr(lock, "LOST_S", 5.0)
     monkeypatch.setattr(lock, "_held", {})
-    return Store(f"memory://{tmp_path.name}/run")
+    yield Store(f"{s3}/{tmp_path.name}/run")
+    lock.release()
 
 
-def test_on_object_storage_a_job_that_is_alive_keeps_others_out(bucket, monkeypatch):
-    lock.hold(bucket)
-    lock.hold(bucket)  # the same process
-    monkeypatch.setattr(lock, "_held", {})  # another one
-    with pytest.raises(StoreError, match="another job works in this run directory"):
-        lock.hold(bucket)
+def test_a_second_job_is_refused_on_object_storage_too_until_the_first_is_killed(bucket):
+    run, done = Run(PipelineConfig(), bucket), []
+    with holder(bucket.url) as other:
+        with pytest.raises(StoreError, match=rf"another job works in this run directory \(process {other.pid} on "):
+            run.once("select", "all", "k", lambda: done.append(1) or {})
+        assert not done
+        os.kill(other.pid, signal.SIGKILL)
+        other.wait()
+    for unit in ("all", "random"):
+        run.once("select", unit, "k", lambda: done.append(1) or {})
+    assert done == [1, 1]
+    assert bucket.read_json(lock.NAME)["job"] == lock._self()
 
 
-def test_on_object_storage_the_lock_of_a_killed_job_is_taken_over(bucket):
-    bucket.write_json({"job": "process 7 on a node that is gone", "beat": 3}, lock.NAME)
-    lock.hold(bucket)
-    while bucket.read_json(lock.NAME)["job"] != lock._self():
-        pass
+COMMAND = (
+    "import sys\n"
+    "from atlas_ray.cli.command import guarded\n"
+    "from atlas_ray.pipeline import lock\n"
+    "from atlas_ray.store import Store\n"
+    "guarded(lambda: lock.hold(Store(sys.argv[1])))\n"
+)
+
+
+def test_a_command_that_ends_leaves_no_lock_behind(bucket):
+    done = subprocess.run([sys.executable, "-c", COMMAND, bucket.url], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not bucket.exists(lock.NAME)

@@ -1,4 +1,4 @@
-"""The whole road on a tiny random Llama: real jobs, Ray, vLLM and HTTP; killed, resumed, repeated."""
+"""The whole road on a tiny random Llama: real jobs, Ray, vLLM and HTTP. (Killed and gone on: `test_chaos.py`.)"""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import json
 import math
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,89 +16,27 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from atlas_ray.chat import encode
 from atlas_ray.store import Store
 from tests.conftest import ROOT
-from tests.endpoint_server import EndpointServer
+from tests.pipeline.conftest import SECRET, TINY, command
 
 pytestmark = pytest.mark.timeout(900)  # whatever comes first waits for the whole run
-SECRET = "sk-canary-8d1f0c55e2"
-TINY = str(ROOT / "tests" / "tiny.yaml")
-
-
-def command(job: str, *options: str) -> list[str]:
-    return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *options]
-
-
-@pytest.fixture(scope="module")
-def run(ray_cluster, tiny_model, tmp_path_factory):
-    """Start a job of the shared cluster: `run(job, *options)` waits, `run.start(...)` does not."""
-    folder = tmp_path_factory.mktemp("pipeline")
-
-    class Runner:
-        directory = str(folder / "run")
-        options = ("--config", TINY, "--run_dir", directory, "--model", tiny_model)
-
-        def __init__(self, url: str) -> None:
-            self.env = os.environ | {
-                "RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT),
-                "OPENAI_BASE_URL": url, "OPENAI_API_KEY": SECRET,
-            }  # fmt: skip
-
-        def start(self, job: str, *options: str) -> subprocess.Popen[str]:
-            return subprocess.Popen(
-                command(job, *self.options, *options), env=self.env, cwd=folder, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
-
-        def __call__(self, job: str, *options: str) -> subprocess.CompletedProcess[str]:
-            with self.start(job, *options) as process:
-                out, err = process.communicate(timeout=400)
-            return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    with EndpointServer() as server:
-        runner = Runner(server.url)
-        runner.server = server
-        yield runner
 
 
 def episodes(run_dir: str) -> list[dict]:
     return [json.loads(line) for path in sorted(Path(run_dir).glob("evaluation/*/*.jsonl")) for line in path.open()]
 
 
-@pytest.fixture(scope="module")
-def killed(run):
-    """A whole run that was killed in the midst of the evaluation and went on; the episodes and calls before that."""
-    with run.start("pipeline") as process:
-        deadline = time.monotonic() + 400
-        while len(episodes(run.directory)) < 10:  # in the middle of the evaluation
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    before, asked = episodes(run.directory), run.server.calls
-    done = run("pipeline")
-    assert done.returncode == 0, done.stderr
-    return {"before": before, "asked": asked, "paid": run.server.calls, "done": done, "after": episodes(run.directory)}
-
-
-@pytest.fixture(scope="module")
-def finished(run, killed):
-    """The run directory, finished."""
-    return run.directory
-
-
-def test_the_pipeline_survives_a_kill_and_then_has_nothing_to_do(run, killed):
-    before, after = killed["before"], killed["after"]
-    assert killed["asked"] >= 7  # one question per trajectory of the tuning set
-    assert "train llm: current, skipped" in killed["done"].stdout
-    assert killed["paid"] == killed["asked"]  # no answer is paid twice
-    assert {e["key"] for e in before} <= {e["key"] for e in after}
+def test_a_finished_pipeline_has_nothing_to_do(run, finished, done):
+    after, asked = episodes(finished), run.server.calls
+    assert "7 calls, 0 retries, 0 from the journal" in done.stdout  # one question per trajectory of the tuning set
     assert len({e["key"] for e in after}) == len(after) == 3 * 2 * 4  # models x environments x tasks, none twice
     assert not [e["error"] for e in after if e["error"]]
 
     again = run("pipeline")
     assert again.returncode == 0, again.stderr
+    assert "train llm: current, skipped" in again.stdout
     assert "running" not in again.stdout
-    assert episodes(run.directory) == after
+    assert episodes(finished) == after
+    assert run.server.calls == asked
 
 
 def test_the_run_directory_has_every_file_of_the_contract(finished):
@@ -129,13 +64,13 @@ def test_the_run_directory_has_every_file_of_the_contract(finished):
     assert entry["n"] == 4
 
 
-def test_a_secret_of_the_environment_is_written_nowhere(run, finished, killed, ray_folder):
+def test_a_secret_of_the_environment_is_written_nowhere(run, finished, done, ray_folder):
     """Not in the run directory, not in what the job says, not in anything that Ray wrote about it."""
     for place in (Path(finished), Path(ray_folder)):
         files = [file for file in place.rglob("*") if file.is_file()]
         assert len(files) > 20
         assert not [file for file in files if SECRET.encode() in file.read_bytes()]
-    assert SECRET not in killed["done"].stdout + killed["done"].stderr
+    assert SECRET not in done.stdout + done.stderr
     assert run.env["OPENAI_API_KEY"] == SECRET
 
 
