@@ -1,8 +1,10 @@
 """Episodes at scale against the usual ways: a request per step, replayed prefixes, one episode at a time.
 
-`python -m benchmarks.rollouts [requests] [processes] [engine] [nodes]` measures those claims, all by default; each is
-published when it is measured. Every ratio is of one run on one machine: the ways are measured in turn, in rounds, and
-medians compared. Nodes are simulated (Ray's cluster utility) with steps that sleep as long as a model's call would.
+`python -m benchmarks.rollouts [requests] [processes] [engine] [forks] [nodes]` measures those claims, all by default;
+each is published when it is measured. `forks` is in `_forks.py`; a small model shows best what is not the engine's
+(`--model models/small`, docs/evidence.md). Every ratio is of one run on one machine: the ways are measured in turn, in
+rounds, and medians compared. Nodes are simulated (Ray's cluster utility) with steps that sleep as long as a model's
+call would.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from atlas_ray.models import ON_BOARD
+from benchmarks._forks import cut_trajectories, forks
 from benchmarks.result import Result, asked, parser_for, show, write
 
 ROOT = Path(__file__).parents[1]
@@ -35,9 +39,15 @@ Play = Callable[[list[Any]], tuple[list[Any], float]]
 
 def main() -> None:
     """Measure what is asked for and publish each claim as it is measured."""
-    claims = {"requests": _requests, "processes": _processes, "engine": _engine, "nodes": _nodes}
+    claims = {
+        "requests": _requests, "processes": _processes, "engine": _engine, "forks": lambda: _forks(options.model),
+        "nodes": _nodes,
+    }  # fmt: skip
+    parser = parser_for("rollouts", __doc__)
+    parser.add_argument("--model", default=ON_BOARD, help="of `forks`: a model, or a directory [the one on board]")
+    options = asked(parser, claims)
     results: list[Result] = []
-    for name in asked(parser_for("rollouts", __doc__), claims).claims:
+    for name in options.claims:
         for result in claims[name]():
             results.append(result)
             show("rollouts", [result])
@@ -237,7 +247,7 @@ def _value(model: Any) -> Iterator[Result]:
     from atlas_ray.rollout.replay import ReplaySpec
 
     options = {"depths": [3], "distractors": 2, "max_rounds": 20}
-    trajectory = _ten_steps(options)
+    [trajectory] = cut_trajectories(10, 1, options)
     warm = _specs("wordle", 1, model="on board", max_rounds=1)
     with _servers(model, warm, slots=50, memory_gib=2) as play:
         start = time.perf_counter()
@@ -263,27 +273,6 @@ def _value(model: Any) -> Iterator[Result]:
                  detail=f"{prefixes} + {own} against 10 + {own} of the rollouts' own")  # fmt: skip
     yield Result("value rollouts: wall-clock", peer, 5 * theirs_s / ours_s, "x", None,
                  detail=f"{ours_s:.0f} s; one of five measured cold, x 5: {5 * theirs_s:.0f} s")  # fmt: skip
-
-
-def _ten_steps(options: dict[str, Any]) -> Any:
-    """The first expert trajectory of ten steps or more, cut to ten."""
-    from atlas_ray.environments import registry
-    from atlas_ray.rollout.episode import play
-    from atlas_ray.rollout.policy import ExpertPolicy
-    from atlas_ray.rollout.spec import EpisodeSpec
-    from atlas_ray.trajectory import Trajectory
-
-    env = registry.make("textcraft", **options)
-    for task in range(200):
-        spec = EpisodeSpec("expert", "expert", "textcraft", task, "train", 0, options=options)
-        episode = play(env, lambda env, spec: ExpertPolicy(env), spec)
-        if episode.rounds >= 10:
-            turns = tuple(m for m in episode.messages if m.step is None or m.step < 10)[: 3 + 2 * 10]
-            return Trajectory(
-                trajectory_id="ten", env="textcraft", item_id=f"textcraft_{task}", source="expert", messages=turns,
-                n_steps=10, metadata={"task": task, "seed": 0},
-            )  # fmt: skip
-    raise AssertionError("no task of ten steps")
 
 
 def _fork(replay: Any, step: int, sample: int, options: dict[str, Any]) -> Any:
@@ -326,6 +315,11 @@ def _batching(model: Any) -> Iterator[Result]:
         many, one = _in_turn(lambda: rate(32), lambda: rate(1))
     detail = f"{median(many):.0f} against {median(one):.0f} tokens/s"
     yield Result("32 episodes at a time", "one at a time", median(many) / median(one), "x", 5, detail=detail)
+
+
+def _forks(model: str) -> Iterator[Result]:
+    with _cluster():
+        yield from forks(model)
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------------

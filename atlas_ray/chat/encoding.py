@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from atlas_ray.chat.spelling import Spelled
 from atlas_ray.chat.template import Rendering, Template, template_of
 from atlas_ray.errors import DataError
 from atlas_ray.trajectory import Trajectory
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
+Part = Literal["both", "thought", "action"]
 _BATCH = 256
 _Rendered = list["_Piece"] | DataError
 """What a trajectory's template gives, or why it refuses."""
-_Tokenised = tuple[list[int], "Encoding | None"]
+_Tokenised = tuple[list[int], "Encoding | Spelled | None"]
 """Ids of a text, and where they come from in it; None for a tokenizer that does not tell."""
 
 
@@ -109,7 +111,7 @@ def encode(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase, *, thinks
     """
     template = template_of(tokenizer, thinks)
     rendered = [_attempt(template, trajectory)]
-    [found] = _assembled(template, [trajectory], rendered, _tokenise(tokenizer, _texts(rendered)))
+    [found] = _assembled(template, [trajectory], rendered, _tokenise(template, _texts(rendered)))
     if isinstance(found, DataError):
         raise found
     return found
@@ -128,7 +130,7 @@ def encode_all(
     with ThreadPoolExecutor(1) as pool:  # the tokenizer works on one batch while the template renders the next
         while batch := list(islice(stream, _BATCH)):
             rendered = [_attempt(template, trajectory) for trajectory in batch]
-            now = batch, rendered, pool.submit(_tokenise, tokenizer, _texts(rendered))
+            now = batch, rendered, pool.submit(_tokenise, template, _texts(rendered))
             if before is not None:
                 yield from _assembled(template, before[0], before[1], before[2].result())
             before = now
@@ -136,8 +138,13 @@ def encode_all(
             yield from _assembled(template, before[0], before[1], before[2].result())
 
 
-def loss_mask(encoded: Encoded, steps: Iterable[int]) -> list[bool]:
+def loss_mask(encoded: Encoded, steps: Iterable[int], part: Part = "both") -> list[bool]:
     """True at the tokens of `steps`, which are the labels; as long as `encoded.ids`.
+
+    Args:
+        encoded: the trajectory.
+        steps: of it.
+        part: of each step that counts (`train.span`).
 
     Raises:
         DataError: a step is out of range.
@@ -146,9 +153,21 @@ def loss_mask(encoded: Encoded, steps: Iterable[int]) -> list[bool]:
     for step in steps:
         if not 0 <= step < len(encoded.spans):
             raise DataError(f"step {step} is out of range: the trajectory has {len(encoded.spans)} steps")
-        start, end = encoded.spans[step]
+        start, end = labelled(encoded.spans[step], encoded.actions[step], part)
         mask[start:end] = [True] * (end - start)
     return mask
+
+
+def labelled(span: tuple[int, int], action: int, part: Part) -> tuple[int, int]:
+    """The part of a step that counts; it is empty for a step without a thought with `thought`.
+
+    Args:
+        span: half-open token span of the step.
+        action: index of the first token of its action, inside the span.
+        part: `thought`, `action`, or both.
+    """
+    start, end = span
+    return (action if part == "action" else start), (action if part == "thought" else end)
 
 
 def _attempt(template: Template, trajectory: Trajectory) -> _Rendered:
@@ -189,10 +208,21 @@ def _texts(rendered: Sequence[_Rendered]) -> list[str]:
     return [piece.text for pieces in rendered if not isinstance(pieces, DataError) for piece in pieces]
 
 
-def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[_Tokenised]:
+def _tokenise(template: Template, texts: list[str]) -> list[_Tokenised]:
+    if template.speller is None:
+        return _recorded(template, texts)
+    found: list[_Tokenised] = []
+    for text, ids in zip(texts, template.speller.ids(texts), strict=True):
+        places = template.speller.places(text, ids)
+        found += _recorded(template, [text]) if places is None else [(ids, places)]
+    return found
+
+
+def _recorded(template: Template, texts: list[str]) -> list[_Tokenised]:
+    """With the tokenizer's own record of where its tokens come from."""
     if not texts:
         return []
-    found = tokenizer(
+    found = template.tokenizer(
         texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     )
     return list(zip(found["input_ids"], found.encodings or [None] * len(texts), strict=True))
@@ -243,14 +273,14 @@ def _assemble(
     return Encoded(ids, spans, paths, template.controls_in(trajectory.messages), actions)
 
 
-def _tokens_before(template: Template, text: str, cut: int, encoding: Encoding | None) -> int:
+def _tokens_before(template: Template, text: str, cut: int, encoding: Encoding | Spelled | None) -> int:
     """Number of tokens before the control token that begins at `cut`."""
     found = None if encoding is None or not cut else encoding.char_to_token(cut)
     return len(template.ids(text[:cut])) if found is None else found
 
 
 def _action(
-    template: Template, text: str, span: tuple[int, int], tokens: tuple[int, int], encoding: Encoding | None
+    template: Template, text: str, span: tuple[int, int], tokens: tuple[int, int], encoding: Encoding | Spelled | None
 ) -> int:
     """The first token of a step's action, from its character span and its token span."""
     begin, end = span[0], span[1] - len(template.end)
@@ -270,7 +300,7 @@ def _span(
     text: str,
     span: tuple[int, int],
     ids: list[int],
-    encoding: Encoding | None,
+    encoding: Encoding | Spelled | None,
 ) -> tuple[int, int]:
     """Token span of a step from its character span, with the proof that it begins and ends between two tokens."""
     begin, end = span

@@ -22,8 +22,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlas_ray.chat import layout, thinking
-from atlas_ray.chat.calls import ANSWERED, CALLED, OFFERED, PROBE, CallForm, form_of
+from atlas_ray.chat.calls import ANSWERED, CALLED, OFFERED, PROBE, mark_of
 from atlas_ray.chat.layout import Layout
+from atlas_ray.chat.spelling import Speller, speller
 from atlas_ray.errors import DataError, ModelError
 from atlas_ray.models import TEMPLATE_DATE
 from atlas_ray.react import action_begin
@@ -125,6 +126,11 @@ class Template:
         """Token ids of a text, in which control tokens count as such."""
         found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
+
+    @cached_property
+    def speller(self) -> Speller | None:
+        """See `spelling.speller`."""
+        return speller(self.tokenizer)
 
     def cut(self, text: str, end: int) -> int:
         """Where the last control token before `end` begins, else 0; the ids before it do not depend on what follows."""
@@ -247,18 +253,18 @@ class Template:
         return found
 
     @cached_property
-    def call_form(self) -> CallForm:
-        """How the template writes tool calls.
+    def written_call(self) -> str:
+        """The reply that makes the call of `calls.PROBE`, without its end-of-turn token.
 
         Raises:
-            ModelError: it knows none, or writes them in a form that is not read here.
+            ModelError: the template knows no tool calls.
         """
         if not self.knows_tools:
             raise ModelError(
                 "the chat template knows no tool calls; set evaluate.action_format to react, or take another model"
             )
         asked, called, _ = PROBE
-        return form_of(self.reply([asked, called], self.render([asked], header=True)), self.controls)
+        return self.reply([asked, called], self.render([asked], header=True)).removesuffix(self.end)
 
     def action_begin(self, text: str) -> int:
         """Where the action begins in a step's text: at its first tool call, else see `react.action_begin`."""
@@ -268,10 +274,7 @@ class Template:
     @cached_property
     def _call_mark(self) -> str:
         """What stands before a tool call; empty where nothing is known to."""
-        try:
-            return self.call_form.mark
-        except ModelError:
-            return ""
+        return mark_of(self.written_call, self.controls) if self.knows_tools else ""
 
     def _turns(self, message: Message) -> list[dict[str, Any]]:
         """A message as the template takes it: one turn, or one for each answer to a tool call."""
@@ -323,7 +326,8 @@ class Template:
         self.knows_tools = True
         try:
             text = self.render([asked, called, answered, Message(role="assistant", content=_MARK)])
-        except DataError:
+            self.reply([asked, called], self.render([asked], header=True))
+        except DataError:  # it refuses calls, or ends them with another token than a turn
             return False
         return all(mark in text for mark in (OFFERED, CALLED, ANSWERED))
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from atlas_ray.trajectory import Selection
 
+CHANCE = "no more than chance"
+"""The verdict on an overlap that chance explains."""
 _NOISE = 1e-9
 
 
@@ -58,7 +60,7 @@ class Overlap:
         """The overlap against chance, in words."""
         if self.jaccard > self.high + _NOISE:
             return "more than chance"
-        return "less than chance" if self.jaccard < self.low - _NOISE else "no more than chance"
+        return "less than chance" if self.jaccard < self.low - _NOISE else CHANCE
 
     def facts(self) -> dict[str, Any]:
         """As JSON, with the figures that follow from the fields."""

@@ -9,6 +9,7 @@ part is in `run.py`.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
@@ -80,6 +81,7 @@ def dataset(plan: Plan, chunks_per_task: int, name: str) -> ray.data.Dataset:
     """
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its import sets it; our progress lines replace its own
     table = chunk_table(plan.chunks)
     blocks = [table.slice(start, chunks_per_task) for start in range(0, table.num_rows, chunks_per_task)]
     found = ray.data.from_arrow(blocks)

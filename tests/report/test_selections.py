@@ -115,6 +115,23 @@ def test_two_selections_by_one_method_are_two_selections(data: RunData) -> None:
     assert selections.worth(other, found).startswith("The selection llm: overlap with random_10 1.00, where chance")
 
 
+def test_many_selections_are_compared_in_a_matrix(data: RunData) -> None:
+    rules = {"random_10": 0, "random_20": 0, "random_30": 1, "random_40": 1, "llm": 0}
+    found = selected(
+        data,
+        dict.fromkeys(list(rules)[:4], "random"),
+        **{name: lambda n, at=at: (min(at, n - 1),) for name, at in rules.items()},
+    ).figures()
+    shown = selections.overlap_table(found.overlaps)
+    assert shown is not None
+    assert shown.header[1:] == ("random_10", "random_20", "random_30", "random_40")
+    assert first_column(shown) == ["random_20", "random_30", "random_40", "llm"]
+    cells = [[cell.text for cell in row[1:]] for row in shown.rows]
+    assert cells[0] == ["+1.00", "–", "–", "–"]
+    assert (cells[2][2], cells[3][:2]) == ("+1.00", ["+1.00", "+1.00"])
+    assert all(cell.startswith(("-", "(")) for cell in (*cells[1][:2], *cells[3][2:]))
+
+
 def test_worth_is_one_sentence_that_says_what_is_not_known(data: RunData) -> None:
     sentence = selections.worth(data, data.figures())
     assert sentence.startswith("The model on board as selector (llm): overlap with perplexity 0.17, where chance gives")
@@ -133,11 +150,11 @@ def test_the_page_of_comparison_and_its_plot(data: RunData) -> None:
     found = figures_of(data.selections, shapes_of(data.trajectories.values(), count))
     rollouts = {
         "rollouts": 40, "environment_steps": 90, "prefill_tokens_computed": 1000, "prefill_tokens_reused": 500,
-        "generated_tokens": 70, "prompt_tokens": 1500,
+        "generated_tokens": 70, "prompt_tokens": 1500, "seconds": 61.4,
     }  # fmt: skip
     text = selections.comparison(found, {"random": rollouts, "llm": {"calls": 3, "cache_hits": 2, "cost_usd": 0.5}})
-    assert "| random | nothing | – | 40 | 90 | 1,500 | 70 | – |" in text
-    assert "| llm | one question per trajectory | 5 | – | – | – | – | 0.5000 |" in text
+    assert "| random | nothing | – | 40 | 90 | 1,500 | 70 | – | 61 |" in text
+    assert "| llm | one question per trajectory | 5 | – | – | – | – | 0.5000 | – |" in text
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## Costs", "## babyai (10 trajectories)", "## textcraft (10 trajectories)",
         "## all environments (20 trajectories)",

@@ -18,6 +18,7 @@ from atlas_ray.selection.limits import Limits
 from atlas_ray.selection.prompt import Question
 from atlas_ray.selection.summary import Calls
 from atlas_ray.store import Store
+from tests.conftest import STORAGE, run_dir_on
 from tests.endpoint_server import MISSING, Answer, EndpointServer, Raw
 
 
@@ -25,9 +26,9 @@ def reply(text: str) -> Reply:
     return Reply(text, "selector", "stop", prompt_tokens=7, completion_tokens=2, sampling={"temperature": 0.0})
 
 
-@pytest.fixture(params=["path", "memory"])
+@pytest.fixture(params=STORAGE)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "run") if request.param == "path" else f"memory://{tmp_path.name}/run")
+    return Store(run_dir_on(request.param, request, tmp_path))
 
 
 def files(store: Store) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas_ray.chat import encode
 from atlas_ray.config import EngineConfig
 from atlas_ray.errors import EngineError, StoreError
 from atlas_ray.inference.types import TokenScores
@@ -22,7 +23,7 @@ from atlas_ray.selection.scored import choose
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection, selection_from_row
 from tests.selection.data import made, trajectory
-from tests.tokenizers import tokenizer
+from tests.tokenizers import of_kind, tokenizer
 
 SUBJECTS = [trajectory(number, number) for number in (3, 0, 3, 1)]
 
@@ -35,8 +36,9 @@ class Numbers:
     def __init__(self, wrong: float = -1.0) -> None:
         self.wrong, self.passes = wrong, 0
 
-    def measure(self, sequences: list[list[int]], spans: Any) -> list[TokenScores]:
+    def measure(self, sequences: list[list[int]], spans: Any, groups: Any = None) -> list[TokenScores]:
         self.passes += 1
+        self.groups = groups
         found = [TokenScores([-1.0] * (len(ids) - 1), [0.5] * (len(ids) - 1)) for ids in sequences]
         start, end = spans[2][-1]
         assert start < end
@@ -95,6 +97,30 @@ def test_one_pass_serves_every_selection_and_a_second_run(tmp_path: Path) -> Non
     store.write_trajectories(other)
     scorer(store, engine)(chunks)
     assert engine.passes == 3
+
+
+@pytest.mark.parametrize("on", [None, False])
+def test_a_thinking_model_is_asked_for_what_it_is_shown_and_shares_what_its_rows_share(
+    tmp_path: Path, on: bool | None
+) -> None:
+    thinking = [
+        each.model_copy(
+            update={"messages": tuple(m.model_copy(update={"thinking": m.step and "Hm."}) for m in each.messages)}
+        )
+        for each in SUBJECTS
+    ]  # fmt: skip
+    engine, asked = Numbers(), []
+    one = TokenScorer(ScoringModel("m", "name", "k", EngineConfig(), False, on), str(tmp_path))
+    tok = of_kind("split", "qwen3")
+    one.__dict__ |= {"tokenizer": tok, "engine": engine}
+    measure = engine.measure
+    engine.measure = lambda sequences, *rest: asked.extend(sequences) or measure(sequences, *rest)  # type: ignore[method-assign]
+    assert all(row.get("error") is None for row in one.measure(thinking))
+    rows = [row.ids for each in thinking if each.n_steps for row in encode(each, tok, thinks=on)]
+    assert asked == rows
+    names = [each.trajectory_id for each in thinking if each.n_steps for _ in encode(each, tok, thinks=on)]
+    assert engine.groups == names
+    assert len(set(names)) < len(names)
 
 
 def test_a_file_that_cannot_be_read_ends_the_run_with_a_line(tmp_path: Path) -> None:

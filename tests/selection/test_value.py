@@ -68,12 +68,22 @@ def test_a_trajectory_without_steps_has_none():
 
 
 @given(samples=REWARDS, outcome=st.sampled_from([0.0, 1.0]), ratio=st.sampled_from([0.1, 0.3, 1.0]))
-def test_any_selection_keeps_budget_and_threshold(samples, outcome, ratio):
+def test_any_selection_keeps_budget_and_threshold_and_of_equal_ones_the_earlier(samples, outcome, ratio):
     for options in ({}, {"estimate": "discounted"}, {"estimate": "discounted", "absolute": True}):
         rule = method(ratio, **options)
         row = rule.choose(trajectory(0, len(samples)), samples, outcome)
-        assert len(row.steps) <= budget(len(samples), ratio)
-        assert all(row.scores[step] > rule.options.threshold for step in row.steps)
+        above = [step for step in range(len(samples)) if row.scores[step] > rule.options.threshold]
+        assert len(row.steps) == min(len(above), budget(len(samples), ratio))
+        assert set(row.steps) <= set(above)
+        rest = set(above) - set(row.steps)
+        assert all((row.scores[i], -i) > (row.scores[j], -j) for i in row.steps for j in rest)
+        assert row == rule.choose(trajectory(0, len(samples)), samples, outcome)
+
+
+@pytest.mark.parametrize(("rewards", "outcome", "steps"), [(0.0, 0.0, ()), (0.0, 1.0, (3,)), (1.0, 1.0, ())])
+def test_where_all_rollouts_end_alike_only_the_last_step_can_have_decided(rewards, outcome, steps):
+    assert MEAN.choose(trajectory(0, 4), [[rewards] * 3] * 4, outcome).steps == steps
+    assert MEAN.choose(trajectory(0, 1), [[rewards] * 3], outcome).steps == tuple(0 for _ in steps)
 
 
 def still_open(samples, prior, *key):
