@@ -89,7 +89,8 @@ class CollectConfig(Section):
 
     source: str = "expert"
     """`expert` lets each environment's expert play training tasks; else a file, a folder or a glob of trajectories in
-    the shapes of docs/data.md, as JSON, JSON Lines or Parquet, compressed or not."""
+    the shapes of docs/data.md, as JSON, JSON Lines or Parquet, compressed or not, or a data set on the Hub:
+    `hf://datasets/OWNER/NAME[@REVISION][/PATH]`."""
     trajectories: dict[str, int] = Field(default_factory=dict)
     """Number of training tasks per environment; with an import, at most so many (none named: all)."""
     min_score: float | None = Field(None, ge=0, le=1)
@@ -396,7 +397,8 @@ class TrainConfig(Section):
     """Of forward and backward passes; weights, their gradients and the optimizer's state are fp32. `auto`: bf16 on GPUs
     and on processors that multiply it, fp32 on others (as `engine.dtype`)."""
     compile: RuntimeOnly[Literal["auto"] | bool] = "auto"
-    """Compile the decoder layers (`torch.compile`); `auto` does so on GPUs, where small kernels wait for the host."""
+    """Compile the decoder layers (`torch.compile`); `auto` does so on GPUs, where small kernels wait for the host, and
+    replays those of a small model as CUDA graphs; `true` compiles without graphs."""
     activation_checkpointing: RuntimeOnly[bool] = False
     """Compute a layer's activations again in the backward pass: less memory, a third more work."""
     lora: LoraConfig | None = None
@@ -493,7 +495,7 @@ class EvaluateConfig(Playing):
     items: str | None = None
     """A file, a folder or a glob of lists of `{"item_id": ...}`, as AgentGym's AgentEval has, or of trajectories:
     exactly these tasks are evaluated, in whatever split they are here. An item that cannot be located is named and
-    counted."""
+    counted. `hf://datasets/...` as for `collect.source`."""
     repeats: int = Field(1, gt=0)
     """Episodes per task (with seeds 0, 1, ...); more than one only tells something when sampling."""
     instructions: str | None = None
@@ -556,7 +558,7 @@ class PipelineConfig(Section):
     seed: int = 0
     """Everything random derives from it."""
     model: str = "smollm2-135m-instruct"
-    """The base model: a directory, a Hugging Face id, or the one on board."""
+    """The base model: a directory, a Hugging Face id (`owner/name`, `owner/name@revision`), or the one on board."""
     trust_remote_code: bool = False
     """Lets a model repository's own Python code run; leave off unless you have read that code."""
     environments: dict[str, dict[str, Any]] = Field(default_factory=dict)

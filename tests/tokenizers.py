@@ -65,7 +65,9 @@ def tokenizer(template: str) -> PreTrainedTokenizerFast:
     )
 
 
-QWEN3 = (  # earlier thoughts are dropped, and the last turn always has a thought
+QWEN3 = (  # thoughts before the user's last turn are dropped, answers of tools are no such turn
+    "{% if tools %}{{ '<|im_start|>system\n# Tools\n<tools>' }}{% for t in tools %}{{ '\n' + t | tojson }}{% endfor %}"
+    '{{ \'\n</tools>\nCall one as <tool_call>{"name": ..., "arguments": ...}</tool_call><|im_end|>\n\' }}{% endif %}'
     "{% set ns = namespace(asked=-1) %}"
     "{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
     "{% for m in messages %}{% set said = m['content'] %}{% set thought = '' %}"
@@ -73,15 +75,26 @@ QWEN3 = (  # earlier thoughts are dropped, and the last turn always has a though
     "{% elif m['role'] == 'assistant' and '</think>' in said %}"
     "{% set thought = said.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
     "{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
-    "{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'tool' %}{{ '<|im_start|>user\n<tool_response>\n' + said + '\n</tool_response>' }}"
+    "{% else %}{{ '<|im_start|>' + m['role'] + '\n' }}"
     "{% if m['role'] == 'assistant' and loop.index0 > ns.asked and (loop.last or thought) %}"
-    "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ said + '<|im_end|>\n' }}{% endfor %}"
+    "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ said }}{% for c in m['tool_calls'] or [] %}"
+    "{{ ('\n' if said or not loop.first else '') + '<tool_call>\n{\"name\": \"' + c.function.name "
+    '+ \'", "arguments": \' '
+    "+ c.function.arguments | tojson + '}\n</tool_call>' }}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
     "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
 QWEN3_2507 = QWEN3.replace(  # of the models that only think: the prompt begins the thought
     "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}",
     "{{ '<think>\n' }}",
+)
+QWEN35 = (  # the prompt begins the thought or ends it, and calls are XML
+    QWEN3.replace("{% endif %}{% endif %}", "{% else %}{{ '<think>\n' }}{% endif %}{% endif %}").replace(
+        '{"name": "\' + c.function.name + \'", "arguments": \' + c.function.arguments | tojson + \'}\n',
+        "<function=' + c.function.name + '>\n' }}{% for k, v in c.function.arguments.items() %}{{ '<parameter=' + k "
+        "+ '>\n' + (v if v is string else v | tojson) + '\n</parameter>\n' }}{% endfor %}{{ '</function>\n",
+    )
 )
 GLM = (  # a turn ends where the next one begins, and only the turns after the user's last one show their thoughts
     "{{ '[gMASK]<sop>' }}{% set ns = namespace(asked=-1) %}"
@@ -138,8 +151,10 @@ LLAMA31 = (  # shows the date
     "+ m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
-HARMONY = (  # a reply names its channel, and the last one ends otherwise than earlier ones
-    "{% for m in messages %}{{ '<|start|>' + m['role'] + ('<|channel|>final' if m['role'] == 'assistant' else '') "
+HARMONY = (  # a reply names its channels, and the last one ends otherwise than earlier ones and has its analysis
+    "{% for m in messages %}{% if m['thinking'] and loop.last %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + m['thinking'] + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>' + m['role'] + ('<|channel|>final' if m['role'] == 'assistant' else '') "
     "+ '<|message|>' + m['content'] + ('<|return|>' if m['role'] == 'assistant' and loop.last else '<|end|>') }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
@@ -153,7 +168,7 @@ KEEPS_HISTORY = {
     "vicuna": VICUNA, "llama31": LLAMA31, "qwen2.5": QWEN25, "gemma3": GEMMA3,
 }  # fmt: skip
 REWRITES_HISTORY = {"qwen3": QWEN3, "harmony": HARMONY, "forgetful": FORGETFUL, "r1": R1}
-THINKS = {"qwen3": QWEN3, "qwen3-2507": QWEN3_2507, "r1": R1, "glm": GLM}
+THINKS = {"qwen3": QWEN3, "qwen3-2507": QWEN3_2507, "qwen3.5": QWEN35, "r1": R1, "glm": GLM}
 _NAMED = KEEPS_HISTORY | REWRITES_HISTORY | THINKS
 KINDS = ("byte-level", "split", "metaspace", "metaspace-first", "prepend", "wordpiece", "unigram")
 """GPT-2's, that of Qwen and Llama 3 (which split by a rule), sentencepiece's in three forms, BERT's, and a Unigram
@@ -211,13 +226,15 @@ def of_kind(kind: str, template: str, *, texts: tuple[str, ...] = ()) -> PreTrai
     core.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in _CONTROL])
     core.add_tokens([AddedToken(text, special=False, normalized=False) for text in ("<think>", "</think>")])
     core.add_special_tokens([AddedToken(text, rstrip=True, normalized=False) for text in swallows])
+    if name.startswith("qwen3"):
+        core.add_tokens(["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"])
     if name == "glm":
         core.add_special_tokens(["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"])
     if "<|end|>" not in swallows:
         core.add_special_tokens([AddedToken("<|end|>", normalized=False)])
     ends = {
         "llama3": "<|eot_id|>", "llama31": "<|eot_id|>", "glm": "<|user|>",
-        **dict.fromkeys(("chatml", "qwen2.5", "qwen3", "qwen3-2507"), "<|im_end|>"),
+        **dict.fromkeys(("chatml", "qwen2.5", "qwen3", "qwen3-2507", "qwen3.5"), "<|im_end|>"),
     }  # fmt: skip
     return PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token=ends.get(name, "</s>"), pad_token="<|endoftext|>",

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from atlas_ray.chat import thinking
-from atlas_ray.chat.calls import split_calls
 from atlas_ray.chat.template import template_of
 from atlas_ray.errors import DataError
 from atlas_ray.tool_calls import calls_text
@@ -90,15 +89,6 @@ class Conversation:
     def parts(self, text: str) -> tuple[str | None, str]:
         """Thinking and content of what the model wrote after `prompt()`."""
         return thinking.split(text, opened=thinking.opened_at(self._done or "") is not None)
-
-    def calls(self, ids: Sequence[int]) -> tuple[str, tuple[ToolCall, ...]]:
-        """What a generated reply says, its thinking included, and the tool calls that it makes.
-
-        Raises:
-            ModelError: the template knows no tool calls, or writes them in a form that is not read here.
-        """
-        text = str(self._template.tokenizer.decode(list(ids), skip_special_tokens=False))
-        return split_calls(text.strip().removesuffix(self._template.end).strip(), self._template.call_form)
 
     def reply(
         self, text: str, ids: Sequence[int], thought: str | None = None, calls: tuple[ToolCall, ...] = ()

@@ -1,5 +1,7 @@
 """Shows the labels of a trajectory on its tokens: `python -m atlas_ray.chat --show RUN_DIR`.
 
+The run's configuration says the model, which part of a step carries loss (`train.span`) and whether the model thinks
+(`evaluate.thinking.on`): what is shown is what is trained.
 The labelled tokens are bold black on green, or stand between ⟦ and ⟧ where `NO_COLOR` is set. The view before training
 (`training/preflight.py`) is made by the same function, shortened.
 """
@@ -12,12 +14,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import yaml
+
 from atlas_ray.chat.encoding import encode, loss_mask
 from atlas_ray.errors import AtlasError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from atlas_ray.config import PipelineConfig
+    from atlas_ray.store import Store
+
+_CONFIG = "config.yaml"
 _LABEL, _OTHER, _END = "\x1b[1;30;42m", "\x1b[2m", "\x1b[0m"
 
 
@@ -53,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help="run directory [runs/quickstart]")  # fmt: skip
     parser.add_argument("--id", help="trajectory id [the first that has steps]")
     parser.add_argument("--selection", help="name of the selection whose steps carry the loss [all steps]")
-    parser.add_argument(
-        "--model", default="smollm2-135m-instruct", help="model whose tokenizer and template are used [%(default)s]"
-    )
+    parser.add_argument("--model", help="model whose tokenizer and template are used [the run's]")
     try:
         _show(parser.parse_args(argv))
     except AtlasError as error:
@@ -79,9 +85,11 @@ def _show(arguments: argparse.Namespace) -> None:
     if key not in known:
         raise DataError(f"{arguments.show}: no {key!r} in {where}; the first is {known[0]!r}")
     chosen, steps = shown[key], sorted(steps_of[key])
-    tokenizer = load_tokenizer(resolve(arguments.model))
-    encoded = encode(chosen, tokenizer)
-    mask = loss_mask(encoded, steps)
+    config = _configuration(store)
+    part, thinks = config.train.span, config.evaluate.thinking.on
+    tokenizer = load_tokenizer(resolve(arguments.model or config.model))
+    encoded = encode(chosen, tokenizer, thinks=thinks)
+    mask = loss_mask(encoded, steps, part)
     for shared, begin, end in encoded.paths:
         if any(mask[begin:end]):
             print(marked(tokenizer, encoded.ids[:shared] + encoded.ids[begin:end], [False] * shared + mask[begin:end]))
@@ -89,8 +97,20 @@ def _show(arguments: argparse.Namespace) -> None:
         f"\n{chosen.trajectory_id}: {sum(mask)} of {len(mask)} tokens carry loss, steps {steps} of "
         f"{chosen.n_steps} ({arguments.selection or 'all'})"
     )
+    if part != "both":
+        print(f"train.span is {part}: the {'action' if part == 'thought' else 'thought'} of a step carries no loss")
+    if thinks is not None:
+        print(f"evaluate.thinking.on is {str(thinks).lower()}: the model is shown {'' if thinks else 'no '}thinking")
     if encoded.controls:
         print(f"control tokens inside texts: {', '.join(f'{text} x {n}' for text, n in encoded.controls.items())}")
+
+
+def _configuration(store: Store) -> PipelineConfig:
+    """Of the run; the defaults where its folder was made without one."""
+    from atlas_ray.config_files import made_from
+
+    values = yaml.safe_load(store.read_text(_CONFIG)) if store.exists(_CONFIG) else {}
+    return made_from(values, None, store.path(_CONFIG))
 
 
 def _runs(labels: Sequence[bool]) -> list[tuple[int, int]]:

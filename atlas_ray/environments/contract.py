@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, get_args
 import gymnasium
 from pydantic import BaseModel, ConfigDict, Field
 
+from atlas_ray.environments import verbs
+from atlas_ray.environments.verbs import Verb
 from atlas_ray.errors import ConfigError, EnvironmentError
 from atlas_ray.tool_calls import ACT, arguments_of
 from atlas_ray.trajectory import Message, ToolCall
@@ -164,6 +166,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     """How observations begin that say the action was not understood or cannot be done, as a regular expression; None:
     they cannot be told from others."""
 
+    grammar: ClassVar[tuple[Verb, ...]] = ()
+    """The forms of its actions, each of which is a function for tool calls; empty: one function takes any action."""
+
     def __init__(self, card: EnvironmentCard, *, max_rounds: int | None = None) -> None:
         if max_rounds is not None:
             if isinstance(max_rounds, bool) or not isinstance(max_rounds, int) or max_rounds < 1:
@@ -227,7 +232,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         return self.refusals is not None and re.match(self.refusals, observation) is not None
 
     def tools(self) -> list[dict[str, Any]]:
-        """Its actions as functions that a model can call, in OpenAI's form; here one function takes any action."""
+        """Its actions as functions that a model can call, in OpenAI's form: of its `grammar`, else one for all."""
+        if self.grammar:
+            return [verb.definition() for verb in self.grammar]
         text = {"type": "string", "description": "One action, in the words and the form that the instruction gives."}
         return [
             {
@@ -245,6 +252,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         Raises:
             EnvironmentError: the call stands for none; the text is what the caller is told.
         """
+        if self.grammar:
+            return verbs.action_of(self.grammar, call)
         arguments = arguments_of(call)
         text = arguments.get("text") if isinstance(arguments, dict) else None
         if call.name != ACT or not isinstance(text, str):
@@ -253,6 +262,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     def call_of(self, action: str) -> ToolCall | None:
         """The call that stands for an action, if there is one: `action_of` gives an action that is answered alike."""
+        if self.grammar:
+            return verbs.call_of(self.grammar, action)
         return ToolCall(name=ACT, arguments=json.dumps({"text": action}, ensure_ascii=False))
 
     def locate(self, item_id: int | str) -> tuple[Split, int]:

@@ -26,14 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from atlas_ray.cache import fetched
 from atlas_ray.config import EngineConfig
 from atlas_ray.errors import ClusterError, EngineError
 from atlas_ray.gpus import flaw, gpus_by_node, installation, lack, usable_gpus
 from atlas_ray.hashing import content_hash
+from atlas_ray.inference.call_parser import parser_of
 from atlas_ray.inference.fits import demand_of, processor_dtype, processor_flags
 from atlas_ray.inference.scoring import ENTROPY, POSITIONS
 from atlas_ray.inference.types import Generation, TokenScores
 from atlas_ray.inference.worker import WorkerExtension
+from atlas_ray.trajectory import ToolCall
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -98,7 +101,7 @@ class Engine:
     """vLLM in this process.
 
     Args:
-        model: a local model directory.
+        model: a model directory: a path, or the URL of a checkpoint in a run directory on object storage.
         config: engine settings.
 
     Raises:
@@ -115,10 +118,12 @@ class Engine:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
 
-            arguments = engine_arguments(model, config, cuda=cuda, max_len=context_length(model))
+            directory = fetched(model)
+            arguments = engine_arguments(directory, config, cuda=cuda, max_len=context_length(directory))
             self.model, self.max_len = model, int(arguments["max_model_len"])
+            self._tool_parser = config.tool_parser
             if cuda:
-                _check_card(model, config, self.max_len)
+                _check_card(directory, config, self.max_len)
             arguments["distributed_executor_backend"] = "mp" if cuda and config.tensor_parallel > 1 else "uni"
             arguments["worker_extension_cls"] = f"{WorkerExtension.__module__}.{WorkerExtension.__name__}"
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(disable_log_stats=True, **arguments))
@@ -149,7 +154,7 @@ class Engine:
 
     async def generate(
         self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None,
-        stop: list[str] | None = None,
+        stop: list[str] | None = None, tools: list[dict[str, Any]] | None = None,
     ) -> Generation:  # fmt: skip
         """Continue token ids until the end of the turn.
 
@@ -159,9 +164,11 @@ class Engine:
             temperature: 0 is greedy.
             seed: of the sampling.
             stop: texts that end the answer too; they are left out of its text, not of its ids.
+            tools: the functions on offer, whose calls are read from the answer; None: nothing is read.
 
         Raises:
             EngineError: the prompt fills the context, or the engine died.
+            ModelError: the model's tool calls cannot be read.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -175,12 +182,17 @@ class Engine:
         )  # fmt: skip
         output = await asyncio.wrap_future(self.submit(ids, params))
         answer = output.outputs[0]
+        text, calls = answer.text, tuple[ToolCall, ...]()
+        if tools is not None:
+            written = list(answer.token_ids[: -1 if answer.finish_reason == "stop" else None])
+            text, calls = parser_of(self.model, self._tool_parser).read_ids(written, tools)
         return Generation(
             ids=list(answer.token_ids),
-            text=answer.text,
+            text=text,
             finished=answer.finish_reason == "stop",
             prompt_tokens=len(ids),
             cached_tokens=output.num_cached_tokens or 0,
+            tool_calls=calls,
         )
 
     def score(
@@ -272,7 +284,7 @@ class Engine:
 
     def _load(self, load: _Load) -> None:
         try:
-            self._engine.collective_rpc(WorkerExtension.take_weights.__name__, args=(load.model,))
+            self._engine.collective_rpc(WorkerExtension.take_weights.__name__, args=(fetched(load.model),))
             if not self._engine.reset_prefix_cache():
                 raise RuntimeError("the prefix cache of the model before it is in use")
         except Exception as error:  # as when vLLM starts; whatever weights are there now, they are no model's
@@ -348,6 +360,7 @@ def shape(model: str) -> str:
 
     from atlas_ray.models import load_tokenizer
 
+    model = fetched(model)
     tokenizer = load_tokenizer(model)
     file = Path(model, "generation_config.json")
     generation = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -370,7 +383,7 @@ class EngineActor:
 
     async def generate(
         self, ids: list[int], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None,
-        stop: list[str] | None = None, model: str | None = None,
+        stop: list[str] | None = None, tools: list[dict[str, Any]] | None = None, model: str | None = None,
     ) -> Generation:  # fmt: skip
         """See `Engine.generate`; an engine that died takes this process with it, so that Ray starts another one.
 
@@ -380,7 +393,7 @@ class EngineActor:
         try:
             await self._take(model)
             return await self._engine.generate(
-                ids, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
+                ids, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop, tools=tools
             )
         except EngineError:
             if not self._engine.is_alive:

@@ -24,6 +24,8 @@ class Generation:
     prompt_tokens: int
     cached_tokens: int
     """Prompt tokens that the prefix cache already held."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls of the functions on offer, which are not in the text."""
 
 
 class TokenScores(NamedTuple):

@@ -110,7 +110,7 @@ def reference_policy(name: str, env: TextEnv, spec: EpisodeSpec) -> Policy:
 
 
 Generate = Callable[..., Generation]
-"""`generate(ids, timeout_s=..., max_tokens=..., temperature=..., seed=..., stop=...)`."""
+"""`generate(ids, timeout_s=..., max_tokens=..., temperature=..., seed=..., stop=..., tools=...)`."""
 
 
 class ModelPolicy:
@@ -155,15 +155,12 @@ class ModelPolicy:
                 return _turn(None, calls)
             head = f"{_THOUGHT}{thought.text.rstrip()}\n{_ACTION}"
             head_ids = self._conversation.opening(head, thinking)
-        answer = self._ask(ids + head_ids, timeout_s, calls)
+        tools = offered(self._conversation.messages) if self._playing.action_format == "tools" else None
+        answer = self._ask(ids + head_ids, timeout_s, calls, tools=tools)
         if answer is None:
             return _turn(None, calls)
-        text = (head + answer.text).strip()
-        made: tuple[ToolCall, ...] = ()
-        if self._playing.action_format == "tools":
-            text, made = self._conversation.calls(answer.ids)
-            made = named(made, self._steps)
-            self._steps += 1
+        text, made = (head + answer.text).strip(), named(answer.tool_calls, self._steps)
+        self._steps += 1
         if not head_ids:  # it began its reply by itself
             thinking, text = self._conversation.parts(text)
         self._conversation.reply(text, head_ids + answer.ids, thinking, made)
@@ -171,7 +168,7 @@ class ModelPolicy:
 
     def _ask(
         self, ids: list[int], timeout_s: float, calls: list[Generation], *, thinking: int = 0,
-        stop: list[str] | None = None,
+        stop: list[str] | None = None, tools: list[Any] | None = None,
     ) -> Generation | None:  # fmt: skip
         """One call, for `thinking` tokens of thinking or for the answer; None where the context holds no answer."""
         if len(ids) + thinking + self._playing.max_new_tokens > self._max_len:
@@ -179,7 +176,7 @@ class ModelPolicy:
         answer = self._generate(
             ids, timeout_s=timeout_s, max_tokens=thinking or self._playing.max_new_tokens,
             temperature=self._playing.temperature,
-            seed=self._seeds.getrandbits(31) if self._playing.temperature else None, stop=stop,
+            seed=self._seeds.getrandbits(31) if self._playing.temperature else None, stop=stop, tools=tools,
         )  # fmt: skip
         calls.append(_checked(answer))
         return calls[-1]

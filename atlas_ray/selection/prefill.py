@@ -169,13 +169,19 @@ class TokenScorer(Prefill):
 
     def measure(self, trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
         """See `Prefill.measure`; `logprobs` and `entropies` hold a list for each step."""
-        tokenised = iter(encode_all([each for each in trajectories if each.n_steps], self.tokenizer))
+        acting, thinks = [each for each in trajectories if each.n_steps], self._scoring.thinks
+        tokenised = iter(encode_all(acting, self.tokenizer, thinks=thinks))
         encoded = [next(tokenised) if each.n_steps else Encoded([], []) for each in trajectories]
         rows = [[] if isinstance(each, DataError) else list(each) for each in encoded]
         width = self.engine.max_len - 1
         parts = [(row, window) for of_one in rows for row in of_one for window in windows(len(row.ids), width)]
         asked = [_within(row.spans.values(), start, end) for row, (start, end) in parts]
-        measured = iter(self.engine.measure([row.ids[start:end] for row, (start, end) in parts], asked))
+        groups = None
+        if any(len(of_one) > 1 for of_one in rows):  # a model that thinks: what its rows share is computed once
+            of = [each.trajectory_id for each in trajectories]
+            groups = [name for name, of_one in zip(of, rows, strict=True) for row in of_one
+                      for _ in windows(len(row.ids), width)]  # fmt: skip
+        measured = iter(self.engine.measure([row.ids[start:end] for row, (start, end) in parts], asked, groups))
         results: list[dict[str, Any]] = []
         for each, of_one in zip(encoded, rows, strict=True):
             if isinstance(each, DataError):

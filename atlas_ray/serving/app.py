@@ -7,12 +7,15 @@ of `inference/engine.py`. Requests are answered in `ingress.py`.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
 
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -22,10 +25,12 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.ingress import make_fastapi_ingress
 
 from atlas_ray.config import EngineConfig, PipelineConfig, ServeConfig
-from atlas_ray.errors import ClusterError, ConfigError, EngineError
+from atlas_ray.errors import ClusterError, ConfigError, EngineError, ModelError
 from atlas_ray.gpus import gpus_by_node, lack, usable_gpus
+from atlas_ray.inference.call_parser import parser_of
 from atlas_ray.inference.engine import context_length, engine_arguments, engine_environment, vllm_environment
 from atlas_ray.progress import say
+from atlas_ray.roster import BASE
 from atlas_ray.serving.guard import LOOPBACK
 from atlas_ray.serving.ingress import ROUTES, AgentIngress, Settings, api
 
@@ -35,12 +40,13 @@ _DRAIN_S = 45.0
 """Seconds that running requests have to finish when the service ends."""
 
 
-def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
+def start(config: PipelineConfig, models: Mapping[str, str], adapters: Mapping[str, str] = MappingProxyType({})) -> str:
     """Deploy the models and wait until they answer.
 
     Args:
         config: of the run; used are `serve`, `engine`, `environments`, `rollout` and `evaluate.max_new_tokens`.
         models: local model directory by name; the first is the tuned one.
+        adapters: local directory of each adapter of the model `base`, by name.
 
     Returns:
         The URL.
@@ -52,13 +58,13 @@ def start(config: PipelineConfig, models: Mapping[str, str]) -> str:
     options = config.serve
     key = key_of(options, needed=options.host not in LOOPBACK)
     _check_port(options)
-    for name, directory in models.items():
+    for name, directory in {**models, **adapters}.items():
         say(f"  serve {name}: {directory}")
     quiet = {"log_level": "WARNING"}
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # `quiet` is for the actors, this for our process
     serve.start(http_options={"host": options.host, "port": options.port}, logging_config=quiet)
     try:
-        serve.run(build(config, models, key), name=NAME, route_prefix="/", logging_config=quiet)
+        serve.run(build(config, models, key, adapters), name=NAME, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         serve.shutdown()
         raise EngineError(f"Ray Serve could not start the models: {' '.join(str(error).split())[:500]}") from error
@@ -77,17 +83,24 @@ def stop() -> None:
     serve.shutdown()
 
 
-def build(config: PipelineConfig, models: Mapping[str, str], key: SecretStr | None) -> Any:
+def build(
+    config: PipelineConfig, models: Mapping[str, str], key: SecretStr | None,
+    adapters: Mapping[str, str] = MappingProxyType({}),
+) -> Any:  # fmt: skip
     """The application, not yet deployed; arguments as in `start`, and the key that clients must send, if any."""
     options = config.serve
     settings = Settings(
-        agent=next(iter(models)), options=config.environments, max_new_tokens=config.evaluate.max_new_tokens,
+        agent=next(iter(models)), adapters=dict.fromkeys(adapters, BASE), options=config.environments,
+        max_new_tokens=config.evaluate.max_new_tokens,
         rollout=config.rollout, servers=options.servers, max_sessions=options.max_sessions,
         session_idle_s=options.session_idle_s, requests_per_minute=options.requests_per_minute,
         max_body_bytes=options.max_body_bytes, key=key,
     )  # fmt: skip
     _check_gpus(config, len(models))
-    configs = [_llm(config.engine, config.serve, name, directory) for name, directory in models.items()]
+    configs = [
+        _llm(config.engine, config.serve, name, directory, adapters if name == BASE else {})
+        for name, directory in models.items()
+    ]
     routes = {method: _route(*route) for method, route in ROUTES.items()}
     ingress = make_fastapi_ingress(AgentIngress, endpoint_map=routes, app=api(settings))
     front = serve.deployment(
@@ -126,9 +139,12 @@ def _card(config: LLMConfig) -> Any:
     return to_model_metadata(config.model_id, config)
 
 
-def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) -> LLMConfig:
+def _llm(
+    engine: EngineConfig, options: ServeConfig, name: str, directory: str, adapters: Mapping[str, str]
+) -> LLMConfig:
     cuda = usable_gpus() > 0
     arguments = engine_arguments(directory, engine, cuda=cuda, max_len=context_length(directory))
+    arguments |= _adapted(adapters) | _calling(directory, engine)
     del arguments["model"]
     environment = vllm_environment(cuda=cuda, kv_cache_gib=engine.cpu_kv_cache_gib) | engine_environment(engine)
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # an AsyncLLM has a process of its own
@@ -149,6 +165,32 @@ def _llm(engine: EngineConfig, options: ServeConfig, name: str, directory: str) 
         log_engine_metrics=False,
         **placement,
     )  # fmt: skip
+
+
+def _adapted(adapters: Mapping[str, str]) -> dict[str, Any]:
+    """vLLM's arguments for adapters beside a model."""
+    from vllm.config.lora import MaxLoRARanks
+    from vllm.entrypoints.openai.models.protocol import LoRAModulePath
+
+    if not adapters:
+        return {}
+    widest = max(int(json.loads(Path(each, "adapter_config.json").read_text())["r"]) for each in adapters.values())
+    rank = next((rank for rank in get_args(MaxLoRARanks) if rank >= widest), widest)
+    return {
+        "enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank,
+        "lora_modules": [LoRAModulePath(name=name, path=directory) for name, directory in adapters.items()],
+    }  # fmt: skip
+
+
+def _calling(directory: str, engine: EngineConfig) -> dict[str, Any]:
+    """vLLM's arguments for tool calls that a model decides on; none where nothing reads its calls."""
+    try:
+        parser = parser_of(directory, engine.tool_parser)
+    except ModelError:
+        if engine.tool_parser is not None:
+            raise
+        return {}
+    return {"enable_auto_tool_choice": True, "tool_call_parser": parser.name}
 
 
 def key_of(options: ServeConfig, *, needed: bool) -> SecretStr | None:

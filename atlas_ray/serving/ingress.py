@@ -75,6 +75,8 @@ class Settings:
 
     agent: str
     """Name of the tuned model, the default model of a session."""
+    adapters: dict[str, str]
+    """Name of the model that each adapter belongs to, by the adapter's name."""
     options: dict[str, dict[str, Any]]
     """Environment options by environment."""
     max_new_tokens: int
@@ -126,11 +128,23 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
     def __init__(self, llm_deployments: dict[str, Any], model_cards: dict[str, Any], *, settings: Settings) -> None:
         super().__init__(llm_deployments, model_cards)
         self._settings = settings
+        for name, base in settings.adapters.items():
+            self._model_cards[name] = model_cards[base].model_copy(update={"id": name})
         self._servers = [_Server(settings) for _ in range(settings.servers)]
         self._turn = itertools.count()
         self._sweeper: asyncio.Task[None] | None = None
         self._running = 0
         self._draining = False
+
+    async def _get_model_id(self, model: str | None) -> str:
+        """Ray's, but a name that nothing has is answered by those that there are."""
+        if model is not None and model not in self._model_cards:
+            raise HTTPException(404, f"model: no {model!r}; there are {', '.join(sorted(self._model_cards))}")
+        return await super()._get_model_id(model)  # type: ignore[no-any-return]
+
+    def _get_configured_serve_handle(self, model_id: str) -> Any:
+        """Ray's; an adapter is in the engine of its model, which knows it by the request's own `model`."""
+        return super()._get_configured_serve_handle(self._settings.adapters.get(model_id, model_id))
 
     # --- OpenAI ------------------------------------------------------------------------------------------------------
     async def chat(self, body: ChatRequest, request: Request) -> Response:
@@ -143,7 +157,7 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
 
     async def _ask(self, kind: Any, body: Any, method: str, request: Request) -> Response:
         try:
-            asked = kind.model_validate(body.model_dump(exclude_none=True))
+            asked = kind.model_validate(body.model_dump(exclude_none=True, by_alias=True))
             return await self._process_llm_request(asked, method, request)  # type: ignore[no-any-return]
         except ValidationError as error:
             first = error.errors(include_url=False)[0]

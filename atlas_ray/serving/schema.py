@@ -6,20 +6,99 @@ engine, which checks them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from atlas_ray.environments.contract import MAX_ACTION_CHARS
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CalledFunction(_Part):
+    """A function and its arguments, as a model wrote them."""
+
+    name: Name
+    arguments: str
+
+
+class MadeCall(_Part):
+    """A call that the assistant has made."""
+
+    id: Name
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(BaseModel):
     """One turn of a chat."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = Field(None, description="only an assistant's turn with tool_calls may lack it")
+    tool_calls: list[MadeCall] | None = Field(None, min_length=1, max_length=128)
+    tool_call_id: Name | None = Field(None, description="of a turn of role tool: the call that it answers")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError("content is missing")
+        if self.role != "assistant" and self.tool_calls:
+            raise ValueError("only an assistant makes tool_calls")
+        return self
+
+
+class OfferedFunction(_Part):
+    """A function's name, and the JSON schema of its arguments."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(_Part):
+    """A function on offer."""
+
+    type: Literal["function"] = "function"
+    function: OfferedFunction
+
+
+class NamedFunction(_Part):
+    """A function's name."""
+
+    name: Name
+
+
+class NamedTool(_Part):
+    """The function that must be called."""
+
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+class JsonSchema(_Part):
+    """A JSON schema that an answer must match."""
+
+    name: Name
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(_Part):
+    """The form of an answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> Self:
+        if (self.type == "json_schema") is (self.json_schema is None):
+            raise ValueError("json_schema is given with type json_schema, and with no other")
+        return self
 
 
 class _Generation(BaseModel):
@@ -39,6 +118,9 @@ class ChatRequest(_Generation):
     """Body of /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
+    tools: list[Tool] | None = Field(None, min_length=1, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    response_format: ResponseFormat | None = None
 
 
 class CompletionsRequest(_Generation):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts
 from atlas_ray.environments.process import EngineFailure, EngineProcess
+from atlas_ray.environments.verbs import Verb
 from atlas_ray.errors import ConfigError, EnvironmentError
 from atlas_ray.trajectory import Message
 from envs.alfworld.data import Game, Games, locate, open_games
@@ -49,6 +50,23 @@ class ALFWorldEnv(TextEnv):
     """
 
     refusals: ClassVar[str] = re.escape(NOTHING)
+    grammar = (
+        Verb("go to {place}", "Walk to a place, named with its number, as in `shelf 1`."),
+        Verb("open {place}", "Open it."),
+        Verb("close {place}", "Close it."),
+        Verb("take {thing} from {place}", "Take a thing that is there."),
+        Verb("put {thing} in/on {place}", "Put down what is carried."),
+        Verb("move {thing} to {place}", "Put down what is carried."),
+        Verb("examine {thing}", "Look closely at a thing or a place."),
+        Verb("use {thing}", "Switch it on."),
+        Verb("heat {thing} with {appliance}", "Heat what is carried."),
+        Verb("cool {thing} with {appliance}", "Cool what is carried."),
+        Verb("clean {thing} with {appliance}", "Clean what is carried."),
+        Verb("slice {thing} with {tool}", "Slice it."),
+        Verb("look", "See where you are."),
+        Verb("inventory", "See what you carry."),
+        Verb("help", "See what can be done."),
+    )
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from minigrid.core.roomgrid import RoomGrid
 from minigrid.envs.babyai.core.roomgrid_level import RejectSampling
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, item_number
+from atlas_ray.environments.verbs import Verb
 from atlas_ray.errors import EnvironmentError
 from envs.babyai.expert import BabyAIExpert
 from envs.babyai.grid import World, encode, look
@@ -90,6 +91,18 @@ class BabyAIEnv(TextEnv):
     random, so `seed` changes nothing.
     """
 
+    grammar = (
+        Verb("turn {direction}", "Turn on the spot.", {"direction": ("left", "right")}),
+        Verb("move forward", "Take a step ahead."),
+        Verb("go to {object}", "Walk to an object, named with its number, as in `red ball 1`."),
+        Verb("pickup {object}", "Walk to an object and pick it up; named with its number."),
+        Verb("pick up {object}", "As pickup."),
+        Verb("drop", "Put down what is carried."),
+        Verb("toggle and go through {door}", "Open a door, named with its number, and go through it."),
+        Verb("toggle", "Open or close the door or box right ahead."),
+        Verb("go through {door}", "Go through an open door, named with its number."),
+        Verb("check available actions", "See what can be done now."),
+    )
     refusals: ClassVar[str] = (
         r"The action is not recognized|No change in state|You cannot (?!see )|"
         r"There is a barrier in front of you, you can't move"

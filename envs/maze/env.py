@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts, item_number
+from atlas_ray.environments.verbs import Verb
 from atlas_ray.errors import ConfigError, EnvironmentError
 from atlas_ray.trajectory import Message
 from envs.maze.expert import MazeExpert
@@ -51,6 +52,7 @@ class MazeEnv(TextEnv):
 
     rules: ClassVar[str] = EXPLANATION
     refusals: ClassVar[str] = r"Your possible actions are"
+    grammar = (Verb("move {direction}", "Take a step.", {"direction": ("up", "down", "left", "right")}),)
 
     def __init__(self, *, layout: str = "double_t", max_rounds: int | None = None) -> None:
         if layout not in ("double_t", "random"):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts
+from atlas_ray.environments.verbs import Verb
 from atlas_ray.errors import ConfigError
 from atlas_ray.trajectory import Message
 from envs.textcraft.expert import TextCraftExpert
@@ -42,6 +43,11 @@ class TextCraftEnv(TextEnv):
     """
 
     refusals: ClassVar[str] = r"Could not (?:find|execute)|Wrong item format"
+    grammar = (
+        Verb("get {count} {item}", "Take so many of an item that no command crafts."),
+        Verb("craft {product} using {ingredients}", "Craft; both are counts and items, as in `4 oak planks`."),
+        Verb("inventory", "See what is held."),
+    )
 
     def __init__(
         self,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
 
 from envs.tools.grammar import ArgumentError, shorten
 
@@ -72,10 +72,12 @@ class Tool:
 CHECK_VALID_ACTIONS = Tool(
     "check_valid_actions", "List the names of all actions.", returns="- actions (Type: array): The names."
 )
+_ANSWER = Annotated[Any, WithJsonSchema({"type": ["string", "number", "array"]})]
+"""Taken as it comes; the schema names the types for models whose calls are no JSON."""
 FINISH = Tool(
     "finish",
     "Give the answer and end the task.",
-    {"answer": Parameter(Any, "string, number or array", "The answer; 'done' where only a change was asked for.")},
+    {"answer": Parameter(_ANSWER, "string, number or array", "The answer; 'done' where only a change was asked for.")},
 )
 
 

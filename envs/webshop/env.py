@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from atlas_ray.environments.contract import EnvironmentCard, Outcome, Split, TextEnv, first_texts, item_number
+from atlas_ray.environments.verbs import Verb
 from atlas_ray.errors import ConfigError, EnvironmentError
 from atlas_ray.trajectory import Message
 from envs.webshop.catalogue import Product, Shop, generated_shop
@@ -49,6 +50,10 @@ class WebShopEnv(TextEnv):
     random, so `seed` changes nothing. All instances of a process share one shop.
     """
 
+    grammar = (
+        Verb("search[{keywords}]", "Search for products, from the search page."),
+        Verb("click[{value}]", "Press a button, open a product by its number, or choose an option of the page."),
+    )
     refusals: ClassVar[str] = r"Invalid Action"
 
     def __init__(

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from atlas_ray.chat import encode, loss_mask
-from atlas_ray.chat.calls import CallForm, split_calls
 from atlas_ray.chat.template import template_of
 from atlas_ray.config import Playing
 from atlas_ray.environments import make
 from atlas_ray.errors import ModelError
+from atlas_ray.inference.call_parser import CallParser, fitting
 from atlas_ray.inference.types import Generation
+from atlas_ray.models import TEMPLATE_DATE
 from atlas_ray.pipeline.collect import trajectory_of
 from atlas_ray.rollout.episode import play
 from atlas_ray.rollout.policy import ExpertPolicy, ModelPolicy
@@ -35,8 +36,8 @@ HERMES = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LLAMA = (
-    "{{ '<|begin_of_text|>' }}{% if tools %}{{ '<|start_header_id|>system<|end_header_id|>\n\n' + tools | tojson + "
-    "'<|eot_id|>' }}{% endif %}"
+    "{{ '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n' }}"
+    "{{ 'Environment: ipython\nToday Date: ' + strftime_now('%d %b %Y') + '\n\n' + tools | tojson + '<|eot_id|>' }}"
     "{% for m in messages %}{% if m['role'] == 'tool' %}"
     "{{ '<|start_header_id|>ipython<|end_header_id|>\n\n' + m['content'] | tojson + '<|eot_id|>' }}"
     "{% else %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' }}{% if m.get('tool_calls') %}"
@@ -56,20 +57,22 @@ MISTRAL = (
     "{{ (', ' if not loop.first else '') + {'name': c.function.name, 'arguments': c.function.arguments, 'id': c.id} "
     "| tojson }}{% endfor %}{{ ']' }}{% endif %}{{ '</s>' }}{% endif %}{% endfor %}"
 )
-XML = HERMES.replace(
-    '{"name": "\' + c.function.name + \'", "arguments": \' + c.function.arguments | tojson + \'}',
-    "<function=' + c.function.name + '>' + c.function.arguments['text'] + '",
+XML = HERMES.replace(  # Qwen3-Coder's and Qwen3.5's
+    '{"name": "\' + c.function.name + \'", "arguments": \' + c.function.arguments | tojson + \'}\n',
+    "<function=' + c.function.name + '>\n' }}{% for k, v in c.function.arguments.items() %}{{ '<parameter=' + k "
+    "+ '>\n' + (v if v is string else v | tojson) + '\n</parameter>\n' }}{% endfor %}{{ '</function>\n",
 )
-TEMPLATES = {"hermes": HERMES, "llama": LLAMA, "mistral": MISTRAL}
-FORMS = {
-    "hermes": CallForm("<tool_call>", "name", "arguments"), "llama": CallForm("", "name", "parameters"),
-    "mistral": CallForm("[TOOL_CALLS]", "name", "arguments"),
-}  # fmt: skip
+TEMPLATES = {"hermes": HERMES, "llama": LLAMA, "mistral": MISTRAL, "xml": XML}
+MARKS = {"hermes": "<tool_call>", "llama": "", "mistral": "[TOOL_CALLS]", "xml": "<tool_call>"}
+PARSERS = {"hermes": "hermes", "llama": "llama3_json", "mistral": "mistral", "xml": "qwen3_xml"}
+"""Of vLLM."""
 
 
 def tok(name: str) -> Any:
     found = of_kind("byte-level", TEMPLATES.get(name, name))
-    marks = ["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[TOOL_RESULTS]"]
+    marks = [
+        "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "<|python_tag|>",
+    ]  # fmt: skip
     found.add_tokens([mark for mark in marks if mark not in found.get_vocab()])
     return found
 
@@ -85,7 +88,10 @@ def expert(env: str) -> Trajectory:
 def fresh(tokenizer: Any, messages: tuple[Message, ...], *, header: bool) -> list[int]:
     """The whole conversation rendered and tokenised anew, calls as data."""
     turns = [turn for message in messages for turn in chat_turns(message, parsed=True)]
-    text = tokenizer.apply_chat_template(turns, tools=offered(messages), tokenize=False, add_generation_prompt=header)
+    text = tokenizer.apply_chat_template(
+        turns, tools=offered(messages), tokenize=False, add_generation_prompt=header,
+        strftime_now=TEMPLATE_DATE.strftime,
+    )  # fmt: skip
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -105,8 +111,8 @@ def test_ids_are_those_of_inference_with_calls_as_data(name: str, env: str) -> N
             assert shown.count(template_of(tokenizer).end) == 1
             assert message.tool_calls[0].name in shown
             assert "Action:" not in shown
-            assert name != "hermes" or shown.endswith("</tool_call><|im_end|>")
-            if mark := FORMS[name].mark:
+            assert name not in ("hermes", "xml") or shown.endswith("</tool_call><|im_end|>")
+            if mark := MARKS[name]:
                 assert tokenizer.decode(row.ids[row.actions[message.step] : stop]).strip().startswith(mark)
     assert sum(loss_mask(encoded, range(trajectory.n_steps))) == sum(b - a for a, b in row.spans.values())
 
@@ -114,14 +120,14 @@ def test_ids_are_those_of_inference_with_calls_as_data(name: str, env: str) -> N
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_calls_are_read_as_the_template_writes_them(name: str) -> None:
     tokenizer = tok(name)
-    form = template_of(tokenizer).call_form
-    assert form == FORMS[name]
+    parser = fitting(tokenizer)
+    assert parser.name == PARSERS[name]
     trajectory = expert("weather")
+    tools = offered(trajectory.messages)
     [row] = encode(trajectory, tokenizer)
     for message in trajectory.steps:
         start, stop = row.spans[message.step or 0]
-        written = tokenizer.decode(row.ids[start:stop]).removesuffix(template_of(tokenizer).end)
-        said, [call] = split_calls(written, form)
+        said, [call] = parser.read_ids(row.ids[start : stop - 1], tools)
         assert (call.name, json.loads(call.arguments)) == (
             message.tool_calls[0].name, json.loads(message.tool_calls[0].arguments)
         )  # fmt: skip
@@ -129,14 +135,19 @@ def test_calls_are_read_as_the_template_writes_them(name: str) -> None:
 
 
 def test_what_is_no_whole_call_stays_text() -> None:
-    hermes = FORMS["hermes"]
+    hermes, llama = fitting(tok("hermes")), fitting(tok("llama"))
     good = '<tool_call>\n{"name": "f", "arguments": {"x": "{"}}\n</tool_call>'
-    assert [call.name for call in split_calls(f"So.\n{good}\n{good}", hermes)[1]] == ["f", "f"]
+    said, calls = hermes.read(f"So.\n{good}\n{good}")
+    assert (said, [call.name for call in calls]) == ("So.", ["f", "f"])
+    assert hermes.read(f"<think>{good}</think>So.") == (
+        f"<think>{good}</think>So.",
+        (),
+    )  # no call, but the thought of one
     for text in ("hello", '{"name": "f", "arguments": {}}', '<tool_call>{"name": "f", "argum', "<tool_call>{}",
-                 '<tool_call>{"name": 3, "arguments": {}}', '<tool_call>{"name": "f", "arguments": "x"}'):  # fmt: skip
-        assert split_calls(text, hermes) == (text, ())
-    assert split_calls('I think of {"name": "f", "parameters": {}}', FORMS["llama"])[1] == ()
-    [call] = split_calls('{"name": "\\ud83d", "parameters": {"a": "\\ud83d"}}', FORMS["llama"])[1]
+                 '<tool_call>{"name": 3, "arguments": {}}'):  # fmt: skip
+        assert hermes.read(text) == (text, ())
+    assert llama.read("I think of it") == ("I think of it", ())
+    [call] = llama.read('{"name": "\\ud83d", "parameters": {"a": "\\ud83d"}}')[1]
     assert (call.name, call.arguments) == ("?", '{"a": "?"}')
 
 
@@ -147,12 +158,12 @@ def test_a_model_plays_with_calls_and_sees_what_training_shows(name: str) -> Non
     [row] = encode(trajectory, tokenizer)
     asked: list[list[int]] = []
 
-    def generate(ids: list[int], **_: Any) -> Generation:
+    def generate(ids: list[int], *, tools: list[Any], **_: Any) -> Generation:
         start, stop = row.spans[len(asked)]
         asked.append(ids)
         assert ids == row.ids[:start]
-        text = tokenizer.decode(row.ids[start:stop], skip_special_tokens=True)
-        return Generation(row.ids[start:stop], text, True, len(ids), 0)
+        text, calls = fitting(tokenizer).read_ids(row.ids[start : stop - 1], tools)
+        return Generation(row.ids[start:stop], text, True, len(ids), 0, calls)
 
     def policy(_: Any, spec: EpisodeSpec) -> ModelPolicy:
         return ModelPolicy(tokenizer, generate, max_len=100_000, spec=spec)
@@ -174,15 +185,18 @@ def test_a_template_without_tools_shows_the_text_and_cannot_play_with_them() -> 
     )
     assert encode(trajectory, tokenizer).ids == encode(plain, tokenizer).ids
     with pytest.raises(ModelError, match="knows no tool calls; set evaluate.action_format to react"):
-        _ = template_of(tokenizer).call_form
+        fitting(tokenizer)
 
 
-def test_calls_in_another_form_are_trained_on_and_read_by_an_endpoint() -> None:
-    template = template_of(tok(XML))
+def test_a_form_that_no_parser_reads_is_trained_on_and_a_parser_is_named_for_it() -> None:
+    odd = HERMES.replace("<tool_call>", "<odd>").replace("</tool_call>", "</odd>").replace('"name"', '"nomen"')
+    template = template_of(tok(odd))
     assert template.knows_tools
-    with pytest.raises(ModelError, match="which is not read here; serve the model with vLLM's --tool-call-parser"):
-        _ = template.call_form
     encode(expert("textcraft"), template.tokenizer)
+    with pytest.raises(ModelError, match="which no parser of vLLM reads; name one with engine.tool_parser"):
+        fitting(template.tokenizer)
+    with pytest.raises(ModelError, match="vLLM has no parser 'hermess'; did you mean 'hermes'"):
+        CallParser(template.tokenizer, "hermess")
 
 
 def test_the_key_of_an_episode_tells_how_actions_are_written() -> None:

@@ -51,3 +51,19 @@ def test_the_command_shows_a_trajectory_that_the_selection_has(
         show("--selection", "mine", "--id", "w")
     with pytest.raises(SystemExit, match="error: .*"):
         show("--selection", "other")
+
+
+def test_the_runs_own_span_and_thinking_are_shown(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "run"))
+    store.write_trajectories([make(["<think>\nhm\n</think>\n\nThought: a\nAction: go"], ["o"], name="t")])
+    options = f"model: {tiny_model}\ntrain: {{span: action}}\nevaluate: {{thinking: {{'on': false}}}}\n"
+    (tmp_path / "run" / "config.yaml").write_text(options)
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["--show", store.url])
+    shown = capsys.readouterr().out
+    assert "Thought: a\n⟦Action: go<|im_end|>⟧" in shown
+    assert "hm" not in shown
+    assert "train.span is action: the thought of a step carries no loss\n" in shown
+    assert "evaluate.thinking.on is false: the model is shown no thinking\n" in shown

@@ -51,7 +51,9 @@ def written(template: str, thought: str | None, content: str, *, on: bool) -> st
         return f"\n<think>{thought or ''}</think>\n{content}<|user|>" if on else f"\n{content}<|user|>"
     if template == "qwen3":
         return f"<think>\n{thought or ''}\n</think>\n\n{content}<|im_end|>" if on else f"{content}<|im_end|>"
-    end = {"r1": "</s>", "qwen3-2507": "<|im_end|>"}[template]
+    end = {"r1": "</s>", "qwen3-2507": "<|im_end|>", "qwen3.5": "<|im_end|>"}[template]
+    if template == "qwen3.5" and not on:
+        return f"{content}{end}"
     return f"{thought}\n</think>\n\n{content}{end}" if thought else f"</think>\n\n{content}{end}"
 
 
@@ -67,7 +69,7 @@ def check(tok: Any, trajectory: Trajectory, template: str, *, thinks: bool | Non
         reply = written(template, message.thinking, message.content, on=thinks is not False)
         assert row.ids[:start] == ids_of(tok, prompt)
         assert row.ids[:stop] == ids_of(tok, prompt + reply)
-        if template in ("qwen3", "qwen3-2507"):  # which show the last turn as it was written
+        if template.startswith("qwen3"):  # which show the last turn as it was written
             shown = fresh(tok, trajectory.messages[: index + 1], thinks=thinks)
             assert row.ids[:stop] == ids_of(tok, shown.removesuffix("\n"))
 
@@ -76,7 +78,7 @@ def check(tok: Any, trajectory: Trajectory, template: str, *, thinks: bool | Non
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", THINKS)
 def test_steps_have_the_ids_of_a_fresh_rendering(template: str, kind: str, thoughts: list[str | None]) -> None:
-    if template == "qwen3-2507" and thoughts is not THOUGHTS:
+    if template in ("qwen3-2507", "qwen3.5") and thoughts is not THOUGHTS:
         pytest.skip("its template writes an empty thought that its tokens do not: see below")
     tok, trajectory = of_kind(kind, template), make(thoughts=thoughts)
     check(tok, trajectory, template, thinks=None)
@@ -88,12 +90,13 @@ def test_steps_have_the_ids_of_a_fresh_rendering(template: str, kind: str, thoug
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("template", ["qwen3", "glm"])
+@pytest.mark.parametrize("template", ["qwen3", "qwen3.5", "glm"])
 def test_thinking_off_shows_and_writes_none(template: str, kind: str) -> None:
     tok, trajectory = of_kind(kind, template), make(thoughts=MIXED)
     check(tok, trajectory, template, thinks=False)
     assert encode(trajectory, tok, thinks=False) == encode(make(), tok, thinks=False)
-    assert encode(trajectory, tok, thinks=True) == encode(trajectory, tok)
+    if template != "qwen3.5":  # see below
+        assert encode(trajectory, tok, thinks=True) == encode(trajectory, tok)
 
 
 def test_thinking_off_ends_what_a_prompt_without_a_switch_begins() -> None:
@@ -121,6 +124,21 @@ def test_thinking_may_stand_in_the_content_as_well() -> None:
     inside = make([f"<think>\n{one}\n</think>\n\n{reply}" for one, reply in zip(THOUGHTS, REPLIES, strict=True)])
     for template in THINKS:
         assert encode(inside, of_kind("split", template)) == encode(apart, of_kind("split", template))
+
+
+@pytest.mark.parametrize("kind", BYTE_KINDS)
+def test_the_analysis_of_harmony_is_its_thinking(kind: str) -> None:
+    tok, trajectory = of_kind(kind, "harmony"), make(thoughts=MIXED)
+    rows = list(encode(trajectory, tok))
+    for index, message in enumerate(trajectory.messages):
+        if message.step is not None:
+            [row] = [row for row in rows if message.step in row.spans]
+            start, stop = row.spans[message.step]
+            assert row.ids[:start] == ids_of(tok, fresh(tok, trajectory.messages[:index], thinks=None, header=True))
+            analysis = f"<|channel|>analysis<|message|>{message.thinking}<|end|><|start|>assistant"
+            final = f"<|channel|>final<|message|>{message.content}<|return|>"
+            assert tok.decode(row.ids[start:stop]) == (analysis if message.thinking else "") + final
+            assert THOUGHTS[0] not in tok.decode(row.ids[:start])
 
 
 def test_an_empty_thought_that_the_prompt_would_swallow_is_refused_with_the_reason() -> None:

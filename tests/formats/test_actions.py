@@ -131,7 +131,7 @@ def test_text_becomes_calls_of_the_environments_functions_and_text_again(tmp_pat
     found = one(tmp_path, text_row("textcraft", *steps), action_format="tools")
     assert [message.content for message in found.steps] == steps
     made = [[call.arguments for call in message.tool_calls] for message in found.steps]
-    assert made == [['{"text": "inventory"}'], [], ['{"text": "get 1 oak logs"}']]
+    assert made == [["{}"], [], ['{"count": "1", "item": "oak logs"}']]
     answered = [bool(message.tool_results) for message in found.messages if message.content == "seen"]
     assert answered == [False, True, False]
     assert json.loads(found.messages[0].tools or "") == make("textcraft").tools()

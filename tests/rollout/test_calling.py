@@ -57,12 +57,13 @@ def test_an_expert_plays_with_calls_and_the_text_says_the_same(name: str) -> Non
 
 
 def test_what_is_no_single_call_of_a_function_on_offer_is_told_and_changes_nothing() -> None:
-    act = ToolCall(name="act", arguments='{"text": "inventory"}')
-    turns = [[], [act, act], [ToolCall(name="look")], [ToolCall(name="act", arguments="{")], [act]]
+    look = ToolCall(name="inventory", arguments="{}")
+    turns = [[], [look, look], [ToolCall(name="look")], [ToolCall(name="get", arguments="{")], [look]]
     episode = play(make("textcraft", max_rounds=5), lambda *_: Caller(*turns), spec("textcraft"))
     told = [message.content for message in episode.messages[4::2]]
     assert told[:2] == [calling.NO_CALL, calling.ONE_CALL]
-    assert told[2] == told[3] == 'Error: call the function act with the action as its text: {"text": "..."}.'
+    assert told[2] == "Error: there is no function 'look'; call one of get, craft, inventory."
+    assert told[3] == "Error: get takes count (text of one line), item (text of one line)."
     assert told[4] == "Inventory: You are not carrying anything."
     assert (episode.rounds, episode.environment_steps, episode.stop) == (5, 1, "max_rounds")
     assert [len(message.tool_results) for message in episode.messages[4::2]] == [0, 2, 1, 1, 1]
@@ -85,7 +86,7 @@ def test_tools_are_published_with_the_schemas_of_their_arguments(name: str) -> N
 
 
 def test_a_call_and_an_action_stand_for_each_other() -> None:
-    weather, maze = make("weather"), make("maze")
+    weather, wordle = make("weather"), make("wordle")
     action = 'get_latitude_longitude with Action Input: {"name": "Zürich"}'
     call = weather.call_of(action)
     assert call == ToolCall(name="get_latitude_longitude", arguments='{"name": "Zürich"}')
@@ -94,18 +95,18 @@ def test_a_call_and_an_action_stand_for_each_other() -> None:
         name="get_elevation", arguments='{"latitude": 1}'
     )
     assert weather.call_of("hello") is None
-    assert maze.action_of(maze.call_of("move up") or ToolCall(name="")) == "move up"
+    assert wordle.action_of(wordle.call_of("c r a n e") or ToolCall(name="")) == "c r a n e"
     with pytest.raises(EnvironmentError, match="call the function act"):
-        maze.action_of(ToolCall(name="act", arguments='{"text": 3}'))
+        wordle.action_of(ToolCall(name="act", arguments='{"text": 3}'))
 
 
 def test_an_endpoint_gets_functions_and_answers_with_calls() -> None:
-    actions = ["inventory", "get 0"]
+    calls = [("inventory", {}), ("get", {"count": "0", "item": "oak logs"})]
 
     def play_turn(body: dict[str, Any]) -> Any:
         turn = sum(message["role"] == "assistant" for message in body["messages"]) - 1
-        arguments = json.dumps({"text": actions[turn]})
-        call = {"id": f"c{turn}", "type": "function", "function": {"name": "act", "arguments": arguments}}
+        name, arguments = calls[turn]
+        call = {"id": f"c{turn}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
         message = {"role": "assistant", "content": None if turn else "I look.", "tool_calls": [call]}
         body = {"model": "m", "choices": [{"message": message, "finish_reason": "tool_calls"}], "usage": {}}
         return Raw(json.dumps(body).encode())
@@ -130,10 +131,10 @@ def test_an_endpoint_gets_functions_and_answers_with_calls() -> None:
     assert first["tools"] == second["tools"] == env.tools()
     said, heard = second["messages"][-2:]
     assert said["content"] == "I look."
-    assert said["tool_calls"][0]["function"] == {"name": "act", "arguments": '{"text": "inventory"}'}
+    assert said["tool_calls"][0]["function"] == {"name": "inventory", "arguments": "{}"}
     assert heard == {"role": "tool", "tool_call_id": "c0", "content": "Inventory: You are not carrying anything."}
     assert [message.content for message in episode.messages if message.step is not None] == [
-        "Thought: I look.\nAction: inventory", "Thought: \nAction: get 0",
+        "Thought: I look.\nAction: inventory", "Thought: \nAction: get 0 oak logs",
     ]  # fmt: skip
     turns = [turn for message in episode.messages for turn in chat_turns(message, parsed=False)]
     assert turns[: len(second["messages"])] == second["messages"]

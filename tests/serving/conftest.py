@@ -1,4 +1,4 @@
-"""One served application for all tests of serving: jobs/serve.py on the shared cluster, two tiny models."""
+"""One served application for all tests of serving: jobs/serve.py on the shared cluster, tiny models, adapters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import peft
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from tests.conftest import ROOT
 
@@ -25,6 +28,7 @@ class Served:
 
     def __init__(self, process: subprocess.Popen[str], url: str, log: Path) -> None:
         self.process, self.url, self.log = process, url, log
+        self.adapters: dict[str, Path] = {}
         self.http = httpx.Client(base_url=url, timeout=120)
 
     def open(self, **body):
@@ -40,6 +44,8 @@ class Served:
 def served(ray_cluster, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve")
     shutil.copytree(tiny_model, folder / "run" / "checkpoints" / "llm")
+    for number, place in enumerate((folder / "run" / "checkpoints" / "llm" / "adapter", folder / "other")):
+        write_adapter(tiny_model, place, number)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,6 +54,7 @@ def served(ray_cluster, tiny_model, tmp_path_factory):
         sys.executable, str(ROOT / "jobs" / "serve.py"), "--config", str(ROOT / "tests" / "tiny.yaml"),
         "--run_dir", str(folder / "run"), "--model", tiny_model, "--serve.model", "checkpoints/llm",
         "--serve.port", str(port), "--serve.max_sessions", "20", "--evaluate.max_new_tokens", "48",
+        "--serve.adapters", f"{{one: checkpoints/llm, two: {folder / 'other'}}}", "--engine.tool_parser", "hermes",
     ]  # fmt: skip
     environment = os.environ | {"RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT)}
     with log.open("w") as output:
@@ -60,9 +67,21 @@ def served(ray_cluster, tiny_model, tmp_path_factory):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.5)
     service = Served(process, f"http://127.0.0.1:{port}", log)
+    service.adapters = {"one": folder / "run" / "checkpoints" / "llm" / "adapter", "two": folder / "other"}
     yield service
     if process.poll() is None:
         _ends_cleanly(service)
+
+
+def write_adapter(base: str, folder: Path, seed: int) -> None:
+    """An adapter with random weights, as peft writes it."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
+    for name, weight in adapted.named_parameters():
+        if ".lora_B." in name:  # which are zero at first
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(str(folder))
 
 
 def _ends_cleanly(served: Served) -> None:

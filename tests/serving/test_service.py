@@ -34,7 +34,7 @@ def expert_actions(task):
 
 def test_openais_client_is_at_home(served):
     client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
-    assert [model.id for model in client.models.list()] == ["llm", "base"]
+    assert [model.id for model in client.models.list()] == ["llm", "base", "one", "two"]
     question = [{"role": "user", "content": "craft paper"}]
     whole = client.chat.completions.create(model="llm", messages=question, max_tokens=12, temperature=0)
     assert whole.usage.completion_tokens == 12
@@ -42,7 +42,7 @@ def test_openais_client_is_at_home(served):
     pieces = [choice.delta.content or "" for chunk in stream for choice in chunk.choices]
     assert "".join(pieces) == whole.choices[0].message.content
     assert client.completions.create(model="base", prompt="craft", max_tokens=3).choices[0].text is not None
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError, match="no 'gpt-4o'; there are base, llm, one, two"):
         client.chat.completions.create(model="gpt-4o", messages=question)
     with pytest.raises(openai.UnprocessableEntityError):
         client.chat.completions.create(model="llm", messages=[])
@@ -110,7 +110,7 @@ def test_limits_and_bad_requests_are_said(served):
     for body, says in (
         ({"environment": "chess"}, "no environment 'chess'"),
         ({"environment": "maze", "task": 10**9}, "has no task"),
-        ({"environment": "maze", "model": "gpt"}, "there are base, llm"),
+        ({"environment": "maze", "model": "gpt"}, "there are base, llm, one, two"),
         ({"environment": "maze", "tusk": 1}, "tusk"),
     ):
         answer = served.http.post("/v1/agent/sessions", json=body)
