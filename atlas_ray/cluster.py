@@ -6,7 +6,6 @@ survived without a new command is decided where the work is (`rollout/driver.py`
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -41,7 +40,6 @@ def connect() -> None:
     os.environ.update(LEAN_SERVE | os.environ)
     try:
         ray.init(log_to_driver=False, logging_level="warning")
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # our progress lines replace its own
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"Ray cannot be joined or started: {str(error).strip().splitlines()[0]}") from error
 

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 
 import psutil
 import pytest
 
-_HERE, _THERE = "198.18.77.1", "198.18.77.2"
-"""Of the block for tests of networks (RFC 2544)."""
+_HERE, _THERE = (str(IPv4Address("198.18.0.0") + 4 * (os.getpid() % 2**15) + end) for end in (1, 2))
+"""Of the block for tests of networks (RFC 2544); other addresses in every process, for two may test at once."""
 _PROBE = """
 import json, socket, sys
 found = []

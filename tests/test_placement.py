@@ -44,6 +44,7 @@ pytestmark = [
 ]
 
 TWO_BY_TWO = {"engine": {"replicas": 2, "tensor_parallel": 2, "max_model_len": 512, "cpu_kv_cache_gib": 1}}
+ONE_SERVER = {"servers": 1, "memory_gib": 0.5}
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +94,7 @@ def test_evaluation_has_its_replicas_and_gives_them_back(
 ) -> None:
     settings = {"environments": ["textcraft"], "tasks": 2}
     config = PipelineConfig.model_validate(
-        TWO_BY_TWO | {"environments": OPTIONS, "evaluate": settings, "rollout": {"memory_gib": 0.5}}
+        TWO_BY_TWO | {"environments": OPTIONS, "evaluate": settings, "rollout": ONE_SERVER}
     )
     with player.Engines(config.engine) as kept:
         for name in ("base", "tuned"):
@@ -108,7 +109,7 @@ def test_evaluation_has_its_replicas_and_gives_them_back(
 
 
 def test_value_rollouts_have_a_gpu(tmp_path: Path, tiny_model: str, placed: list[list[list[int]]]) -> None:
-    chosen = {"select": {"value": {"rollouts": 2, "model": tiny_model}}, "rollout": {"memory_gib": 0.5}}
+    chosen = {"select": {"value": {"rollouts": 2, "model": tiny_model}}, "rollout": ONE_SERVER}
     config = PipelineConfig.model_validate({"model": tiny_model, "environments": OPTIONS} | chosen)
     store = Store(str(tmp_path))
     store.write_trajectories(expert_trajectories()[:1])
@@ -135,8 +136,6 @@ def test_more_gpus_than_there_are_is_one_line(tiny_model: str) -> None:
 
 # --- training --------------------------------------------------------------------------------------------------------
 def test_each_training_worker_has_a_gpu(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less to start
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     backends, own = [], trainer.TorchConfig
 
     def without_nccl(backend: str) -> Any:

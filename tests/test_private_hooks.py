@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution.storage import StorageContext
@@ -88,9 +89,8 @@ def test_attention_registries() -> None:
         assert name in ALL_ATTENTION_FUNCTIONS, (
             "AttentionInterface.register no longer reaches the models: find the new registry for training/attention.py"
         )
-        assert name in ALL_MASK_ATTENTION_FUNCTIONS, (
-            "AttentionMaskInterface.register no longer reaches the models: without it transformers builds the dense "
-            "mask of a whole row; find the new registry for training/attention.py"
+        assert name not in ALL_MASK_ATTENTION_FUNCTIONS, (
+            "transformers has a mask function for our attention: it would build the dense mask of a whole row"
         )
 
 
@@ -175,6 +175,14 @@ def test_the_mapping_of_causal_language_models() -> None:
 
 
 # --- Ray Train -------------------------------------------------------------------------------------------------------
+def test_the_id_of_a_placement_group_ends_with_that_of_its_job() -> None:
+    job = ray.JobID.from_int(7)
+    assert ray.PlacementGroupID.of(job).hex().endswith(job.hex()), (
+        "training/trainer.py (_placement_groups) finds those of this job by it; without it the room that a killed "
+        "controller held stays taken on clusters without a dashboard"
+    )
+
+
 def test_snapshot_file_of_ray_train() -> None:
     assert constants.CHECKPOINT_MANAGER_SNAPSHOT_FILENAME == trainer._SNAPSHOT, (
         "Ray Train names its list of checkpoints otherwise: change training/trainer.py (_SNAPSHOT), else a run that "
@@ -220,8 +228,13 @@ import dataclasses, inspect, json, sys
 def names(function): return sorted(function.__code__.co_names)
 def parameters(function): return list(inspect.signature(function).parameters)
 
+from typing import get_args
+
 from vllm import envs, exceptions
+from vllm.config.lora import MaxLoRARanks
 from vllm.engine.arg_utils import EngineArgs
+from vllm.entrypoints.launchers.cli_args import FrontendArgs
+from vllm.tool_parsers import ToolParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.outputs import LogprobsTensors
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
@@ -267,6 +280,12 @@ facts |= {
     "process": parameters(OpenAiIngress._process_llm_request),
     "respond": parameters(OpenAiIngress._get_response),
     "cards_are_kept": "_model_cards" in names(OpenAiIngress.__init__),
+    "model_id": parameters(OpenAiIngress._get_model_id),
+    "handle": parameters(OpenAiIngress._get_configured_serve_handle),
+    "handles_are_asked_for": "_get_configured_serve_handle" in names(OpenAiIngress._get_response),
+    "frontend": [field.name for field in dataclasses.fields(FrontendArgs)],
+    "ranks": list(get_args(MaxLoRARanks)),
+    "parse": parameters(ToolParser.extract_tool_calls),
     "delete": parameters(serve.delete),
     "control_loop": CONTROL_LOOP_INTERVAL_S,
 }
@@ -398,6 +417,20 @@ def test_the_ingress_of_ray_serve(facts: dict[str, Any]) -> None:
     assert facts["process"] == ["self", "body", "call_method", "raw_request"], says
     assert {"body", "call_method"} <= set(facts["respond"]), says
     assert facts["cards_are_kept"], says
+    assert (facts["model_id"], facts["handle"]) == (["self", "model"], ["self", "model_id"]), says
+    assert facts["handles_are_asked_for"], says
+
+
+def test_adapters_and_tool_calls_of_a_served_model(facts: dict[str, Any]) -> None:
+    says = "serving/app.py (_adapted, _calling) sets them: adapt it"
+    assert {"lora_modules", "enable_auto_tool_choice", "tool_call_parser"} <= set(facts["frontend"]), says
+    assert {"enable_lora", "max_loras", "max_lora_rank"} <= set(facts["engine_args"]), says
+    assert facts["ranks"] == sorted(facts["ranks"]), "serving/app.py (_adapted) takes the first rank that is enough"
+    assert all(isinstance(rank, int) for rank in facts["ranks"]), says
+
+
+def test_the_parsers_of_tool_calls(facts: dict[str, Any]) -> None:
+    assert facts["parse"] == ["self", "model_output", "request"], "inference/call_parser.py calls it: adapt CallParser"
 
 
 def test_an_application_can_be_deleted_without_waiting(facts: dict[str, Any]) -> None:

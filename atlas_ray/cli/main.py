@@ -6,6 +6,8 @@ configuration.
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -17,7 +19,8 @@ from atlas_ray.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line asks for; returns 0, or exits with 2 and one line for what the user can mend.
+    """Do what the command line asks for; returns 0, or exits with 2 and one line for what the user can mend. Returns 1
+    where nobody reads the output any more.
 
     Args:
         argv: the command's name and its arguments; None: those of this process, which was started as `atlas-ray`.
@@ -26,8 +29,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
         sys.argv[0] = PROGRAM  # what manifests record as the command
     words = list(argv)
-    guarded(lambda: _main(words))
+    try:
+        try:
+            guarded(lambda: _main(words))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if _is_read():
+            raise  # it was another pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to print
+        return 1
     return 0
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads what this process prints; `head` stops reading."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    return not any(event & select.POLLERR for _, event in watched.poll(0))
 
 
 def _main(words: list[str]) -> None:

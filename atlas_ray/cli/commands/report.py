@@ -8,7 +8,7 @@ from atlas_ray.cli.command import Command, Request
 def work(request: Request) -> None:
     from atlas_ray.pipeline import stages
 
-    print("\n".join(stages.report(request.run(ray=False))))
+    print("\n".join(stages.report(request.run(ray=False, hub=False))))
 
 
 COMMAND = Command(
