@@ -85,7 +85,7 @@ def test_the_installed_command_plans_the_quickstart_in_an_empty_folder(atlas, in
 def test_the_installed_command_runs_a_stage(atlas, installed, tmp_path):
     done = atlas("collect", "--config", "quickstart", "--collect.trajectories", "{textcraft: 3}")
     assert done.returncode == 0, done.stderr
-    assert f"3 trajectories in {tmp_path}/runs/quickstart/trajectories" in done.stdout
+    assert f"3 trajectories in {tmp_path}/runs/quickstart/trajectories" in done.stdout, done.stdout
     manifest = json.loads((tmp_path / "runs/quickstart/collect/manifest.json").read_text())
     assert manifest["trajectories"]["command"].startswith("atlas-ray collect --config quickstart")
     assert str(ROOT) not in done.stdout + done.stderr

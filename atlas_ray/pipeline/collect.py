@@ -1,7 +1,7 @@
 """Collect trajectories: experts play training tasks on Ray, or files are imported (`imports.py`).
 
 Expert episodes run on the same servers and through the same loop as evaluation. Unsuccessful episodes and episodes with
-an error are dropped, unless failures are to be kept; the manifest says how many and why.
+an error are dropped, unless failures are to be kept; a line and the manifest say how many and why.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from atlas_ray.errors import ConfigError, DataError
 from atlas_ray.hashing import content_hash
 from atlas_ray.pipeline.imports import import_files
 from atlas_ray.pipeline.sorting import batched, sorted_trajectories
-from atlas_ray.progress import Progress
+from atlas_ray.progress import Progress, say
 from atlas_ray.rollout.driver import run_episodes
 from atlas_ray.rollout.player import playing
 from atlas_ray.rollout.spec import EpisodeSpec
@@ -49,6 +49,8 @@ def collect(config: PipelineConfig, store: Store) -> dict[str, Any]:
             failed += sum(each.failed for each in trajectories)
         if not count:
             raise DataError(f"collect: no trajectory is left ({dict(dropped)}); see collect.min_score")
+    for reason, number in dropped.most_common():
+        say(f"  collect: dropped {number} episodes: {reason}")
     among = {"failed_trajectories": failed} if failed else {}
     return {"trajectories": count, **among, "dropped": dict(sorted(dropped.items()))}
 

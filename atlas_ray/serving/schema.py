@@ -57,6 +57,7 @@ class OfferedFunction(_Part):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = Field(None, description="whether a demanded call keeps to the schema")
 
 
 class Tool(_Part):
