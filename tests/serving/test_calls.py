@@ -55,14 +55,14 @@ def test_adapters_of_one_base_answer_by_their_names(served: Any, client: openai.
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "listen"}}])
 def test_calls_that_are_demanded_are_made_and_answered(client: openai.OpenAI, choice: Any) -> None:
     answer = client.chat.completions.create(
-        model="one", messages=QUESTION, tools=TOOLS, tool_choice=choice, max_tokens=200, temperature=0
+        model="base", messages=QUESTION, tools=TOOLS, tool_choice=choice, max_tokens=200, temperature=0
     )
     [call, *_] = answer.choices[0].message.tool_calls or []
     assert call.function.name in (("look", "listen") if choice == "required" else ("listen",))
     assert json.loads(call.function.arguments)["where"] in ("up", "down")
     made = {"role": "assistant", "tool_calls": [call.model_dump()]}
     heard = {"role": "tool", "tool_call_id": call.id, "content": "nothing"}
-    after = client.chat.completions.create(model="one", messages=[*QUESTION, made, heard], tools=TOOLS, max_tokens=4)
+    after = client.chat.completions.create(model="base", messages=[*QUESTION, made, heard], tools=TOOLS, max_tokens=4)
     assert after.choices[0].finish_reason in ("length", "stop")
 
 
