@@ -167,7 +167,7 @@ def test_each_replica_of_the_service_has_its_gpus(tiny_model: str, monkeypatch: 
     config = PipelineConfig.model_validate(
         {"engine": {"tensor_parallel": 2}, "serve": {"min_replicas": 2, "max_replicas": 2}}
     )
-    llm = app._llm(config.engine, config.serve, "agent", tiny_model)
+    llm = app._llm(config.engine, config.serve, "agent", tiny_model, {})
     assert llm.engine_kwargs["tensor_parallel_size"] == 2
     try:
         serve.start(http_options={"location": "NoServer"})
