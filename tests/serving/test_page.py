@@ -30,7 +30,7 @@ def start(page, environment="textcraft", task=1):
     page.get_by_label("Environment").select_option(environment)
     page.get_by_label("Task").fill(str(task))
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("article")).to_have_count(2)
+    expect(page.get_by_role("article")).to_have_count(4)  # two models and two adapters
 
 
 def test_two_agents_side_by_side_and_a_person_who_takes_over(page):
