@@ -134,10 +134,11 @@ def load_sharded(recipe: Recipe, device: torch.device, rank: int, world: int) ->
         network = _blank(recipe)
     network = compiled(network, recipe.options, device, workers=world)
     model = network.model
-    if is_mixed(recipe.options, device):
+    mixed = _agreed(is_mixed(recipe.options, device))
+    if mixed:
         _freeze_in_bf16(model)
     weights = model.state_dict() if rank == 0 else {}
-    _shard(model, recipe.options, device, world)
+    _shard(model, device, world, mixed=mixed)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, weights, options=options)
     for buffer in model.buffers():  # also those that no state dict holds, as the rotary frequencies
@@ -225,15 +226,21 @@ def _adapt(model: PreTrainedModel, recipe: Recipe) -> Network:
     return Network(model.train(), recipe.optimizations, recipe.kernel)
 
 
-def _shard(model: PreTrainedModel, options: TrainConfig, device: torch.device, world: int) -> None:
+def _agreed(mine: bool) -> bool:
+    """Whether all ranks say so: with `train.dtype: auto` processors of several kinds would exchange several dtypes."""
+    said: list[bool] = [False] * dist.get_world_size()
+    dist.all_gather_object(said, mine)
+    return all(said)
+
+
+def _shard(model: PreTrainedModel, device: torch.device, world: int, *, mixed: bool) -> None:
     """Shard the model over all workers, layer by layer, each shard on its worker's device.
 
     On CPUs parameters stay gathered between forward and backward: memory is not short there, and gathering them again
     would cost a collective per layer.
     """
     mesh = init_device_mesh(device.type, (world,))
-    mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
-    policy = mixed if is_mixed(options, device) else MixedPrecisionPolicy()
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if mixed else MixedPrecisionPolicy()
     gathered_again = None if device.type != "cpu" else False
     for module in [*compiling.decoder_layers(model), model]:
         fully_shard(module, mesh=mesh, reshard_after_forward=gathered_again, mp_policy=policy)
