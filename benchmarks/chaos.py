@@ -294,10 +294,14 @@ def differences(first: Path, second: Path) -> list[str]:
 
 
 def _episodes(run: Path) -> dict[str, dict[str, Any]]:
-    """Each episode as its journal has it, without the seconds it took; the last one where a line was owed again."""
+    """Each episode as its journal has it, without what it cost; the last one where a line was owed again."""
     store = Store(str(run))
     files = [file.relative_to(run).parts for file in sorted(run.glob("evaluation/*/*.jsonl"))]
-    return {row["key"]: row | {"seconds": 0.0} for parts in files for row in store.journal(*parts)}
+    return {row["key"]: row | _COST_NOTHING for parts in files for row in store.journal(*parts)}
+
+
+_COST_NOTHING = {"seconds": 0.0, "cached_tokens": 0}
+"""What an episode says of the machine: an engine that was started anew begins with an empty cache."""
 
 
 @contextmanager
