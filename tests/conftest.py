@@ -28,11 +28,13 @@ PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'plugin'}"
 """Of workers: the project, and a package with environments of its own."""
 HALVES = ("cluster", "rest")
 """What `make test` runs side by side: files of the first wait for processes most of the time, the others compute."""
+BESIDE = {"test_calls.py", "test_experiment.py", "test_outside.py", "test_thinking.py"}
+"""Of `tests/pipeline`: these need a cluster and share nothing else on it. They are in the other half, which has time."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", metavar="SEED", help="run the tests in an order drawn from this number, or `random`")
-    parser.addoption("--half", choices=HALVES, help="run the files that use the Ray cluster, or all others")
+    parser.addoption("--half", choices=HALVES, help="run the files that share the Ray cluster, or all others")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -61,11 +63,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _keep(half: str, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the files of the other half."""
     clustered = {
-        item.path for item in items if isinstance(item, pytest.Function) and "ray_cluster" in item.fixturenames
+        item.path
+        for item in items
+        if isinstance(item, pytest.Function) and "ray_cluster" in item.fixturenames and not _is_beside(item.path)
     }
     others = [item for item in items if (item.path in clustered) != (half == "cluster")]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if (item.path in clustered) == (half == "cluster")]
+
+
+def _is_beside(file: Path) -> bool:
+    return file.parent.name == "pipeline" and file.name in BESIDE
 
 
 def _shuffle(seed: str, items: list[pytest.Item]) -> None:
