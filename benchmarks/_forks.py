@@ -20,16 +20,17 @@ import psutil
 
 from benchmarks.result import Result
 
-TRAJECTORIES, STEPS, SLOTS, ROUNDS = 50, 8, 50, 3
+TRAJECTORIES, STEPS, SLOTS = 50, 8, 50
 OPTIONS = {"depths": [3], "distractors": 2, "max_rounds": 14}
 MAX_NEW_TOKENS = 48
 
 
-def forks(model: str) -> Iterator[Result]:
+def forks(model: str, rounds: int) -> Iterator[Result]:
     """Generated tokens per second.
 
     Args:
         model: what `models.resolve` takes.
+        rounds: both take that many turns.
     """
     import ray
 
@@ -55,12 +56,12 @@ def forks(model: str) -> Iterator[Result]:
     rates: list[tuple[float, float]] = []
     cpu: list[tuple[float, float]] = []
     with Rollouts(spec, RolloutConfig(slots=SLOTS, memory_gib=2)) as rollouts:
-        for number in range(1 + ROUNDS):  # the first one starts the server, and is not counted
-            every = [Forked(trajectory) for trajectory in trajectories]
+        for number in range(1 + rounds):  # the first one, of one trajectory, starts the server, and is not counted
+            every = [Forked(trajectory) for trajectory in (trajectories if number else trajectories[:1])]
             store = Store(tempfile.mkdtemp(prefix="atlas-bench-"))
             ray.get(engine.fresh.remote())
             begin, spent = time.perf_counter(), _cpu_seconds()
-            progress = Progress("forks", TRAJECTORIES * STEPS, "rollouts")
+            progress = Progress("forks", len(every) * STEPS, "rollouts")
             playing_on = ForkedRollouts(run, store, entry, playing, every, ("forks.jsonl",), rollouts, progress)
             for each in playing_on:
                 if not each.episodes:
@@ -68,9 +69,9 @@ def forks(model: str) -> Iterator[Result]:
                     playing_on.ask(each, [Fork(step, number) for step in range(STEPS)])
             seconds, ours_cpu = time.perf_counter() - begin, _cpu_seconds() - spent
             assert not [each.error for each in every if each.error]
-            spent = _cpu_seconds()
-            tokens, alone_s = ray.get(engine.alone.remote(SLOTS))
             if number:
+                spent = _cpu_seconds()
+                tokens, alone_s = ray.get(engine.alone.remote(SLOTS))
                 rates.append((tokens / seconds, tokens / alone_s))
                 cpu.append((ours_cpu, _cpu_seconds() - spent))
     ray.kill(engine)

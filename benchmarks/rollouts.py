@@ -40,11 +40,12 @@ Play = Callable[[list[Any]], tuple[list[Any], float]]
 def main() -> None:
     """Measure what is asked for and publish each claim as it is measured."""
     claims = {
-        "requests": _requests, "processes": _processes, "engine": _engine, "forks": lambda: _forks(options.model),
-        "nodes": _nodes,
+        "requests": _requests, "processes": _processes, "engine": _engine,
+        "forks": lambda: _forks(options.model, options.rounds), "nodes": _nodes,
     }  # fmt: skip
     parser = parser_for("rollouts", __doc__)
     parser.add_argument("--model", default=ON_BOARD, help="of `forks`: a model, or a directory [the one on board]")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of `forks`, minutes each [{ROUNDS}]")
     options = asked(parser, claims)
     results: list[Result] = []
     for name in options.claims:
@@ -317,9 +318,9 @@ def _batching(model: Any) -> Iterator[Result]:
     yield Result("32 episodes at a time", "one at a time", median(many) / median(one), "x", 5, detail=detail)
 
 
-def _forks(model: str) -> Iterator[Result]:
+def _forks(model: str, rounds: int) -> Iterator[Result]:
     with _cluster():
-        yield from forks(model)
+        yield from forks(model, rounds)
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
