@@ -71,6 +71,9 @@ class Prefill(ABC):
         run_dir: URL of the run directory.
     """
 
+    finds: ClassVar[str]
+    """What it finds, in a word: part of its files' key. (The class's name is not its own in Ray Data, which derives a
+    class from it.)"""
     SCHEMA: ClassVar[pa.Schema]
     """Of its files, one row a trajectory: `error` (text or null), `tokens` (that the model read), and what it found."""
     version: ClassVar[int] = 1
@@ -123,7 +126,7 @@ class Prefill(ABC):
     def _file(self, trajectories: Sequence[Trajectory]) -> str:
         """The name of the file with what the model says of these trajectories, which is there then."""
         said = [each.model_dump(include={"trajectory_id", "messages"}) for each in trajectories]
-        key = content_hash([type(self).__name__, self.version, self._scoring.key, self._scoring.thinks, said])
+        key = content_hash([self.finds, self.version, self._scoring.key, self._scoring.thinks, said])
         name = f"{key}.parquet"
         if not self._store.exists(*FOLDER, name):
             table = pa.Table.from_pylist(self.measure(trajectories), self.SCHEMA)
@@ -156,6 +159,7 @@ class TokenScorer(Prefill):
     more than one, of `width` tokens each.
     """
 
+    finds = "tokens"
     SCHEMA = pa.schema(
         [
             ("error", pa.string()),

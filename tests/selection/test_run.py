@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -379,6 +380,7 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
 
     from atlas_ray.chat import Encoded, encode
     from atlas_ray.models import load_tokenizer
+    from atlas_ray.selection.methods.gain import before_each_step
     from atlas_ray.selection.prefill import FOLDER, windows
 
     tokenizer = load_tokenizer(str(tiny_model))
@@ -440,3 +442,11 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
         assert max(row.scores) > 0.01
     assert (uncertain[-2].error, uncertain[-1].error) == (refused.error, None)
     assert {name: Path(store.path(*FOLDER, name)).stat().st_mtime_ns for name in store.names(*FOLDER)} == passes
+    gained = select(config, store, "gain", [*subjects[:4], bad, trajectory(99, 0)])  # asks the same model something else
+    for subject, row in zip(subjects, gained[:4], strict=False):
+        first, *_ = before_each_step(subject)
+        at_the_start = math.exp(-losses(base, encode(first, tokenizer))[0][-1])
+        assert row.scores is not None
+        assert sum(row.scores) == pytest.approx(1 - at_the_start, abs=1e-3)
+    assert str(gained[4].error).startswith("template: ")
+    assert gained[5].error is None

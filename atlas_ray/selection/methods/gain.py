@@ -29,6 +29,7 @@ from atlas_ray.trajectory import Trajectory
 class FinalActionScorer(Prefill):
     """P_t before every step. `tokens` counts those of all prompts, the shared ones in each."""
 
+    finds = "final action"
     SCHEMA = pa.schema([("error", pa.string()), ("tokens", pa.int64()), ("likelihoods", pa.list_(pa.float64()))])
 
     def measure(self, trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
