@@ -1,11 +1,14 @@
 """What a night does to a run: the whole pipeline under faults drawn from a seed, and the same command again.
 
-`python -m benchmarks.chaos --seed 3 --kills 6` runs the pipeline undisturbed, then a second time while it strikes at
-moments drawn from the seed. A job that has ended is started again with the same command. At the end trajectories,
-selections and weights must be equal byte by byte, episodes row by row, and no process may be left. Every fault is a row
-of the table: whether the job survived it or ended, with which line, and what it cost. The exit code is 1 if anything
-differs. Options after `--` go to the pipeline. With RAY_ADDRESS the jobs run on that cluster of this machine, whose
-head and raylets are then left alone.
+`python -m benchmarks.chaos --seeds 1-30 --kills 3 --into build/chaos` runs the pipeline undisturbed, then once for
+every seed while it strikes at moments drawn from the seed. A job that has ended is started again with the same command.
+At the end trajectories, selections and weights must be equal byte by byte, episodes row by row, no more calls may be
+paid than the faults cost, and no process may be left. The table has a row for every kind of fault; the exit code is 1
+if anything differs. Options after `--` go to the pipeline. With RAY_ADDRESS the jobs run on that cluster of this
+machine, whose head and raylets are then left alone.
+
+The folder of `--into` keeps the undisturbed run, a line for every finished seed (`seeds.jsonl`) and the runs that
+differ; the same command goes on with the seeds that have no line yet.
 
 `--calm RUN --redo train:llm` takes a finished run for the undisturbed one and does one unit of it again under faults.
 Its selector is then that of OPENAI_BASE_URL, which is part of what the run was made from, and is left alone.
@@ -13,17 +16,20 @@ Its selector is then that of OPENAI_BASE_URL, which is part of what the run was 
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,178 +38,60 @@ from rich.console import Console
 from rich.table import Table
 
 from atlas_ray.store import Store
+from benchmarks._faults import FAULTS, Scene, line_of, small_disk
 from benchmarks.result import parser_for
 from tests import tiny_model
-from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, first_step
+from tests.endpoint_server import EndpointServer
 
 ROOT = Path(__file__).parents[1]
-FREEZE_S = 60.0
 MOST_STARTS = 4
 """Starts of the same command after one fault."""
-NOTHING = "nothing to strike"
-
-
-@dataclass
-class Scene:
-    """The disturbed run, as faults see it."""
-
-    folder: Path
-    """The run directory."""
-    endpoint: EndpointServer
-    job: subprocess.Popen[str]
-    seen: set[psutil.Process] = field(default_factory=set)
-    """Every process that a job has started."""
-
-    def family(self) -> list[psutil.Process]:
-        """The job's living processes; those of the cluster of RAY_ADDRESS too."""
-        own = _below(self.job.pid)
-        self.seen |= own
-        if address := os.environ.get("RAY_ADDRESS"):
-            for raylet in (each for each in psutil.process_iter() if _is_raylet_of(each, address)):
-                own |= _below(raylet.pid)
-        return sorted(own, key=lambda each: each.pid)
-
-    def find(self, *parts: str) -> psutil.Process | None:
-        """A process whose command line has one of these parts, but the one that was started here."""
-        for process in self.family():
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                line = " ".join(process.cmdline())
-                is_tool = "atlas_ray.cli.launch" in line or " job submit" in line or "/bin/sh" in line
-                if any(part in line for part in parts) and not is_tool and process.status() != psutil.STATUS_ZOMBIE:
-                    return process
-        return None
-
-    def facts(self, stage: str) -> dict[str, Any]:
-        return Store(str(self.folder)).facts(stage)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One kind of fault. `strike` returns whether it found what it strikes at."""
-
-    what: str
-    strike: Callable[[Scene], bool]
-    on_own_head: bool = False
-    """Whether it strikes at what a job of a cluster of RAY_ADDRESS shares with others."""
+HANGS_AFTER_S = 1200.0
+"""Seconds without a new row or line of the job after which it is given up: it hangs."""
+CALLS_OF_A_FAULT = 4
+"""Calls of the endpoint that a fault may cost: two in flight and a torn answer, or four that were garbage."""
+SURVIVED, WENT_ON, NOTHING = "survived", "ended, went on by the same command", "nothing to strike"
+_TICK_S = 1.0
 
 
 @dataclass
 class Struck:
-    """A row of the table."""
+    """One fault of a seed."""
 
-    what: str
+    kind: str
     at: int
-    outcome: str = "survived"
+    """Rows in the journals after which it was due."""
+    outcome: str = SURVIVED
     seconds: float = 0.0
+    """Until the next row in a journal, or the end of the run."""
     said: str = ""
+    """The line with which the job ended."""
 
 
-def _below(pid: int) -> set[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
-        return {root, *root.children(recursive=True)}
-    return set()
+@dataclass
+class Night:
+    """The disturbed run of one seed; a line of `seeds.jsonl`."""
+
+    seed: int
+    kills: int
+    kinds: list[str]
+    """From which the faults were drawn."""
+    faults: list[Struck]
+    seconds: float
+    wrong: list[str] = field(default_factory=list)
+    """What is otherwise than in the undisturbed run."""
 
 
-def _is_raylet_of(process: psutil.Process, address: str) -> bool:
-    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-        return process.name() == "raylet" and f"--gcs-address={address}" in " ".join(process.cmdline())
-    return False
+@dataclass(frozen=True)
+class Calm:
+    """The undisturbed run."""
 
-
-def _kill(*parts: str) -> Callable[[Scene], bool]:
-    def strike(scene: Scene) -> bool:
-        process = scene.find(*parts)
-        if process is None:
-            return False
-        process.kill()
-        return True
-
-    return strike
-
-
-def _freeze(scene: Scene) -> bool:
-    process = scene.find("ray::EnvironmentServer")
-    if process is None:
-        return False
-    process.suspend()
-    deadline = time.monotonic() + FREEZE_S
-    while time.monotonic() < deadline and process.is_running() and scene.job.poll() is None:
-        time.sleep(0.2)
-    with suppress(psutil.NoSuchProcess):
-        process.resume()
-    return True
-
-
-def _endpoint(*faults: Any) -> Callable[[Scene], bool]:
-    def strike(scene: Scene) -> bool:
-        if "llm" in scene.facts("select"):
-            return False
-        scene.endpoint.play(*faults)
-        return True
-
-    return strike
-
-
-def _torn(scene: Scene) -> bool:
-    """The driver is killed while it writes a line."""
-    journals = [file for file in scene.folder.rglob("*.jsonl") if "metrics" not in file.parts]
-    if not journals or not _kill("jobs/pipeline.py")(scene):
-        return False
-    scene.job.wait()
-    newest = max(journals, key=lambda file: file.stat().st_mtime_ns)
-    os.truncate(newest, max(0, newest.stat().st_size - 7))
-    return True
-
-
-def _full(scene: Scene) -> bool:
-    """A disk without room until the job has ended."""
-    filler = scene.folder.parent / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(1 << 20))
-    scene.job.wait()
-    filler.unlink()
-    return True
-
-
-def _unreadable(scene: Scene) -> bool:
-    """A manifest is no JSON any more; the user does what the line says and deletes it."""
-    manifests = list(scene.folder.glob("*/manifest.json"))
-    if not manifests or not _kill("jobs/pipeline.py")(scene):
-        return False
-    scene.job.wait()
-    max(manifests, key=lambda file: file.stat().st_mtime_ns).write_text("{")
-    return True
-
-
-def _launcher(scene: Scene) -> bool:
-    """Nothing is left to clean up after it; the head and the driver must end on their own."""
-    scene.family()
-    scene.job.kill()
-    scene.job.wait()
-    psutil.wait_procs(scene.seen, timeout=120)
-    return True
-
-
-_SLOW = Answer(first_step({"messages": ["", {"content": "[step 0]"}]}).text, delay_s=45.0)
-FAULTS = {
-    "driver": Fault("SIGKILL of the driver", _kill("jobs/pipeline.py")),
-    "server": Fault("SIGKILL of an environment server", _kill("ray::EnvironmentServer")),
-    "frozen": Fault(f"SIGSTOP of an environment server for {FREEZE_S:g} s", _freeze),
-    "worker": Fault("SIGKILL of a training worker", _kill("ray::RayTrainWorker")),
-    "controller": Fault("SIGKILL of Ray Train's controller", _kill("ray::TrainController")),
-    "data": Fault("SIGKILL of a Ray Data worker", _kill("ray::MapWorker", "ray::Map")),
-    "engine": Fault("SIGKILL of an engine", _kill("ray::Engine", "VLLM::EngineCore")),
-    "raylet": Fault("SIGKILL of the raylet", _kill("/raylet/raylet "), on_own_head=True),
-    "head": Fault("SIGKILL of the head's GCS", _kill("/gcs/gcs_server "), on_own_head=True),
-    "launcher": Fault("SIGKILL of the launcher", _launcher, on_own_head=True),
-    "garbage": Fault("the endpoint answers garbage", _endpoint(Raw(b"<html>"), Reset(), Status(500), Raw(b"{"))),
-    "slow": Fault("the endpoint takes 45 s for an answer", _endpoint(_SLOW)),
-    "torn": Fault("SIGKILL of the driver, the last line torn", _torn),
-    "unreadable": Fault("SIGKILL of the driver, a manifest damaged", _unreadable),
-    "full": Fault("a full disk, then room", _full),
-}
+    folder: Path
+    port: int = 0
+    """Of the endpoint, whose URL is part of what the run was made from."""
+    seconds: float = 0.0
+    calls: int = 0
+    """Of the endpoint."""
 
 
 class Command:
@@ -213,14 +101,15 @@ class Command:
         run_dir: of the run.
         options: of the pipeline.
         endpoint: base URL of the selector.
+        log: file of its output; not on the disk that gets full.
     """
 
-    def __init__(self, run_dir: Path, options: list[str], endpoint: str) -> None:
+    def __init__(self, run_dir: Path, options: list[str], endpoint: str, log: Path) -> None:
         job = ["jobs/pipeline.py", "--run_dir", str(run_dir), *options]
         launch = [] if os.environ.get("RAY_ADDRESS") else ["-m", "atlas_ray.cli.launch", "--", "python"]
         self._command = [sys.executable, *launch, *job]
         self._env = os.environ | {"PYTHONPATH": str(ROOT), "OPENAI_BASE_URL": endpoint, "OPENAI_API_KEY": "sk-chaos"}
-        self.log = run_dir.with_suffix(".log")
+        self.log = log
 
     def start(self) -> subprocess.Popen[str]:
         with self.log.open("w") as log:
@@ -234,48 +123,82 @@ class Command:
         return next((line for line in reversed(lines) if line.startswith("error: ")), "")
 
 
-def progress(folder: Path) -> int:
-    """Rows in the journals of a run."""
-    return sum(file.read_bytes().count(b"\n") for file in folder.rglob("*.jsonl"))
+def rows_of(folder: Path, stage: str = "") -> int:
+    """Rows in the journals of a run, or of one of its stages."""
+    journals = (file for file in folder.rglob("*.jsonl") if stage in ("", _stage_of(file.relative_to(folder))))
+    return sum(file.read_bytes().count(b"\n") for file in journals)
 
 
-def disturbed(command: Command, scene: Scene, kinds: list[str], moments: list[int]) -> Iterator[Struck]:
-    """Run the command to its end; strike at each moment, or when the target is there after it.
+def _stage_of(journal: Path) -> str:
+    folder = journal.parts[0]
+    return {"metrics": journal.stem, "evaluation": "evaluate"}.get(folder, folder)
+
+
+def drawn(seed: int, kills: int, kinds: list[str], calm: Path, begin: int) -> list[Struck]:
+    """The faults of a seed in order: kinds without repeats while there are enough, each at a moment of its stage.
+
+    Args:
+        seed: of the draw.
+        kills: number of faults.
+        kinds: to draw from.
+        calm: the undisturbed run.
+        begin: rows that the run has before its job starts.
+    """
+    draw, total = random.Random(seed), rows_of(calm)
+    windows, start = {"": range(begin, max(total, begin + 1))}, 0
+    for stage in ("select", "train", "evaluate") if not begin else ():
+        windows[stage] = range(start, start := start + rows_of(calm, stage))
+    chosen = draw.sample(kinds, kills) if kills <= len(kinds) else draw.choices(kinds, k=kills)
+    of = {kind: windows.get(FAULTS[kind].during) or windows[""] for kind in kinds}
+    faults = [Struck(kind, of[kind][int(draw.random() * len(of[kind]))]) for kind in chosen]
+    return sorted(faults, key=lambda each: each.at)
+
+
+def disturb(command: Command, scene: Scene, faults: list[Struck]) -> None:
+    """Run the command to its end; strike when a fault is due and there is what it strikes at.
 
     Raises:
-        RuntimeError: the same command does not get to the end.
+        RuntimeError: the same command does not get to the end, or hangs.
     """
-    rows: list[Struck] = []
-    waiting = list(zip(kinds, moments, strict=True))
-    starts, begun = 0, time.monotonic()
+    waiting, last, begun = list(faults), None, time.monotonic()
+    starts, reached, moved, size = 0, 0, begun, 0
+    for fault in faults:
+        fault.outcome = NOTHING
     while (code := scene.job.poll()) is None or code != 0:
+        time.sleep(_TICK_S)
         scene.family()
+        rows, now = rows_of(scene.folder), time.monotonic()
+        if (rows, command.log.stat().st_size) != (reached, size):
+            if last is not None and rows > reached and not last.seconds:
+                last.seconds = now - begun
+            reached, size, moved = rows, command.log.stat().st_size, now
+        if now - moved > HANGS_AFTER_S:
+            raise RuntimeError(f"the job hangs: no new row and no line for {HANGS_AFTER_S / 60:.0f} minutes")
         if code is not None:
             said = command.said()
-            if rows and starts == 0:
-                rows[-1].outcome, rows[-1].said = "ended, went on by the same command", said
-            if "is not JSON" in said:
-                Path(said.removeprefix("error: ").partition(" is not JSON")[0]).unlink()  # as the line says
+            if last is not None and starts == 0:
+                last.outcome, last.said = WENT_ON, said
             print(f"  the job ended with code {code} ({said or 'no line'}); the same command again", flush=True)
             starts += 1
-            if not rows or starts > MOST_STARTS:
-                raise RuntimeError(f"the job does not get to its end: {said or code}; see {command.log}")
+            if last is None or starts > MOST_STARTS:
+                raise RuntimeError(f"the job does not get to its end: {said or code}")
+            if "is not JSON" in said:
+                Path(said.removeprefix("error: ").partition(" is not JSON")[0]).unlink()  # as the line says
             scene.job = command.start()
-        elif waiting and progress(scene.folder) >= waiting[0][1]:
-            kind, moment = waiting[0]
+            continue
+        for fault in [each for each in waiting if each.at <= rows]:
             struck = time.monotonic()
-            if FAULTS[kind].strike(scene):
-                if rows:
-                    rows[-1].seconds = struck - begun
-                rows.append(Struck(FAULTS[kind].what, moment))
-                print(f"{FAULTS[kind].what} after row {progress(scene.folder)}", flush=True)
-                waiting.pop(0)
-                starts, begun = 0, struck
-        time.sleep(0.2)
-    if rows:
-        rows[-1].seconds = time.monotonic() - begun
-    yield from rows
-    yield from (Struck(FAULTS[kind].what, moment, NOTHING) for kind, moment in waiting)
+            if not FAULTS[fault.kind].strike(scene):
+                continue
+            if last is not None and not last.seconds:
+                last.seconds = struck - begun
+            waiting.remove(fault)
+            last, starts, begun, fault.outcome = fault, 0, struck, SURVIVED
+            reached, moved = rows_of(scene.folder), time.monotonic()
+            print(f"  {FAULTS[fault.kind].what} after row {rows}", flush=True)
+            break
+    if last is not None and not last.seconds:
+        last.seconds = time.monotonic() - begun
 
 
 def differences(first: Path, second: Path) -> list[str]:
@@ -285,6 +208,7 @@ def differences(first: Path, second: Path) -> list[str]:
         names = [sorted(str(file.relative_to(run)) for file in run.glob(pattern)) for run in (first, second)]
         if names[0] != names[1] or not names[0]:
             found.append(f"{pattern}: {names[0]} and {names[1]}")
+            continue
         found += [name for name in names[0] if (first / name).read_bytes() != (second / name).read_bytes()]
     episodes = [_episodes(run) for run in (first, second)]
     if episodes[0] != episodes[1]:
@@ -304,22 +228,8 @@ _COST_NOTHING = {"seconds": 0.0, "cached_tokens": 0}
 """What an episode says of the machine: an engine that was started anew begins with an empty cache."""
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """A file system of 256 MB for the disturbed run; yields whether this machine lets us have one."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256m", "chaos", str(folder)], capture_output=True, check=False
-    )
-    try:
-        yield done.returncode == 0
-    finally:
-        if done.returncode == 0:
-            subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
 def _end(scene: Scene) -> None:
-    """End a job that is still there, because chaos itself was interrupted."""
+    """End a job that is still there, because it hangs or chaos itself was interrupted."""
     if scene.job.poll() is None:
         scene.job.terminate()
         scene.job.wait()
@@ -351,78 +261,142 @@ _FOLDERS = {"select": "selections", "train": "checkpoints", "evaluate": "evaluat
 """Where the units of a stage are."""
 
 
-def undisturbed(folder: Path, options: list[str], endpoint: EndpointServer) -> float:
-    """Run the pipeline; returns its seconds."""
-    calm, begun = Command(folder, options, endpoint.url), time.monotonic()
-    if calm.start().wait():
-        print(calm.log.read_text(), file=sys.stderr)
-        raise SystemExit("the undisturbed run failed")
-    seconds = time.monotonic() - begun
-    print(f"undisturbed: {seconds:.0f} s, {progress(folder)} rows, {endpoint.calls} calls", flush=True)
-    return seconds
+def undisturbed(into: Path, options: list[str]) -> Calm:
+    """The undisturbed run of a folder; it is run unless it is there already."""
+    folder, facts = into / "calm", into / "calm.json"
+    if facts.exists():
+        return Calm(folder, **json.loads(facts.read_text()))
+    shutil.rmtree(folder, ignore_errors=True)
+    with EndpointServer() as endpoint:
+        command, begun = Command(folder, options, endpoint.url, into / "calm.log"), time.monotonic()
+        if command.start().wait():
+            print(command.log.read_text(), file=sys.stderr)
+            raise SystemExit("the undisturbed run failed")
+        calm = Calm(folder, int(endpoint.url.split(":")[2].partition("/")[0]), time.monotonic() - begun, endpoint.calls)
+    facts.write_text(json.dumps({"port": calm.port, "seconds": calm.seconds, "calls": calm.calls}))
+    print(f"undisturbed: {calm.seconds:.0f} s, {rows_of(folder)} rows, {calm.calls} calls", flush=True)
+    return calm
+
+
+def night(
+    seed: int, kills: int, kinds: list[str], calm: Calm, options: list[str], redo: list[str], into: Path
+) -> Night:
+    """Run, disturb, compare.
+
+    Args:
+        seed: draws the faults.
+        kills: number of faults.
+        kinds: to draw from.
+        calm: the undisturbed run.
+        options: of the pipeline.
+        redo: units of the undisturbed run to do again; empty: the whole run.
+        into: folder for a copy of a run that differs.
+    """
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-chaos-")))
+        has_disk = stack.enter_context(small_disk(home / "disk"))
+        folder = home / "disk" / "run"
+        if redo:
+            again(calm.folder, folder, redo)
+        possible = [kind for kind in kinds if kind != "full" or has_disk]
+        faults = drawn(seed, kills, possible, calm.folder, rows_of(folder))
+        endpoint = stack.enter_context(EndpointServer(port=calm.port))
+        url = endpoint.url if calm.port else os.environ["OPENAI_BASE_URL"]
+        command = Command(folder, options, url, home / "job.log")
+        scene = Scene(folder, endpoint, command.start())
+        stack.callback(_end, scene)
+        try:
+            disturb(command, scene, faults)
+        except RuntimeError as error:
+            _end(scene)
+            wrong = [str(error)]
+        else:
+            wrong = differences(calm.folder, folder)
+        most = calm.calls + CALLS_OF_A_FAULT * len(faults)
+        if endpoint.calls > most:
+            wrong.append(f"{endpoint.calls} calls of the endpoint, {calm.calls} in the undisturbed run")
+        _, left = psutil.wait_procs(scene.seen, timeout=60)
+        wrong += [f"process left: {line_of(each)[:80]}" for each in left if line_of(each)]
+        wrong += [f"{FAULTS[each.kind].what}: {each.said}" for each in faults if each.said == "a traceback"]
+        wrong += [f"{FAULTS[each.kind].what}: {NOTHING}" for each in faults if redo and each.outcome == NOTHING]
+        if wrong:
+            shutil.copytree(folder, into / f"seed-{seed}" / "run", dirs_exist_ok=True)
+            shutil.copy(command.log, into / f"seed-{seed}" / "job.log")
+    return Night(seed, kills, kinds, faults, time.monotonic() - begun, wrong)
+
+
+def finished(file: Path) -> list[Night]:
+    """The nights of `seeds.jsonl`."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [Night(**line | {"faults": [Struck(**each) for each in line["faults"]]}) for line in lines]
+
+
+def show(nights: Sequence[Night]) -> None:
+    """A row for every kind of fault, and what differs."""
+    struck = [(each, bool(it.wrong)) for it in nights for each in it.faults if each.outcome != NOTHING]
+    table = Table("fault", "struck", "survived", "ended, went on", "differs", "median seconds until a new row")
+    for kind, fault in FAULTS.items():
+        ours = [(each, differs) for each, differs in struck if each.kind == kind]
+        if ours:
+            outcomes = [each.outcome for each, _ in ours]
+            counts = len(ours), outcomes.count(SURVIVED), outcomes.count(WENT_ON), sum(differs for _, differs in ours)
+            seconds = statistics.median(each.seconds for each, _ in ours)
+            table.add_row(fault.what, *map(str, counts), f"{seconds:.0f}")
+    Console(width=160).print(table)
+    wrong = [f"seed {it.seed} differs: {each}" for it in nights for each in it.wrong]
+    late = sum(each.outcome == NOTHING for it in nights for each in it.faults)
+    print("\n".join(wrong) or "all equal to the undisturbed run, no process left")
+    print(f"{len(nights)} seeds, {len(struck)} faults; {late} were drawn that found nothing to strike any more")
+
+
+def seeds(text: str) -> list[int]:
+    """The numbers of `1-30,40`."""
+    try:
+        ranges = [part.partition("-") for part in text.split(",")]
+        return [seed for first, _, last in ranges for seed in range(int(first), int(last or first) + 1)]
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no list of seeds like 1-30,40") from error
 
 
 def main() -> int:
-    """Run, disturb, compare; returns the exit code."""
+    """Every seed that has no line yet; returns the exit code."""
     parser = parser_for("chaos", __doc__)
     parser.add_argument("--config", default=str(Path(__file__).with_name("chaos.yaml")), help="[benchmarks/chaos.yaml]")
     parser.add_argument("--model", help="model directory [a random Llama of 2 layers]")
-    parser.add_argument("--seed", type=int, default=0, help="draws kinds and moments [0]")
-    parser.add_argument("--kills", type=int, default=6, help="faults [6]")
+    parser.add_argument("--seeds", type=seeds, default=[0], help="each draws kinds and moments, as in 1-30,40 [0]")
+    parser.add_argument("--kills", type=int, default=3, help="faults of a seed [3]")
     parser.add_argument("--kinds", default=",".join(FAULTS), help="kinds to draw from [all]: %(default)s")
+    parser.add_argument("--into", type=Path, help="folder of what is kept [a temporary one]")
     parser.add_argument("--calm", type=Path, help="a finished run of these options [a new one]")
     parser.add_argument("--redo", nargs="+", default=[], help="with --calm: units to do again, as STAGE:NAME")
     parser.add_argument("options", nargs="*", help="options of the pipeline, after --")
     chosen = parser.parse_args()
-    shared = bool(os.environ.get("RAY_ADDRESS"))
+    kinds = [
+        kind for kind in chosen.kinds.split(",") if not (os.environ.get("RAY_ADDRESS") and FAULTS[kind].on_own_head)
+    ]
+    kinds = [kind for kind in kinds if kind not in ("garbage", "slow") or not chosen.calm]
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-chaos-")))
-        has_disk = stack.enter_context(small_disk(home / "disk"))
-        kinds = [kind for kind in chosen.kinds.split(",") if not (shared and FAULTS[kind].on_own_head)]
-        kinds = [kind for kind in kinds if kind != "full" or has_disk]
-        kinds = [kind for kind in kinds if kind not in ("garbage", "slow") or not chosen.calm]
-        model = chosen.model or tiny_model.write(home / "model")
+        into = (
+            chosen.into.resolve()
+            if chosen.into
+            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-chaos-")))
+        )
+        into.mkdir(parents=True, exist_ok=True)
+        model = chosen.model or tiny_model.write(into / "model")
         options = ["--config", chosen.config, "--model", model, *chosen.options]
-        folder, calm = home / "disk" / "run", chosen.calm or home / "calm"
-        with EndpointServer() as endpoint:
-            seconds = 0.0 if chosen.calm else undisturbed(calm, options, endpoint)
-            paid, rows_of_calm = endpoint.calls, progress(calm)
-            if chosen.redo:
-                again(calm, folder, chosen.redo)
-            draw = random.Random(chosen.seed)
-            drawn = (
-                draw.sample(kinds, chosen.kills) if chosen.kills <= len(kinds) else draw.choices(kinds, k=chosen.kills)
-            )
-            begin = progress(folder)
-            moments = sorted(draw.randrange(begin, max(rows_of_calm, begin + 1)) for _ in drawn)
-            command = Command(folder, options, os.environ["OPENAI_BASE_URL"] if chosen.calm else endpoint.url)
-            scene = Scene(folder, endpoint, command.start())
-            stack.callback(_end, scene)
-            rows = list(disturbed(command, scene, drawn, moments))
-            calls = endpoint.calls - paid
-        wrong = differences(calm, folder)
-        _, left = psutil.wait_procs(scene.seen, timeout=60)
-        wrong += [f"process left: {_line(each)[:80]}" for each in left if _line(each)]
-    _show(rows, seconds, rows_of_calm, f"{calls} calls of the endpoint, {paid} in the undisturbed run")
-    wrong += [f"{row.what}: {row.said}" for row in rows if row.said == "a traceback"]
-    wrong += [f"{row.what}: {row.outcome}" for row in rows if chosen.redo and row.outcome == NOTHING]
-    print("\n".join(f"differs: {each}" for each in wrong) or "equal to the undisturbed run, no process left")
-    return int(bool(wrong))
-
-
-def _line(process: psutil.Process) -> str:
-    """The command line of a process; empty when it is gone."""
-    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-        return " ".join(process.cmdline()) if process.status() != psutil.STATUS_ZOMBIE else ""
-    return ""
-
-
-def _show(rows: list[Struck], seconds: float, total: int, calls: str) -> None:
-    table = Table("fault", f"after row (of {total})", "outcome", "seconds to the next or the end", "said")
-    for row in rows:
-        table.add_row(row.what, str(row.at), row.outcome, f"{row.seconds:.0f}", row.said)
-    Console(width=200).print(table)
-    print(f"undisturbed {seconds:.0f} s; {calls}")
+        calm = Calm(chosen.calm) if chosen.calm else undisturbed(into, options)
+        nights = finished(into / "seeds.jsonl")
+        for seed in chosen.seeds:
+            if (seed, chosen.kills, kinds) in [(it.seed, it.kills, it.kinds) for it in nights]:
+                continue
+            print(f"seed {seed}", flush=True)
+            nights.append(night(seed, chosen.kills, kinds, calm, options, chosen.redo, into))
+            with (into / "seeds.jsonl").open("a") as file:
+                file.write(json.dumps(asdict(nights[-1])) + "\n")
+            print(f"  {nights[-1].seconds:.0f} s; {'; '.join(nights[-1].wrong) or 'equal'}", flush=True)
+    show(nights)
+    return int(any(it.wrong for it in nights))
 
 
 if __name__ == "__main__":

@@ -27,12 +27,17 @@ import httpx
 from atlas_ray.cluster import GO_ON, LEAN_SERVE, check_address
 from atlas_ray.errors import AtlasError, ClusterError
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 600.0
+"""On a machine that is busy with other work Ray has taken more than two minutes."""
+_STARTS = 3
+"""Ray gives its processes 30 s to start, which a busy machine exceeds, and a port may be taken meanwhile."""
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "VLLM_HOST_IP": "127.0.0.1"}
 """Without the first, Ray takes the machine's address in place of 127.0.0.1, and most of its processes listen on all
 addresses. vLLM must know nodes by the same address."""
 _NO_RETURN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
 """A lost head does not come back. The driver would wait for it for a minute, in which it holds the run directory."""
+_TOKEN = Path.home() / ".ray" / "auth_token"
+"""Where Ray keeps its token, unless RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH says otherwise."""
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
@@ -127,33 +132,46 @@ def local_head() -> Iterator[str]:
     Other users of the machine are kept out by Ray's token (`~/.ray/auth_token`, made if it is missing).
 
     Raises:
-        ClusterError: it did not start; the text has the end of its log.
+        ClusterError: it did not start, several times; the text has the end of its log.
     """
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="atlas-ray-", dir=_short_temp()))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        _run_quietly("get-auth-token", "--generate")
-        gcs, dashboard, agent_http, agent_grpc, runtime_env, metrics, client = _free_ports(7)
-        command = [
-            _tool("ray"), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
-            f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
-            f"--dashboard-agent-listen-port={agent_http}", f"--dashboard-agent-grpc-port={agent_grpc}",
-            f"--runtime-env-agent-port={runtime_env}", f"--metrics-export-port={metrics}",
-            f"--ray-client-server-port={client}", f"--temp-dir={folder}",
-            f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={_object_store_bytes()}",
-        ]  # fmt: skip
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        environment = LEAN_SERVE | _NO_RETURN | os.environ | _ON_LOOPBACK | {"PATH": path}
-        log = folder / "head.log"
-        with log.open("wb") as output:
-            head = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
-                preexec_fn=_end_with_parent,  # this process has one thread
-            )  # fmt: skip
-        stack.callback(_stop, head)
-        url = f"http://127.0.0.1:{dashboard}"
-        _wait(head, url, log)
+        if not _TOKEN.exists() or any(name.startswith("RAY_AUTH_TOKEN") for name in os.environ):
+            _run_quietly("get-auth-token", "--generate")  # seconds, to look for a token
+        for left in reversed(range(_STARTS)):
+            start = stack.enter_context(ExitStack())
+            head, url = _start(folder)
+            start.callback(_stop, head)
+            try:
+                _wait(head, url, folder / "head.log")
+                break
+            except ClusterError:
+                if not left:
+                    raise
+                start.close()
         yield url
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a head with ports of its own; returns it and its dashboard's URL, where nothing answers yet."""
+    gcs, dashboard, agent_http, agent_grpc, runtime_env, metrics, client = _free_ports(7)
+    command = [
+        _tool("ray"), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+        f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
+        f"--dashboard-agent-listen-port={agent_http}", f"--dashboard-agent-grpc-port={agent_grpc}",
+        f"--runtime-env-agent-port={runtime_env}", f"--metrics-export-port={metrics}",
+        f"--ray-client-server-port={client}", f"--temp-dir={folder}",
+        f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={_object_store_bytes()}",
+    ]  # fmt: skip
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = LEAN_SERVE | _NO_RETURN | os.environ | _ON_LOOPBACK | {"PATH": path}
+    with (folder / "head.log").open("wb") as output:
+        head = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            preexec_fn=_end_with_parent,  # this process has one thread
+        )  # fmt: skip
+    return head, f"http://127.0.0.1:{dashboard}"
 
 
 def _run_quietly(*arguments: str) -> None:
@@ -163,9 +181,10 @@ def _run_quietly(*arguments: str) -> None:
 
 
 def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
+    deadline, why = time.monotonic() + _START_TIMEOUT_S, f"it does not answer after {_START_TIMEOUT_S:.0f} s"
     while time.monotonic() < deadline:
         if head.poll() is not None:
+            why = "it ended"
             break
         try:
             if httpx.get(f"{url}/api/version", timeout=5).status_code in (200, 401, 403):
@@ -173,7 +192,7 @@ def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except httpx.TransportError:
             time.sleep(0.3)  # not listening yet
     tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-    raise ClusterError(f"Ray did not start on this machine: {tail or 'no output'}")
+    raise ClusterError(f"Ray did not start on this machine: {why}: {tail[-500:] or 'no output'}")
 
 
 def _end_with_parent() -> None:

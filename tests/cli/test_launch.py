@@ -11,7 +11,9 @@ import httpx
 import psutil
 import pytest
 
+from atlas_ray.cli import launch as launcher
 from atlas_ray.cli.launch import local_head, submit
+from atlas_ray.errors import ClusterError
 from tests.conftest import ROOT
 from tests.network import listening, neighbour
 
@@ -50,6 +52,17 @@ def test_jobs_run_on_the_head(head, monkeypatch, capfd):
     out, err = capfd.readouterr()
     assert "error: config none.yaml: No such file" in out
     assert "Traceback" not in out + err
+
+
+def test_a_head_that_ends_at_its_start_is_started_again_and_then_said(tmp_path, monkeypatch):
+    stand_in = tmp_path / "ray"
+    stand_in.write_text(f'#!/bin/sh\necho "$6" >> {tmp_path}/starts\necho the raylet took too long\nexit 1\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(launcher, "_TOKEN", stand_in)
+    with pytest.raises(ClusterError, match="did not start on this machine: it ended: the raylet took too long"):
+        local_head().__enter__()
+    assert len(set((tmp_path / "starts").read_text().split())) == 3  # with another port each time
 
 
 def test_a_head_is_for_this_machine_and_its_token_alone(head):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmarks import chaos
 from tests.conftest import ROOT
 from tests.pipeline.conftest import TINY
 
@@ -15,15 +16,38 @@ from tests.pipeline.conftest import TINY
 @pytest.mark.parametrize(
     ("seed", "kinds", "units"),
     [
-        (6, "torn,driver", ["select:llm", "evaluate:random"]),
-        (15, "worker,controller", ["train:llm"]),
-        (7, "driver,engine", ["evaluate:llm"]),
+        (1, "torn,driver", ["select:llm", "evaluate:random"]),
+        (7, "worker,controller", ["train:llm"]),
+        (10, "driver,engine", ["evaluate:llm"]),
     ],
 )
 def test_a_disturbed_run_ends_as_the_undisturbed_one(run, finished, seed, kinds, units):
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.chaos", "--seed", str(seed), "--kills", str(len(kinds.split(","))),
+        [sys.executable, "-m", "benchmarks.chaos", "--seeds", str(seed), "--kills", str(len(kinds.split(","))),
          "--kinds", kinds, "--calm", finished, "--redo", *units, "--config", TINY, "--model", run.model],
         env=run.env, cwd=ROOT, timeout=400, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_seed_is_what_it_strikes_at_and_when(tmp_path):
+    rows = {"select/journal/a": 9, "metrics/select": 1, "metrics/train": 5, "evaluation/llm/maze": 6}
+    for name, count in rows.items():
+        file = tmp_path / f"{name}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}\n" * count)
+    kinds = ["garbage", "worker", "engine", "driver"]
+    stages = {"garbage": range(10), "worker": range(10, 15), "engine": range(15, 21), "driver": range(21)}
+    nights = [chaos.drawn(seed, 3, kinds, tmp_path, 0) for seed in range(50)]
+    assert nights == [chaos.drawn(seed, 3, kinds, tmp_path, 0) for seed in range(50)]
+    assert all(len({each.kind for each in night}) == 3 for night in nights)
+    assert all(each.at in stages[each.kind] for night in nights for each in night)
+    assert {each.at for night in nights for each in night if each.kind == "worker"} == set(stages["worker"])
+    begun = chaos.drawn(0, 4, kinds, tmp_path, 18)  # units of a finished run once more
+    assert {each.at for each in begun} <= set(range(18, 21))
+
+
+def test_lists_of_seeds_are_numbers_and_ranges():
+    assert chaos.seeds("1-3,7") == [1, 2, 3, 7]
+    with pytest.raises(chaos.ArgumentTypeError, match="no list of seeds"):
+        chaos.seeds("all")

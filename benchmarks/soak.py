@@ -1,0 +1,225 @@
+"""Whether anything grows: episodes on two environment servers, and served sessions whose clients vanish.
+
+`python -m benchmarks.soak [episodes] [sessions]` does both by default. `episodes`: a random policy plays in ten
+environments; after every thousand episodes the memory, file handles and threads of the servers, of this driver and of
+Ray's raylet and GCS are looked at, and the object references that the driver holds. `sessions`: clients of the served
+agent close their session, leave it open, or break the connection while the environment or the model is at work. At the
+end a server must take as many sessions as it may hold, so none that was left is still there. Everything is compared
+with itself after the first part of the work. Speeds are not measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import httpx
+import psutil
+import ray
+
+from atlas_ray.cluster import connect
+from atlas_ray.config import RolloutConfig
+from atlas_ray.config_files import load
+from atlas_ray.environments import registry
+from atlas_ray.rollout.driver import Rollouts
+from atlas_ray.rollout.player import ModelSpec
+from atlas_ray.rollout.spec import EpisodeSpec
+from atlas_ray.serving import app
+from benchmarks._faults import line_of
+from benchmarks.result import Result, asked, parser_for, publish
+from tests import tiny_model
+
+ENVIRONMENTS = (
+    "academia", "babyai", "maze", "movie", "pddl", "sheet", "textcraft", "todo", "weather", "wordle",
+)  # fmt: skip
+IDLE_S = 5.0
+"""Seconds after which a session that was left is closed."""
+MOST_SESSIONS = 64
+CLIENTS = 8
+"""Sessions that are played at a time."""
+SLACK = 1.05
+"""What may be more than at the beginning: an allocator's pieces, a connection that is just being closed."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the processes hold at a moment."""
+
+    done: int
+    """Episodes or sessions so far."""
+    served: float
+    """MiB of the actors that do the work."""
+    driver: float
+    """MiB of this process."""
+    ray: float
+    """MiB of raylet and GCS."""
+    handles: int
+    threads: int
+    objects: int
+    """Object references that the driver holds."""
+
+
+def sample(done: int, *titles: str) -> Sample:
+    """Look at this process, at the actors below it with these titles, and at Ray's own processes.
+
+    Args:
+        done: episodes or sessions so far.
+        titles: parts of the actors' titles.
+    """
+    own = psutil.Process()
+    lines = {each: line_of(each) for each in own.children(recursive=True)}
+    actors = [each for each, line in lines.items() if line.startswith("ray::") and any(it in line for it in titles)]
+    rays = [each for each, line in lines.items() if "/raylet/raylet " in line or "/gcs/gcs_server " in line]
+    every = [own, *actors, *rays]
+    worker: Any = ray._private.worker.global_worker.core_worker  # has no public name
+    return Sample(
+        done, _mib(actors), _mib([own]), _mib(rays), sum(each.num_fds() for each in every),
+        sum(each.num_threads() for each in every), len(worker.get_all_reference_counts()),
+    )  # fmt: skip
+
+
+def _mib(processes: list[psutil.Process]) -> float:
+    return sum(each.memory_info().rss for each in processes) / 2**20
+
+
+def _show(at: Sample) -> None:
+    print(
+        f"{at.done:>7,}: actors {at.served:,.0f} MiB, driver {at.driver:,.0f} MiB, raylet and GCS {at.ray:,.0f} MiB; "
+        f"{at.handles} file handles, {at.threads} threads, {at.objects} object references",
+        flush=True,
+    )
+
+
+def growth(what: str, samples: list[Sample]) -> Iterator[Result]:
+    """The last sample against the first one, and how memory went in between."""
+    names = ("actors' memory", "driver's memory", "raylet's and GCS's memory", "file handles", "threads", "objects")
+    first, last = astuple(samples[0]), astuple(samples[-1])
+    for place, name in enumerate(names, start=1):
+        values = [float(astuple(each)[place]) for each in samples]
+        slope = 1000 * statistics.linear_regression([each.done for each in samples], values).slope
+        yield Result(
+            f"{what}: {name}", f"itself after {samples[0].done:,}", last[place] / max(first[place], 1), "x", SLACK,
+            at_least=False, detail=f"{first[place]:,.0f} to {last[place]:,.0f}; slope {slope:+.2f} for every thousand",
+        )  # fmt: skip
+
+
+# --- episodes --------------------------------------------------------------------------------------------------------
+def soak_episodes(total: int) -> Iterator[Result]:
+    """Play so many episodes in twenty parts."""
+    part = max(total // 20, len(ENVIRONMENTS))
+    config = RolloutConfig(servers=2, slots=8, cpus=0.4, memory_gib=2, recycle_after=10 * total)
+    tasks = {name: registry.card(name).n_tasks("train") for name in ENVIRONMENTS}
+    samples, errors, number = [], Counter[str](), 0
+    with Rollouts(ModelSpec(), config) as rollouts:
+        for _ in range(0, total, part):
+            specs = []
+            for _ in range(part):
+                env = ENVIRONMENTS[number % len(ENVIRONMENTS)]
+                specs.append(EpisodeSpec("random", "random", env, number % tasks[env], "train", number))
+                number += 1
+            rollouts.add(specs)
+            errors.update(each.error for each in rollouts if each.error is not None)
+            samples.append(sample(number, "EnvironmentServer"))
+            _show(samples[-1])
+    detail = "; ".join(sorted(errors))[:200]
+    yield Result(
+        "episodes: errors", f"of {number:,}", float(errors.total()), "episodes", 0, at_least=False, detail=detail
+    )
+    yield from growth("episodes", samples)
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+def soak_sessions(total: int) -> Iterator[Result]:
+    """Serve so many sessions in twenty parts; two of five clients close theirs."""
+    model = tiny_model.write(tempfile.mkdtemp(prefix="atlas-soak-"))
+    options = {
+        "engine.max_model_len": 2048, "engine.cpu_kv_cache_gib": 1, "evaluate.max_new_tokens": 8, "serve.port": 8322,
+        "serve.max_sessions": MOST_SESSIONS, "serve.session_idle_s": IDLE_S, "serve.requests_per_minute": 10**6,
+    }  # fmt: skip
+    url, ways, samples = app.start(load(None, options), {"agent": model}), Counter[str](), []
+    part = max(total // 20, CLIENTS)
+    try:
+        for begin in range(0, total, part):
+            ways.update(asyncio.run(_clients(url, range(begin, begin + part))))
+            samples.append(sample(begin + part, "EnvironmentServer", "AgentIngress", "ProxyActor"))
+            _show(samples[-1])
+        time.sleep(2 * IDLE_S)  # what was left is closed by its age alone
+        taken = asyncio.run(_fill(url))
+    finally:
+        app.stop()
+    detail = ", ".join(f"{count} {way}" for way, count in sorted(ways.items()))
+    yield Result(
+        "sessions: room at the end", f"the {MOST_SESSIONS} it may hold", taken / MOST_SESSIONS, "x", 1, detail=detail
+    )
+    yield from growth("sessions", samples)
+
+
+async def _clients(url: str, numbers: range) -> list[str]:
+    """Play these sessions, `CLIENTS` at a time; how each of them ended."""
+    gate = asyncio.Semaphore(CLIENTS)
+
+    async def one(number: int) -> str:
+        async with gate, httpx.AsyncClient(base_url=f"{url}/v1/agent", timeout=120) as http:
+            return await _client(http, random.Random(number))
+
+    return await asyncio.gather(*(one(number) for number in numbers))
+
+
+async def _client(http: httpx.AsyncClient, draw: random.Random) -> str:
+    """Open a session, act a few times, and end in one of the ways that clients have."""
+    while (answer := await http.post("/sessions", json={"environment": draw.choice(ENVIRONMENTS)})).status_code == 429:
+        await asyncio.sleep(1)  # until sessions that were left are closed
+    session = f"/sessions/{answer.raise_for_status().json()['id']}"
+    for _ in range(draw.randrange(4)):
+        (await http.post(f"{session}/step", json={"action": "look"})).raise_for_status()
+    way = draw.choice(["closed", "closed", "left", "broken off in a step", "broken off in a reply"])
+    if way == "closed":
+        (await http.delete(session)).raise_for_status()
+    elif way != "left":
+        call, body = ("step", {"action": "look"}) if way == "broken off in a step" else ("act", None)
+        try:
+            await asyncio.wait_for(http.post(f"{session}/{call}", json=body), timeout=draw.random() * 0.05)
+        except TimeoutError:
+            return way  # the request is cancelled, which closes its connection
+        return "answered before it could be broken off"
+    return way
+
+
+async def _fill(url: str) -> int:
+    """Open sessions until there is no room for more."""
+    async with httpx.AsyncClient(base_url=f"{url}/v1/agent", timeout=120) as http:
+        for taken in range(MOST_SESSIONS):
+            if (await http.post("/sessions", json={"environment": "maze"})).status_code != 201:
+                return taken
+    return MOST_SESSIONS
+
+
+def main() -> None:
+    """Soak what is asked for and publish."""
+    parser = parser_for("soak", __doc__)
+    parser.add_argument("--episodes", type=int, default=20_000, help="[20000]")
+    parser.add_argument("--sessions", type=int, default=2_000, help="[2000]")
+    chosen = asked(parser, ("episodes", "sessions"))
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    connect()
+    try:
+        results = []
+        if "episodes" in chosen.claims:
+            results += soak_episodes(chosen.episodes)
+        if "sessions" in chosen.claims:
+            results += soak_sessions(chosen.sessions)
+        publish("soak", results)
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
