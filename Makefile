@@ -7,7 +7,7 @@ ARGS ?=
 # unless the machine's environment forbids it, which would double the start of every one of them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install engines browser prometheus pipeline serve test test-loaded lint docs bench release clean
+.PHONY: help install engines browser prometheus pipeline serve test test-loaded lint docs bench release stranger clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ bench: engines .venv-peers/.installed  ## every benchmark: each ratio beside its
 
 release: test  ## wheel, source distribution and list of packages in dist/, checked; nothing is uploaded
 	@$(PY) deploy/release.py
+
+stranger: install  ## from a wheel to a pushed agent in a fresh environment, as a newcomer goes; in minutes: ARGS=--small
+	@$(PY) -m deploy.stranger $(ARGS)
 
 clean:  ## remove what was installed and built, not the runs
 	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

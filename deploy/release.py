@@ -1,8 +1,8 @@
 """Build what a release consists of and check it: `make release`. Nothing is uploaded.
 
-Into `dist/` go the source distribution, the wheel that is made from it, and `sbom.json`, a CycloneDX list of the locked
-packages with their licences. Checked are the wheel's files against the tree's, its metadata, and that the changelog has
-a heading for the version.
+Into `dist/` go the source distribution, the wheel that is made from it, `cpu.lock` with the `install.sh` that installs
+both, and `sbom.json`, a CycloneDX list of the locked packages with their licences. Checked are the wheel's files, which
+are to be the tree's, its metadata, and that the changelog begins with a heading for the version.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ _BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_
 def build(dist: Path) -> tuple[Path, Path]:
     """Build both distributions into an existing folder, the wheel from the source distribution; returns their paths.
 
-    The tree is copied first, so that nothing is left in it, and nothing but what is named gets in.
+    The tree is copied first, so that nothing is left in it, and nothing but what is named gets in. Beside them lie the
+    lock and its installer.
     """
+    for name in ("cpu.lock", "install.sh"):
+        shutil.copy(ROOT / "requirements" / name, dist)
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
         tree.mkdir()
@@ -118,8 +121,8 @@ def main() -> None:
     sdist, wheel = build(dist)
     found = list(faults(wheel))
     version = wheel.name.split("-")[1]
-    if f"\n## {version}" not in (ROOT / "CHANGELOG.md").read_text():
-        found.append(f"CHANGELOG.md has no heading for {version}")
+    if re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[:1] != [version]:
+        found.append(f"CHANGELOG.md does not begin with a heading for {version}")
     (dist / "sbom.json").write_text(json.dumps(sbom(), indent=1) + "\n")
     if found:
         sys.exit("\n".join(f"error: {line}" for line in found))

@@ -29,7 +29,7 @@ PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'plugin'}"
 HALVES = ("cluster", "rest")
 """What `make test` runs side by side: files of the first wait for processes most of the time, the others compute."""
 BESIDE = {"test_calls.py", "test_experiment.py", "test_outside.py", "test_thinking.py"}
-"""Of `tests/pipeline`: these need a cluster and share nothing else on it. They are in the other half, which has time."""
+"""Of `tests/pipeline`: they need a cluster and share nothing else on it. The other half runs them, which has time."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

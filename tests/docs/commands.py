@@ -31,8 +31,8 @@ DOCUMENTS = (
 LANGUAGES = {"bash", "text", "yaml", "python", "toml", "json"}
 """What a block of code in a document may be; commands are in blocks of `bash`."""
 OTHERS = {
-    "buildah", "cd", "docker", "eval", "export", "grafana-server", "jupyter-execute", "kubectl", "prometheus", "pytest",
-    "sbatch", "vllm",
+    "bash", "buildah", "cd", "docker", "eval", "export", "grafana-server", "jupyter-execute", "kubectl", "prometheus",
+    "pytest", "sbatch", "vllm",
 }  # fmt: skip
 """Programs that are not ours to parse for."""
 _FOLDERS = ("benchmarks", "configs", "deploy", "docs", "envs", "jobs", "requirements", "tests")

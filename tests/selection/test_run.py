@@ -442,7 +442,7 @@ def test_perplexities_differ_as_those_of_plain_forward_passes_do(tmp_path: Path,
         assert max(row.scores) > 0.01
     assert (uncertain[-2].error, uncertain[-1].error) == (refused.error, None)
     assert {name: Path(store.path(*FOLDER, name)).stat().st_mtime_ns for name in store.names(*FOLDER)} == passes
-    gained = select(config, store, "gain", [*subjects[:4], bad, trajectory(99, 0)])  # asks the same model something else
+    gained = select(config, store, "gain", [*subjects[:4], bad, trajectory(99, 0)])  # another question to the model
     for subject, row in zip(subjects, gained[:4], strict=False):
         first, *_ = before_each_step(subject)
         at_the_start = math.exp(-losses(base, encode(first, tokenizer))[0][-1])
