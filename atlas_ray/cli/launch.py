@@ -147,7 +147,7 @@ def local_head() -> Iterator[str]:
                 _wait(head, url, folder / "head.log")
                 break
             except ClusterError:
-                if not left:
+                if not left or head.poll() is None:  # one that runs and does not answer would not do so the next time
                     raise
                 start.close()
         yield url
