@@ -64,7 +64,7 @@ test-loaded: lint engines browser prometheus  ## the whole test suite in an orde
 	@touch $@
 
 bench: engines .venv-peers/.installed  ## every benchmark: each ratio beside its goal
-	@for file in $$(ls benchmarks/[a-z]*.py | grep -v result.py); do \
+	@for file in $$(ls benchmarks/[a-z]*.py | grep -vE '(result|chaos|soak).py'); do \
 		python=$(PY); [ $$file != benchmarks/training.py ] || python=.venv-peers/bin/python; \
 		$$python -m benchmarks.$$(basename $$file .py) || exit $$?; done
 

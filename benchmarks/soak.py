@@ -1,7 +1,7 @@
 """Whether anything grows: episodes on two environment servers, and served sessions whose clients vanish.
 
 `python -m benchmarks.soak [episodes] [sessions]` does both by default. `episodes`: a random policy plays in ten
-environments; after every thousand episodes the memory, file handles and threads of the servers, of this driver and of
+environments; after every twentieth of them the memory, file handles and threads of the servers, of this driver and of
 Ray's raylet and GCS are looked at, and the object references that the driver holds. `sessions`: clients of the served
 agent close their session, leave it open, or break the connection while the environment or the model is at work. At the
 end a server must take as many sessions as it may hold, so none that was left is still there. Everything is compared
