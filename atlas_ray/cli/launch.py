@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import re
 import shutil
 import signal
@@ -31,6 +32,10 @@ _START_TIMEOUT_S = 600.0
 """On a machine that is busy with other work Ray has taken more than two minutes."""
 _STARTS = 3
 """Ray gives its processes 30 s to start, which a busy machine exceeds, and a port may be taken meanwhile."""
+_NO_DASHBOARD = "Failed to start the dashboard"
+"""What `ray start` writes where it goes on without one."""
+_PORTS_FROM = 20_000
+"""Ray's workers have the ports below by default."""
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "VLLM_HOST_IP": "127.0.0.1"}
 """Without the first, Ray takes the machine's address in place of 127.0.0.1, and most of its processes listen on all
 addresses. vLLM must know nodes by the same address."""
@@ -186,11 +191,15 @@ def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
         if head.poll() is not None:
             why = "it ended"
             break
-        try:
-            if httpx.get(f"{url}/api/version", timeout=5).status_code in (200, 401, 403):
+        if _NO_DASHBOARD in log.read_text(errors="replace"):
+            why = "its dashboard did not"
+            _stop(head)
+            break
+        with suppress(httpx.TransportError):
+            answer = httpx.get(f"{url}/api/version", timeout=5)
+            if answer.status_code in (401, 403) or "ray_version" in answer.text:
                 return
-        except httpx.TransportError:
-            time.sleep(0.3)  # not listening yet
+        time.sleep(0.3)  # not listening yet
     tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
     raise ClusterError(f"Ray did not start on this machine: {why}: {tail[-500:] or 'no output'}")
 
@@ -211,11 +220,19 @@ def _stop(head: subprocess.Popen[bytes]) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
+    """Ports that are free now, below those that the system hands out: another program would get one of these soon."""
+    above = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = range(_PORTS_FROM, max(above, _PORTS_FROM + 10_000))
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [int(free.getsockname()[1]) for free in sockets]
+        for port in random.sample(candidates, len(candidates)):  # another launcher draws others
+            free = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                free.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                break
+    return found
 
 
 def _short_temp() -> str:

@@ -65,6 +65,34 @@ def test_a_head_that_ends_at_its_start_is_started_again_and_then_said(tmp_path, 
     assert len(set((tmp_path / "starts").read_text().split())) == 3  # with another port each time
 
 
+def test_a_head_without_a_dashboard_is_started_again_though_another_program_answers(tmp_path, monkeypatch):
+    stand_in = tmp_path / "ray"
+    stand_in.write_text(
+        f"#!{sys.executable}\n"
+        "import pathlib, sys, threading\n"
+        "import prometheus_client\n"
+        "[port] = [part.partition('=')[2] for part in sys.argv if part.startswith('--dashboard-port=')]\n"
+        "prometheus_client.start_http_server(int(port), '127.0.0.1')\n"  # has an answer for every path
+        f"with pathlib.Path({str(tmp_path / 'starts')!r}).open('a') as starts:\n"
+        "    print(port, file=starts)\n"
+        "threading.Timer(2.0, print, ['Failed to start the dashboard'], {'flush': True}).start()\n"
+        "threading.Event().wait()\n"
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(launcher, "_TOKEN", stand_in)
+    with pytest.raises(ClusterError, match="did not start on this machine: its dashboard did not"):
+        local_head().__enter__()
+    assert len(set((tmp_path / "starts").read_text().split())) == 3  # with another port each time
+
+
+def test_ports_are_none_that_the_system_hands_out():
+    with socket.create_server(("127.0.0.1", 0)) as handed_out:
+        ports = launcher._free_ports(50)
+        assert len(set(ports)) == 50
+        assert max(ports) < handed_out.getsockname()[1]
+
+
 def test_a_head_is_for_this_machine_and_its_token_alone(head):
     children = psutil.Process().children()
     ports = listening(next(each for each in children if {"--head", "--block"} <= set(each.cmdline())))
