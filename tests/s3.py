@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -11,15 +10,15 @@ from contextlib import contextmanager
 
 import httpx
 
+from atlas_ray.ports import free_ports
+
 BUCKET = "runs"
 
 
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
     """Yields the environment variables with which s3fs reaches it; `s3://runs` is there and empty."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     url = f"http://localhost:{port}"  # a name, as real ones have: at the end of a process names resolve no more
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,7 @@ import httpx
 
 from atlas_ray.cluster import GO_ON, LEAN_SERVE, check_address
 from atlas_ray.errors import AtlasError, ClusterError
+from atlas_ray.ports import free_ports
 
 _START_TIMEOUT_S = 600.0
 """On a machine that is busy with other work Ray has taken more than two minutes."""
@@ -34,8 +33,6 @@ _STARTS = 3
 """Ray gives its processes 30 s to start, which a busy machine exceeds, and a port may be taken meanwhile."""
 _NO_DASHBOARD = "Failed to start the dashboard"
 """What `ray start` writes where it goes on without one."""
-_PORTS_FROM = 20_000
-"""Ray's workers have the ports below by default."""
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "VLLM_HOST_IP": "127.0.0.1"}
 """Without the first, Ray takes the machine's address in place of 127.0.0.1, and most of its processes listen on all
 addresses. vLLM must know nodes by the same address."""
@@ -160,7 +157,7 @@ def local_head() -> Iterator[str]:
 
 def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Start a head with ports of its own; returns it and its dashboard's URL, where nothing answers yet."""
-    gcs, dashboard, agent_http, agent_grpc, runtime_env, metrics, client = _free_ports(7)
+    gcs, dashboard, agent_http, agent_grpc, runtime_env, metrics, client = free_ports(7)
     command = [
         _tool("ray"), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
         f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
@@ -217,22 +214,6 @@ def _stop(head: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(head.pid, signal.SIGKILL)
     head.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, below those that the system hands out: another program would get one of these soon."""
-    above = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = range(_PORTS_FROM, max(above, _PORTS_FROM + 10_000))
-    found: list[int] = []
-    with ExitStack() as stack:
-        for port in random.sample(candidates, len(candidates)):  # another launcher draws others
-            free = stack.enter_context(socket.socket())
-            with suppress(OSError):
-                free.bind(("127.0.0.1", port))
-                found.append(port)
-            if len(found) == count:
-                break
-    return found
 
 
 def _short_temp() -> str:

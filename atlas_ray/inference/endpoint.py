@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from atlas_ray.config import EngineConfig
 from atlas_ray.errors import EngineError
 from atlas_ray.gpus import flaw, installation
 from atlas_ray.inference.engine import context_length, engine_arguments, vllm_environment
+from atlas_ray.ports import free_ports
 
 SERVED_NAME = "on-board"
 """The model name that the endpoint lists."""
@@ -49,9 +49,7 @@ class LocalEndpoint:
         if (reason := flaw(found)) is not None:
             raise EngineError(reason)
         cuda = found.gpus > 0
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        [port] = free_ports(1)
         arguments = engine_arguments(self._model, self._config, cuda=cuda, max_len=context_length(self._model))
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--served-model-name", SERVED_NAME, "--disable-log-stats"]
