@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ from atlas_ray.store import Store
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, first_step
 
 FREEZE_S = 60.0
+FAKETIME = Path(sys.prefix, "lib", "libfaketime.so.1")
+"""Moves the clock of a process (`make faketime`)."""
 
 
 @dataclass
@@ -30,6 +33,8 @@ class Scene:
     """The run directory."""
     endpoint: EndpointServer
     job: subprocess.Popen[str]
+    clock: Path
+    """By how many seconds the wall clock of the job's processes is moved, where it is `movable`."""
     seen: set[psutil.Process] = field(default_factory=set)
     """Every process that a job has started."""
 
@@ -65,6 +70,7 @@ class Fault:
     """The stage that has what it strikes at; empty: all of them."""
     on_own_head: bool = False
     """Whether it strikes at what a job of a cluster of RAY_ADDRESS shares with others."""
+    moves_clock: bool = False
 
 
 def line_of(process: psutil.Process) -> str:
@@ -167,6 +173,25 @@ def _launcher(scene: Scene) -> bool:
     return True
 
 
+def movable(clock: Path) -> dict[str, str]:
+    """The environment of processes whose wall clock a file moves while they run; their monotonic clock is as it was."""
+    clock.write_text("+0")
+    return {
+        "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
+    }  # fmt: skip
+
+
+def _move(seconds: int) -> Callable[[Scene], bool]:
+    def strike(scene: Scene) -> bool:
+        moved = scene.clock.with_suffix(".moved")
+        moved.write_text(f"{seconds:+d}")
+        moved.replace(scene.clock)
+        return True
+
+    return strike
+
+
 _SLOW = Answer(first_step({"messages": ["", {"content": "[step 0]"}]}).text, delay_s=45.0)
 FAULTS = {
     "driver": Fault("SIGKILL of the driver", _kill_driver),
@@ -186,6 +211,8 @@ FAULTS = {
     "torn": Fault("SIGKILL of the driver, the last line torn", _torn),
     "unreadable": Fault("SIGKILL of the driver, a manifest damaged", _unreadable),
     "full": Fault("a full disk, then room", _full),
+    "ahead": Fault("the clock moved an hour ahead", _move(3600), moves_clock=True),
+    "behind": Fault("the clock moved an hour back", _move(-3600), moves_clock=True),
 }
 
 

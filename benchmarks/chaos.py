@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from atlas_ray.store import Store
-from benchmarks._faults import FAULTS, Scene, line_of, small_disk
+from benchmarks._faults import FAKETIME, FAULTS, Scene, line_of, movable, small_disk
 from benchmarks.result import parser_for
 from tests import tiny_model
 from tests.endpoint_server import EndpointServer
@@ -102,13 +102,17 @@ class Command:
         options: of the pipeline.
         endpoint: base URL of the selector.
         log: file of its output; not on the disk that gets full.
+        environment: what its processes have in their environment besides.
     """
 
-    def __init__(self, run_dir: Path, options: list[str], endpoint: str, log: Path) -> None:
+    def __init__(
+        self, run_dir: Path, options: list[str], endpoint: str, log: Path, environment: dict[str, str] | None = None
+    ) -> None:
         job = ["jobs/pipeline.py", "--run_dir", str(run_dir), *options]
         launch = [] if os.environ.get("RAY_ADDRESS") else ["-m", "atlas_ray.cli.launch", "--", "python"]
         self._command = [sys.executable, *launch, *job]
-        self._env = os.environ | {"PYTHONPATH": str(ROOT), "OPENAI_BASE_URL": endpoint, "OPENAI_API_KEY": "sk-chaos"}
+        ours = {"PYTHONPATH": str(ROOT), "OPENAI_BASE_URL": endpoint, "OPENAI_API_KEY": "sk-chaos"}
+        self._env = os.environ | ours | (environment or {})
         self.log = log
 
     def start(self) -> subprocess.Popen[str]:
@@ -303,8 +307,10 @@ def night(
         faults = drawn(seed, kills, possible, calm.folder, rows_of(folder))
         endpoint = stack.enter_context(EndpointServer(port=calm.port))
         url = endpoint.url if calm.port else os.environ["OPENAI_BASE_URL"]
-        command = Command(folder, options, url, home / "job.log")
-        scene = Scene(folder, endpoint, command.start())
+        clock = home / "clock"
+        moves = any(FAULTS[each.kind].moves_clock for each in faults)
+        command = Command(folder, options, url, home / "job.log", movable(clock) if moves else None)
+        scene = Scene(folder, endpoint, command.start(), clock)
         stack.callback(_end, scene)
         try:
             disturb(command, scene, faults)
@@ -376,6 +382,9 @@ def main() -> int:
         kind for kind in chosen.kinds.split(",") if not (os.environ.get("RAY_ADDRESS") and FAULTS[kind].on_own_head)
     ]
     kinds = [kind for kind in kinds if kind not in ("garbage", "slow") or not chosen.calm]
+    kinds = [kind for kind in kinds if not FAULTS[kind].moves_clock or FAKETIME.exists()]
+    if not kinds:
+        parser.error(f"--kinds: none of {chosen.kinds} can be done here (a moved clock needs `make faketime`)")
     with ExitStack() as stack:
         into = (
             chosen.into.resolve()

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -35,6 +37,7 @@ from atlas_ray.rollout.player import ModelSpec
 from atlas_ray.rollout.server import EnvironmentActor
 from atlas_ray.rollout.sessions import Refusal
 from atlas_ray.serving.guard import Guard, error_body
+from atlas_ray.serving.lasting import Lasting
 from atlas_ray.serving.schema import (
     ChatRequest,
     CompletionsRequest,
@@ -133,6 +136,7 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         self._servers = [_Server(settings) for _ in range(settings.servers)]
         self._turn = itertools.count()
         self._sweeper: asyncio.Task[None] | None = None
+        self._lasting = Lasting()
         self._running = 0
         self._draining = False
 
@@ -191,10 +195,11 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
             self._sweeper = asyncio.create_task(self._sweep())
         number = next(self._turn) % len(self._servers)
         options = self._settings.options.get(body.environment, {})
-        return await self._call(
+        opening = self._call(
             number, self._servers[number].generation, "open",
             body.environment, body.task, body.split, body.seed, model, options,
         )  # fmt: skip
+        return await self._lasting.do(opening, undo=lambda view: self._session(view["id"], "close"))
 
     async def view_session(self, session: str) -> Any:
         """The current state of the session."""
@@ -214,7 +219,8 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
 
     async def act(self, session: str) -> Any:
         """Let the agent play one step."""
-        text = "".join([piece async for piece in self._speak(session)])
+        async with aclosing(self._speak(session)) as pieces:
+            text = "".join([piece async for piece in pieces])
         return await self._session(session, "reply", text.strip())
 
     async def run(self, session: str) -> StreamingResponse:
@@ -240,9 +246,10 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         try:
             while True:
                 text = ""
-                async for piece in self._speak(session):
-                    text += piece
-                    yield _event("token", {"text": piece})
+                async with aclosing(self._speak(session)) as pieces:
+                    async for piece in pieces:
+                        text += piece
+                        yield _event("token", {"text": piece})
                 view = await self._session(session, "reply", text.strip())
                 yield _event("step", view)
                 if view["over"]:
@@ -253,16 +260,16 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
         finally:
             self._running -= 1
 
-    async def _speak(self, session: str) -> AsyncIterator[str]:
-        """The model's next reply, in pieces; the session is reserved until it is complete.
+    async def _speak(self, session: str) -> AsyncGenerator[str, None]:
+        """The model's next reply, in pieces; the session is reserved until it is complete, or nobody waits for it.
 
         Raises:
             HTTPException: the session or the model refuses.
         """
-        view = await self._session(session, "view")
-        messages = await self._session(session, "think", THINK_S)
+        messages = await self._session(session, "think", THINK_S, undo="release")
         spoken = False
         try:
+            view = await self._session(session, "view")
             body = ChatCompletionRequest(
                 model=view["model"], messages=messages, stream=True, temperature=0.0,
                 max_tokens=self._settings.max_new_tokens,
@@ -279,11 +286,20 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
             if not spoken:
                 await self._session(session, "release")
 
-    async def _session(self, session: str, call: str, *arguments: Any) -> Any:
+    async def _session(self, session: str, call: str, *arguments: Any, undo: str = "") -> Any:
+        """Call `Sessions` for a session; the call is made to its end whatever becomes of the request.
+
+        Args:
+            session: name of the session.
+            call: method.
+            arguments: of the method.
+            undo: method that takes the call back where its request has gone meanwhile.
+        """
         number, generation, identity = _parts(session)
         if number >= len(self._servers):
             raise HTTPException(404, f"there is no session {session}")
-        return await self._call(number, generation, call, identity, *arguments)
+        calling = self._call(number, generation, call, identity, *arguments)
+        return await self._lasting.do(calling, undo=(lambda _: self._session(session, undo)) if undo else None)
 
     async def _call(self, number: int, generation: int, call: str, *arguments: Any) -> Any:
         """Call `Sessions` in an environment server."""
@@ -331,16 +347,15 @@ class AgentIngress(OpenAiIngress):  # type: ignore[misc]
 
 
 class _Server:
-    """An environment server and its generation, the number of its predecessors that died."""
+    """An environment server and its generation, a number that none before it had, also before this ingress."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.generation = -1
         self.replace()
 
     def replace(self) -> None:
         """Start a new actor."""
-        self.generation += 1
+        self.generation = secrets.randbelow(10**8)
         limits = self._settings.rollout
         self.actor = EnvironmentActor.options(
             name=ray_metrics.actor_name("sessions"),

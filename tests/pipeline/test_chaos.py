@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from benchmarks import chaos
+from benchmarks import _faults, chaos
 from tests.conftest import ROOT
 from tests.pipeline.conftest import TINY
+
+needs_faketime = pytest.mark.skipif(
+    not _faults.FAKETIME.exists(), reason="no libfaketime; `make faketime` gets Debian's"
+)
 
 
 @pytest.mark.timeout(900)  # whatever comes first waits for the whole run
@@ -45,6 +51,34 @@ def test_a_seed_is_what_it_strikes_at_and_when(tmp_path):
     assert {each.at for night in nights for each in night if each.kind == "worker"} == set(stages["worker"])
     begun = chaos.drawn(0, 4, kinds, tmp_path, 18)  # units of a finished run once more
     assert {each.at for each in begun} <= set(range(18, 21))
+
+
+CLOCKS = "import time\nwhile input(): print(time.time(), time.monotonic(), flush=True)"
+
+
+@needs_faketime
+def test_a_clock_moves_under_a_running_process_and_durations_do_not(tmp_path):
+    environment = os.environ | _faults.movable(tmp_path / "clock")
+    with subprocess.Popen(
+        [sys.executable, "-c", CLOCKS], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+
+        def ahead() -> int:
+            """Hours by which the wall clock of the process is ahead of ours; its other clock must not be."""
+            process.stdin.write("?\n")
+            process.stdin.flush()
+            wall, monotonic = map(float, process.stdout.readline().split())
+            assert abs(monotonic - time.monotonic()) < 600
+            return round((wall - time.time()) / 3600)
+
+        scene = _faults.Scene(tmp_path, None, process, tmp_path / "clock")
+        assert ahead() == 0
+        for kind, hours in (("ahead", 1), ("behind", -1)):
+            assert _faults.FAULTS[kind].strike(scene)
+            until = time.monotonic() + 60
+            while ahead() != hours:
+                assert time.monotonic() < until
+        process.stdin.write("\n")
 
 
 def test_lists_of_seeds_are_numbers_and_ranges():

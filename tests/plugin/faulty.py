@@ -14,7 +14,8 @@ class FaultyEnv(TextEnv):
     """Add numbers up to ten; the task number decides what goes wrong in its second step.
 
     Args:
-        folder: a file `hang-3` in it makes task 3 hang, `die-3` end its process; each step leaves a `trace-...` there.
+        folder: a file `hang-3` in it makes task 3 hang, `die-3` end its process, `late-3` its beginning hang; each step
+            leaves a `trace-...` there.
         leak_mib: memory that every step keeps.
         step_s: seconds of a step.
         goal: the sum that ends an episode.
@@ -34,6 +35,7 @@ class FaultyEnv(TextEnv):
         self.goal, self.total, self.held = goal, 0, []
 
     def _start(self, task: int, split: str, seed: int | None) -> str:
+        self._wait_while(f"late-{task}")
         self.total = task % 3
         return f"Task {task}. The sum is {self.total}."
 
@@ -47,8 +49,7 @@ class FaultyEnv(TextEnv):
         if self.has_folder and self.rounds == 1:
             if (self.folder / f"die-{self._task}").exists():
                 os._exit(3)
-            while (self.folder / f"hang-{self._task}").exists():
-                time.sleep(1)
+            self._wait_while(f"hang-{self._task}")
         self.total += int(action.removeprefix("add ") or 0) if action.removeprefix("add ").isdigit() else 0
         return Outcome(
             f"The sum is {self.total}.",
@@ -56,6 +57,10 @@ class FaultyEnv(TextEnv):
             self.total == self.goal,
             self.total >= self.goal,
         )
+
+    def _wait_while(self, name: str) -> None:
+        while (self.folder / name).exists():
+            time.sleep(0.1)
 
     def _save(self) -> Any:
         return self.total

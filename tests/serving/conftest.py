@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import httpx
 import peft
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM
 
-from tests.conftest import ROOT
+from atlas_ray.ports import free_ports
+from tests.conftest import PYTHONPATH, ROOT
 
 
 class Served:
@@ -29,6 +31,8 @@ class Served:
     def __init__(self, process: subprocess.Popen[str], url: str, log: Path) -> None:
         self.process, self.url, self.log = process, url, log
         self.adapters: dict[str, Path] = {}
+        self.faults = log.parent / "faults"
+        """The folder of the environment `faulty`."""
         self.http = httpx.Client(base_url=url, timeout=120)
 
     def open(self, **body):
@@ -39,24 +43,34 @@ class Served:
     def call(self, session, method, path="", **request):
         return self.http.request(method, f"/v1/agent/sessions/{session}{path}", **request)
 
+    def connect(self) -> socket.socket:
+        """A connection to the service, for requests byte by byte."""
+        url = httpx.URL(self.url)
+        return socket.create_connection((url.host, url.port), timeout=60)
+
 
 @pytest.fixture(scope="package")
 def served(ray_cluster, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve")
+    (folder / "faults").mkdir()
+    config = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())
+    config["environments"]["faulty"] = {"folder": str(folder / "faults")}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     shutil.copytree(tiny_model, folder / "run" / "checkpoints" / "llm")
     for number, place in enumerate((folder / "run" / "checkpoints" / "llm" / "adapter", folder / "other")):
         write_adapter(tiny_model, place, number)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     log = folder / "serve.log"
     command = [
-        sys.executable, str(ROOT / "jobs" / "serve.py"), "--config", str(ROOT / "tests" / "tiny.yaml"),
+        sys.executable, str(ROOT / "jobs" / "serve.py"), "--config", str(folder / "config.yaml"),
         "--run_dir", str(folder / "run"), "--model", tiny_model, "--serve.model", "checkpoints/llm",
         "--serve.port", str(port), "--serve.max_sessions", "20", "--evaluate.max_new_tokens", "48",
         "--serve.adapters", f"{{one: checkpoints/llm, two: {folder / 'other'}}}", "--engine.tool_parser", "hermes",
     ]  # fmt: skip
-    environment = os.environ | {"RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT)}
+    workers = {"runtime_env": {"env_vars": {"PYTHONPATH": PYTHONPATH}}}
+    environment = os.environ | {
+        "RAY_ADDRESS": ray_cluster, "PYTHONPATH": PYTHONPATH, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(workers)
+    }  # fmt: skip
     with log.open("w") as output:
         process = subprocess.Popen(
             command, env=environment, cwd=folder, text=True, stdout=output, stderr=subprocess.STDOUT
@@ -98,6 +112,14 @@ def _ends_cleanly(served: Served) -> None:
     with socket.socket() as probe:
         while probe.connect_ex(address) == 0:
             assert time.monotonic() < deadline, "the port is still open"
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.05)
 
 
 def events(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:

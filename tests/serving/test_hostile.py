@@ -15,14 +15,9 @@ BODY = '{"environment": "textcraft"}'
 SMUGGLED = "GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
-def connect(served) -> socket.socket:
-    url = httpx.URL(served.url)
-    return socket.create_connection((url.host, url.port), timeout=60)
-
-
 def answer(served, head: str, body: str = "") -> bytes:
     """All that comes back on one connection until the server closes it."""
-    with connect(served) as wire:
+    with served.connect() as wire:
         wire.sendall(f"{head}\r\nConnection: close\r\n\r\n{body}".encode("latin-1"))
         wire.shutdown(socket.SHUT_WR)
         parts = []
@@ -67,10 +62,10 @@ def test_a_malformed_request_is_refused_once_and_smuggles_nothing(served, head, 
 def test_connections_that_never_end_their_request_keep_nobody_out(served):
     with ExitStack() as stack:
         for number in range(300):
-            wire = stack.enter_context(connect(served))
+            wire = stack.enter_context(served.connect())
             wire.sendall(b"POST /v1/agent/sessions HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-Slow: 1\r\n" * (number % 3))
         for _ in range(20):
-            wire = stack.enter_context(connect(served))
+            wire = stack.enter_context(served.connect())
             wire.sendall(f"{post('Content-Length: 1000')}\r\n\r\n{{".encode())
         session = served.open()["id"]
         assert served.call(session, "POST", "/step", json={"action": "inventory"}).status_code == 200

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 
@@ -16,8 +17,8 @@ from atlas_ray.environments import registry
 from atlas_ray.errors import ConfigError
 from atlas_ray.serving import app
 from tests.conftest import ROOT
-from tests.processes import environment_servers
-from tests.serving.conftest import events
+from tests.processes import environment_servers, workers
+from tests.serving.conftest import events, until
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -140,3 +141,22 @@ def test_an_address_that_is_taken_or_open_to_others_is_refused(served, monkeypat
     monkeypatch.delenv("ATLAS_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="other machines could use this server; set ATLAS_API_KEY"):
         app.start(load(None, {"serve.host": "0.0.0.0"}), {})
+
+
+@pytest.mark.parametrize(("front", "after"), [("ProxyActor", 200), ("ServeReplica:atlas:AgentIngress", 410)])
+def test_a_killed_front_comes_back_and_the_service_goes_on(served, front, after):
+    session = served.open()["id"]
+    [killed] = workers(front)
+    killed.kill()
+    until(lambda: answers(served) and killed not in workers(front))
+    assert served.call(session, "GET").status_code == after
+    anew = served.open()["id"]
+    assert served.call(anew, "POST", "/act").json()["rounds"]
+    until(lambda: len(environment_servers()) == 1)  # that of a killed ingress ends with it
+
+
+def answers(served) -> bool:
+    try:
+        return served.http.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
