@@ -7,7 +7,7 @@ ARGS ?=
 # unless the machine's environment forbids it, which would double the start of every one of them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install engines browser prometheus pipeline serve test test-loaded lint docs bench release stranger clean
+.PHONY: help install engines browser prometheus faketime sshd pipeline serve test test-loaded lint docs bench release stranger clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,17 @@ prometheus: install  ## Debian's Prometheus in .venv, for a test of the dashboar
 		&& dpkg -x prometheus_*.deb prometheus && rm prometheus_*.deb && ln -s ../prometheus/usr/bin/prometheus bin/prometheus; } \
 		|| echo "no Prometheus: the dashboard's queries will not be tried; put its binary into .venv/bin"
 
+faketime: install  ## Debian's libfaketime in .venv, for runs whose clock moves (skipped where it cannot be had)
+	@[ -e .venv/lib/libfaketime.so.1 ] || { cd .venv && { apt-get download -qq libfaketime || { apt-get update -qq && apt-get download -qq libfaketime; }; } 2>/dev/null \
+		&& dpkg -x libfaketime_*.deb faketime && rm libfaketime_*.deb && cd lib && ln -s ../faketime/usr/lib/*/faketime/libfaketime.so.1 .; } \
+		|| echo "no libfaketime: no clock will be moved; put it into .venv/lib"
+
+sshd: install  ## Debian's sshd and rsync in .venv, for a test of Ray's launcher (skipped where they cannot be had)
+	@[ -d .venv/sshd ] || { mkdir -p .venv/sshd-debs && cd .venv/sshd-debs && packages="openssh-server rsync libpopt0 libwrap0" \
+		&& { apt-get download -qq $$packages || { apt-get update -qq && apt-get download -qq $$packages; }; } 2>/dev/null \
+		&& printf '%s\n' *.deb | xargs -I{} dpkg -x {} unpacked && mv unpacked ../sshd && cd .. && rm -r sshd-debs; } \
+		|| echo "no sshd: Ray's launcher will not be tried; on Debian: apt-get install openssh-server rsync"
+
 pipeline: install  ## run CONFIG (the quickstart) on Ray; more options in ARGS="--train.epochs 2"
 	@$(PY) -m atlas_ray.cli.launch -- python jobs/pipeline.py --config $(CONFIG) $(ARGS)
 
@@ -53,10 +64,10 @@ lint: install  ## ruff, mypy and import-linter
 HALVES = trap 'kill $$(jobs -p) 2>/dev/null' EXIT; rest=$$(mktemp); $(PY) -m pytest --half rest $(1) >$$rest 2>&1 & other=$$!; \
 	$(PY) -m pytest --half cluster $(1); code=$$?; wait $$other || code=1; cat $$rest; rm $$rest; exit $$code
 
-test: lint engines browser prometheus  ## the whole test suite
+test: lint engines browser prometheus faketime sshd  ## the whole test suite
 	@$(call HALVES,$(ARGS))
 
-test-loaded: lint engines browser prometheus  ## the whole test suite in an order drawn by lot, beside two busy loops
+test-loaded: lint engines browser prometheus faketime sshd  ## the whole test suite in an order drawn by lot, beside two busy loops
 	@for loop in 1 2; do while :; do :; done & done; $(call HALVES,--shuffle random $(ARGS))
 
 .venv-peers/.installed: .venv/.installed benchmarks/requirements.txt requirements/install_peers.sh
