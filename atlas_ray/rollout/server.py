@@ -16,10 +16,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
@@ -36,6 +37,16 @@ from atlas_ray.trajectory import Episode
 _TICK_S = 1.0
 _GRACE_S = 5.0
 _MEMORY_CHECK_S = 2.0
+
+
+class Place(NamedTuple):
+    """Where a server runs."""
+
+    node: str
+    """Ray's name of the node."""
+    pid: int
+    created: float
+    """When the process began; another one may get its number."""
 
 
 class EnvironmentServer:
@@ -64,8 +75,9 @@ class EnvironmentServer:
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
 
-    async def ping(self) -> None:
+    async def ping(self) -> Place:
         """Health check: returns at once."""
+        return Place(ray.get_runtime_context().get_node_id(), self._process.pid, self._process.create_time())
 
     async def do(self, task: Task) -> TaskResult:
         """Do one task in a slot.
@@ -213,3 +225,21 @@ def _on_thread(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 EnvironmentActor = ray.remote(EnvironmentServer)
+
+
+def end(place: Place) -> None:
+    """Kill the process of a server that does not answer.
+
+    `ray.kill` asks the process itself to end. One that is frozen is not reached, Ray does not ask again, and should it
+    wake, it keeps its CPU as long as the job runs.
+    """
+    there = NodeAffinitySchedulingStrategy(place.node, soft=False)
+    _end.options(scheduling_strategy=there).remote(place.pid, place.created)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _end(pid: int, created: float) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if process.create_time() == created:
+            process.kill()

@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from atlas_ray.config import RolloutConfig
@@ -96,18 +97,20 @@ def test_a_killed_server_loses_and_doubles_nothing(ray_cluster, tmp_path):
 def test_a_frozen_server_is_given_up_unless_it_wakes_in_time(ray_cluster, monkeypatch, tmp_path, wakes):
     monkeypatch.setattr(driver, "PROBE_AFTER_S", 0.3)
     monkeypatch.setattr(driver, "PROBE_TIMEOUT_S", 60.0 if wakes else 5.0)
-    again = []
+    again, frozen = [], []
     work, well = hanging(tmp_path, step_s=0.05)
 
     def freeze():
-        frozen = busy_server(tmp_path)
-        os.kill(frozen, signal.SIGSTOP)
+        frozen.append(psutil.Process(busy_server(tmp_path)))
+        frozen[0].suspend()
         (tmp_path / "hang-2").unlink()
         if wakes:
-            threading.Timer(1.5, os.kill, (frozen, signal.SIGCONT)).start()
+            threading.Timer(1.5, frozen[0].resume).start()
 
     assert played(work, disturb=freeze, on_retry=again.append) == well
     assert bool(again) != wakes
+    psutil.wait_procs(frozen, timeout=60)
+    assert not frozen[0].is_running()  # it would keep its CPU
 
 
 def test_a_hung_environment_is_one_error_and_its_neighbours_never_notice(ray_cluster, tmp_path):
