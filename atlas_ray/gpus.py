@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 
+NUMA_INSTALL = "apt-get install libnuma1, or the package of your distribution"
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -26,6 +28,8 @@ class Installation:
     """GPUs that this process may use."""
     has_vllm: bool = True
     has_flashinfer: bool = True
+    has_numa: bool = True
+    """The library libnuma, which vLLM's build for CPUs loads."""
 
 
 def installation() -> Installation:
@@ -38,13 +42,25 @@ def installation() -> Installation:
         gpus=torch.cuda.device_count(),
         has_vllm=find_spec("vllm") is not None,
         has_flashinfer=find_spec("flashinfer") is not None,
+        has_numa=has_numa(),
     )
+
+
+def has_numa() -> bool:
+    """Whether this machine has the library libnuma."""
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def flaw(found: Installation) -> str | None:
     """Why an engine cannot start with this installation; None: it can."""
     if not found.has_vllm:
         return "vLLM is not installed; run `make install` (CPUs) or `pip install -e '.[gpu]'` (GPUs)"
+    if found.built_for is None and not found.has_numa:
+        return f"vLLM's build for CPUs needs the library libnuma.so.1; {NUMA_INSTALL}"
     return flaw_of_cuda(found)
 
 

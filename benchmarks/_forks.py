@@ -2,8 +2,11 @@
 
 One rollout from before each of the eight steps of 50 trajectories, through all that the selection uses: replays,
 environments, tokenising, the journal, Ray. Then the engine alone gets the same prompts in the order in which they came,
-as many at a time, and writes as many tokens after each. Both take turns in one engine, whose prefix cache is emptied
-before each. The last rollouts have fewer beside them, which counts against ours. CPU time is that of all processes.
+as many at a time, and writes as many tokens after each. It does so twice. First any prompt takes a free place, so that
+the batch is full until the last prompts; ours has fewer and fewer rollouts side by side at the end, which counts
+against it. Then a rollout's prompts follow one another, as in play, and both batches run empty alike; what is missing
+then is lost to environments, tokenising and Ray. All take turns in one engine, whose prefix cache is emptied before
+each. Processor time is that of all processes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -30,7 +35,7 @@ def forks(model: str, rounds: int) -> Iterator[Result]:
 
     Args:
         model: what `models.resolve` takes.
-        rounds: both take that many turns.
+        rounds: all take that many turns.
     """
     import ray
 
@@ -53,35 +58,71 @@ def forks(model: str, rounds: int) -> Iterator[Result]:
     playing = Playing(temperature=1.0, max_new_tokens=MAX_NEW_TOKENS, give_up_after=1)
     entry = RosterEntry("base", "base", model, directory=directory)
     trajectories = cut_trajectories(STEPS, TRAJECTORIES, OPTIONS)
-    rates: list[tuple[float, float]] = []
-    cpu: list[tuple[float, float]] = []
+    rounds_of: list[list[_Turn]] = []
     with Rollouts(spec, RolloutConfig(slots=SLOTS, memory_gib=2)) as rollouts:
         for number in range(1 + rounds):  # the first one, of one trajectory, starts the server, and is not counted
             every = [Forked(trajectory) for trajectory in (trajectories if number else trajectories[:1])]
             store = Store(tempfile.mkdtemp(prefix="atlas-bench-"))
             ray.get(engine.fresh.remote())
-            begin, spent = time.perf_counter(), _cpu_seconds()
-            progress = Progress("forks", len(every) * STEPS, "rollouts")
-            playing_on = ForkedRollouts(run, store, entry, playing, every, ("forks.jsonl",), rollouts, progress)
-            for each in playing_on:
-                if not each.episodes:
-                    assert each.error is None, each.error
-                    playing_on.ask(each, [Fork(step, number) for step in range(STEPS)])
-            seconds, ours_cpu = time.perf_counter() - begin, _cpu_seconds() - spent
+            with _measured(engine) as ours:
+                progress = Progress("forks", len(every) * STEPS, "rollouts")
+                playing_on = ForkedRollouts(run, store, entry, playing, every, ("forks.jsonl",), rollouts, progress)
+                for each in playing_on:
+                    if not each.episodes:
+                        assert each.error is None, each.error
+                        playing_on.ask(each, [Fork(step, number) for step in range(STEPS)])
             assert not [each.error for each in every if each.error]
+            ours.tokens = sum(episode.completion_tokens for each in every for episode in each.episodes.values())
             if number:
-                spent = _cpu_seconds()
-                tokens, alone_s = ray.get(engine.alone.remote(SLOTS))
-                rates.append((tokens / seconds, tokens / alone_s))
-                cpu.append((ours_cpu, _cpu_seconds() - spent))
+                rounds_of.append([ours])
+                for played in (None, len(every) * STEPS):
+                    with _measured(engine) as peer:
+                        peer.tokens = ray.get(engine.alone.remote(SLOTS, played))
+                    rounds_of[-1].append(peer)
     ray.kill(engine)
-    shown = " ".join(f"{ours:,.0f}/{alone:,.0f}" for ours, alone in rates)
-    detail = (
-        f"{shown} tokens/s, {tokens:,} tokens of {TRAJECTORIES * STEPS} rollouts; CPU seconds "
-        f"{' '.join(f'{ours:.0f}/{alone:.0f}' for ours, alone in cpu)} (load {psutil.getloadavg()[0]:.1f})"
-    )
-    yield Result(f"value's forks, {os.path.basename(directory)}", "the engine alone, the same requests",
-                 median(ours / alone for ours, alone in rates), "x", 0.85, detail=detail)  # fmt: skip
+    peers = {"the engine alone, the same requests": 0.85, "the engine alone, the same rollouts": None}
+    for place, (name, goal) in enumerate(peers.items(), 1):
+        shown = "; ".join(f"{turns[0]} against {turns[place]}" for turns in rounds_of)
+        detail = f"{TRAJECTORIES * STEPS} rollouts, {ours.tokens:,} tokens: {shown} (load {psutil.getloadavg()[0]:.1f})"
+        ratio = median(turns[0].rate / turns[place].rate for turns in rounds_of)
+        yield Result(f"value's forks, {os.path.basename(directory)}", name, ratio, "x", goal, detail=detail)
+
+
+@dataclass
+class _Turn:
+    """What the same rollouts took, played or by the engine alone."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    """Processor time of all processes."""
+    engine_cpu_s: float = 0.0
+    """Of it, the engine's."""
+    steps: int = 0
+    """Of the engine: the fewer, the fuller its batches."""
+
+    @property
+    def rate(self) -> float:
+        """Generated tokens per second."""
+        return self.tokens / self.seconds
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:,.0f} tokens/s, {self.cpu_s:.0f} s of processor time ({self.engine_cpu_s:.0f} the engine's), "
+            f"{self.steps:,} steps"
+        )
+
+
+@contextmanager
+def _measured(engine: Any) -> Iterator[_Turn]:
+    """Measures the block; its tokens are the caller's to count."""
+    import ray
+
+    turn, (own, steps), spent, begin = _Turn(), ray.get(engine.spent.remote()), _cpu_seconds(), time.perf_counter()
+    yield turn
+    turn.seconds, turn.cpu_s = time.perf_counter() - begin, _cpu_seconds() - spent
+    own_now, steps_now = ray.get(engine.spent.remote())
+    turn.engine_cpu_s, turn.steps = own_now - own, steps_now - steps
 
 
 def cut_trajectories(steps: int, count: int, options: dict[str, Any]) -> list[Any]:
@@ -107,6 +148,20 @@ def cut_trajectories(steps: int, count: int, options: dict[str, Any]) -> list[An
     raise AssertionError(f"{len(found)} of {count} trajectories of {steps} steps")
 
 
+@dataclass
+class _Asked:
+    """A request to the engine, and the tokens that it answered."""
+
+    ids: list[int]
+    sampling: dict[str, Any]
+    answer: list[int] = field(default_factory=list)
+
+    def follows(self, other: _Asked) -> bool:
+        """Whether the prompt begins with another one and its answer."""
+        begin, end = len(other.ids), len(other.ids) + len(other.answer)
+        return self.ids[begin:end] == other.answer and self.ids[:begin] == other.ids
+
+
 class _Recording:
     """An engine that can do anew, alone, what it was asked to do."""
 
@@ -114,44 +169,74 @@ class _Recording:
         from atlas_ray.inference.engine import Engine
 
         self._engine = Engine(directory, config)
-        self._asked: list[tuple[list[int], dict[str, Any], int]] = []
+        self._asked: list[_Asked] = []
+        self._steps, step = 0, self._engine._engine.step
+
+        def counted() -> Any:
+            self._steps += 1
+            return step()
+
+        self._engine._engine.step = counted
 
     async def ready(self) -> int:
         return self._engine.max_len
 
     async def generate(self, ids: list[int], *, model: str | None = None, **sampling: Any) -> Any:
-        place = len(self._asked)
-        self._asked.append((ids, sampling, 0))
+        asked = _Asked(ids, sampling)
+        self._asked.append(asked)
         answer = await self._engine.generate(ids, **sampling)
-        self._asked[place] = ids, sampling, len(answer.ids)
+        asked.answer = answer.ids
         return answer
 
     async def fresh(self) -> None:
         self._asked.clear()
         assert self._engine._engine.reset_prefix_cache()
 
-    async def alone(self, batch: int) -> tuple[int, float]:
-        """Tokens and seconds of the same requests, `batch` of them at a time."""
+    async def spent(self) -> tuple[float, int]:
+        """Processor time of this process, and steps of the engine."""
+        return time.process_time(), self._steps
+
+    async def alone(self, batch: int, rollouts: int | None) -> int:
+        """Do the same requests, `batch` of them at a time, and return the number of generated tokens.
+
+        Args:
+            batch: requests under way.
+            rollouts: so many were played, and the requests of each follow one another; None: any request takes a free
+                place.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         assert self._engine._engine.reset_prefix_cache()
-        requests = iter(self._asked)
+        rows = [[asked] for asked in self._asked] if rollouts is None else _rollouts(self._asked)
+        assert len(rows) == (rollouts or len(self._asked)), f"{len(rows)} rollouts were told apart"
+        waiting = iter(rows)
 
         async def some() -> int:
             tokens = 0
-            for ids, sampling, count in requests:
-                params = SamplingParams(
-                    temperature=sampling["temperature"], seed=sampling["seed"], max_tokens=count, ignore_eos=True,
-                    output_kind=RequestOutputKind.FINAL_ONLY,
-                )  # fmt: skip
-                output = await asyncio.wrap_future(self._engine.submit(ids, params))
-                tokens += len(output.outputs[0].token_ids)
+            for row in waiting:
+                for asked in row:
+                    params = SamplingParams(
+                        temperature=asked.sampling["temperature"], seed=asked.sampling["seed"],
+                        max_tokens=len(asked.answer), ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY,
+                    )  # fmt: skip
+                    output = await asyncio.wrap_future(self._engine.submit(asked.ids, params))
+                    tokens += len(output.outputs[0].token_ids)
             return tokens
 
-        begin = time.perf_counter()
-        tokens = sum(await asyncio.gather(*(some() for _ in range(batch))))
-        return tokens, time.perf_counter() - begin
+        return sum(await asyncio.gather(*(some() for _ in range(batch))))
+
+
+def _rollouts(asked: Sequence[_Asked]) -> list[list[_Asked]]:
+    """The requests of each rollout, in the order of play."""
+    found: list[list[_Asked]] = []
+    for each in asked:
+        row = next((row for row in found if each.follows(row[-1])), None)
+        if row is None:
+            found.append([each])
+        else:
+            row.append(each)
+    return found
 
 
 def _cpu_seconds() -> float:

@@ -24,6 +24,8 @@ SOUND = Installation(built_for="13.0", driver="13.1", gpus=2)
         (replace(SOUND, driver=None, gpus=0), "built for CUDA 13.0, but this machine has no NVIDIA driver"),
         (replace(SOUND, driver="12.4"), "the NVIDIA driver runs CUDA up to 12.4, PyTorch was built for 13.0; update"),
         (replace(SOUND, gpus=0), "sees no GPU; unset CUDA_VISIBLE_DEVICES"),
+        (replace(SOUND, built_for=None, has_numa=False), "build for CPUs needs the library libnuma.so.1; apt"),
+        (replace(SOUND, has_numa=False), None),
         (replace(SOUND, has_vllm=False), "vLLM is not installed"),
         (replace(SOUND, built_for=None, has_vllm=False), "vLLM is not installed"),
     ],
@@ -34,7 +36,8 @@ def test_a_flaw_of_an_installation_is_one_line_that_says_what_to_do(found: Insta
     if said is not None and line is not None:
         assert line in said
         assert "\n" not in said
-    assert flaw_of_cuda(found) == (flaw(found) if found.has_vllm else None)  # training needs no vLLM
+    needs_no_engine = replace(found, has_vllm=True, has_numa=True)
+    assert flaw_of_cuda(found) == flaw(needs_no_engine)  # training needs no vLLM
 
 
 def test_this_installation_has_no_flaw_and_makes_no_context() -> None:

