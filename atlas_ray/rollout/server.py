@@ -234,10 +234,9 @@ def end(place: Place) -> None:
     wake, it keeps its CPU as long as the job runs.
     """
     there = NodeAffinitySchedulingStrategy(place.node, soft=False)
-    _end.options(scheduling_strategy=there).remote(place.pid, place.created)
+    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_end).remote(place.pid, place.created)
 
 
-@ray.remote(num_cpus=0, max_retries=0)
 def _end(pid: int, created: float) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
