@@ -52,7 +52,6 @@ def main() -> None:
             live(chromium, chosen.view)
         return
     config = parse_args(job_options)
-    shown = [*config.train.selections, *config.select.selections, *config.select.methods]
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the browser has no token
     with browser() as chromium, local_head() as url:
         with job(url, "pipeline", job_options) as lines:
@@ -62,7 +61,7 @@ def main() -> None:
                     dashboard(chromium, url, "actors", "EnvironmentServer")
         dashboard(chromium, url, "jobs", "pipeline.py")
         dashboard(chromium, url, "job", "Ray Data Overview")
-        explorer(chromium, Path(config.run_dir).absolute() / "report.html", shown[-1])
+        explorer(chromium, Path(config.run_dir).absolute() / "report.html", config.train.selections[0])
         live(chromium, [config.run_dir])
         with job(url, "serve", job_options) as lines:
             page = next(line.split()[2] for line in lines if line.startswith("serving at"))
