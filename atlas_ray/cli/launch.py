@@ -31,6 +31,8 @@ _START_TIMEOUT_S = 600.0
 """On a machine that is busy with other work Ray has taken more than two minutes."""
 _STARTS = 3
 """Ray gives its processes 30 s to start, which a busy machine exceeds, and a port may be taken meanwhile."""
+_NO_AGENT = "No available agent to submit job"
+"""What `ray job submit` is told for a while after the start of a head on a busy machine."""
 _NO_DASHBOARD = "Failed to start the dashboard"
 """What `ray start` writes where it goes on without one."""
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "VLLM_HOST_IP": "127.0.0.1"}
@@ -78,6 +80,16 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
     Raises:
         ClusterError: the job was not seen to its end, because the head or the way to it was lost.
     """
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        code, complaints = _submit_once(dashboard, command)
+        if code == 0 or _NO_AGENT not in complaints or time.monotonic() > deadline:
+            sys.stderr.writelines(line for line in complaints.splitlines(keepends=True) if not _is_noise(line))
+            return code
+
+
+def _submit_once(dashboard: str | None, command: Sequence[str]) -> tuple[int, str]:
+    """As `submit`; what `ray job submit` complained about is returned."""
     address = ["--address", dashboard] if dashboard else []
     name = f"atlas-{uuid.uuid4().hex[:12]}"
     submission = [_tool("ray"), "job", "submit", *address, "--log-style=record", "--submission-id", name]
@@ -101,8 +113,7 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
         if is_under_way:  # its code may be 0, and its complaints are about a broken connection
             raise ClusterError(_lost(name, is_own=dashboard is not None))
         complaints.seek(0)
-        sys.stderr.writelines(line for line in complaints if not _is_noise(line))
-        return code
+        return code, complaints.read()
 
 
 def _lost(name: str, *, is_own: bool) -> str:

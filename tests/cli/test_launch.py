@@ -99,6 +99,21 @@ def test_a_head_is_for_this_machine_and_its_token_alone(head):
     assert httpx.post(f"{head}/api/jobs/", json={"entrypoint": "true"}).status_code in (401, 403)
 
 
+def test_a_job_is_offered_again_to_a_head_that_is_not_ready_for_it(tmp_path, monkeypatch, capfd):
+    stand_in = tmp_path / "ray"
+    stand_in.write_text(
+        f"#!/bin/sh\necho try >> {tmp_path}/tries\n[ $(wc -l < {tmp_path}/tries) = 3 ] && echo done && exit 0\n"
+        "echo 'RuntimeError: Request failed: No available agent to submit job, please try again later.' >&2\nexit 1\n"
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
+    assert submit("http://127.0.0.1:1", ["true"]) == 0
+    assert tuple(capfd.readouterr()) == ("done\n", "")
+    monkeypatch.setattr(launcher, "_START_TIMEOUT_S", 0.0)
+    assert submit("http://127.0.0.1:1", ["true"]) == 1
+    assert "No available agent" in capfd.readouterr().err
+
+
 def test_an_address_where_nothing_listens_is_one_line():
     done = launch("true", RAY_ADDRESS="http://127.0.0.1:1")
     assert done.returncode == 2
