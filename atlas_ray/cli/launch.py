@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import httpx
@@ -45,6 +45,10 @@ _TOKEN = Path.home() / ".ray" / "auth_token"
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
+class _HeadLost(ClusterError):
+    """The head that was started for a job ended before it took it; another one may do."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command after `--`; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -59,9 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_address(address)
             return submit(None, command)
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        with local_head() as dashboard:
-            print(f"Ray dashboard  {dashboard}  (sign in with the token of `ray get-auth-token`)", flush=True)
-            return submit(dashboard, command)
+        for left in reversed(range(_STARTS)):
+            with suppress(_HeadLost) if left else nullcontext(), local_head() as dashboard:
+                print(f"Ray dashboard  {dashboard}  (sign in with the token of `ray get-auth-token`)", flush=True)
+                return submit(dashboard, command)
+        raise AssertionError("the last try returns or raises")
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -83,6 +89,8 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         code, complaints = _submit_once(dashboard, command)
+        if code and dashboard and f"Failed to connect to Ray at address: {dashboard}" in complaints:
+            raise _HeadLost(f"Ray's head on this machine was lost before it took the job; {GO_ON}")
         if code == 0 or _NO_AGENT not in complaints or time.monotonic() > deadline:
             sys.stderr.writelines(line for line in complaints.splitlines(keepends=True) if not _is_noise(line))
             return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -112,6 +113,41 @@ def test_a_job_is_offered_again_to_a_head_that_is_not_ready_for_it(tmp_path, mon
     monkeypatch.setattr(launcher, "_START_TIMEOUT_S", 0.0)
     assert submit("http://127.0.0.1:1", ["true"]) == 1
     assert "No available agent" in capfd.readouterr().err
+
+
+def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(tmp_path, monkeypatch, capfd):
+    stand_in = tmp_path / "ray"
+    stand_in.write_text(
+        f"#!{sys.executable}\n"
+        "import http.server, pathlib, sys\n"
+        "values = dict(part.split('=', 1) for part in sys.argv if '=' in part)\n"
+        f"tries = pathlib.Path({str(tmp_path / 'tries')!r})\n"
+        "if sys.argv[1] == 'start':\n"
+        "    class Handler(http.server.BaseHTTPRequestHandler):\n"
+        "        def do_GET(self):\n"
+        "            self.send_error(401)\n"
+        "    http.server.HTTPServer(('127.0.0.1', int(values['--dashboard-port'])), Handler).serve_forever()\n"
+        "tries.write_text(tries.read_text() + 'x' if tries.exists() else 'x')\n"
+        "if tries.read_text() != 'xx':\n"
+        "    address = sys.argv[sys.argv.index('--address') + 1]\n"
+        "    sys.exit(f'ConnectionError: Failed to connect to Ray at address: {address}.')\n"
+        "print('done')\n"
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(launcher, "_TOKEN", stand_in)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert launcher.main(["--", "true"]) == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    out, err = capfd.readouterr()
+    assert out.count("Ray dashboard") == 2
+    assert out.endswith("done\n")
+    assert "Failed to connect" not in err
 
 
 def test_an_address_where_nothing_listens_is_one_line():

@@ -47,12 +47,20 @@ def arrival() -> Callable[[], None]:
     return lambda: until(lambda: psutil.Process(server).num_threads() > before)
 
 
-def opened(served) -> tuple[str, int]:
-    """A session whose second step can be held, and its task."""
-    task = next(TASKS)
-    session = served.open(environment="faulty", task=task)["id"]
-    assert act_as_a_person(served, session)
-    return session, task
+@pytest.fixture
+def opened(served) -> Iterator[Callable[[], tuple[str, int]]]:
+    """Opens a session whose second step can be held, and returns it and its task; all are closed at the end."""
+    sessions: list[str] = []
+
+    def one() -> tuple[str, int]:
+        task = next(TASKS)
+        sessions.append(served.open(environment="faulty", task=task)["id"])
+        assert act_as_a_person(served, sessions[-1])
+        return sessions[-1], task
+
+    yield one
+    for session in sessions:
+        assert served.call(session, "DELETE").status_code == 204
 
 
 def act_as_a_person(served, session: str) -> bool:
@@ -72,8 +80,8 @@ def room(served) -> int:
     return len(more)
 
 
-def test_a_reservation_that_is_made_after_its_client_has_gone_is_ended(served):
-    session, task = opened(served)
+def test_a_reservation_that_is_made_after_its_client_has_gone_is_ended(served, opened):
+    session, task = opened()
     with holding(served.faults / f"hang-{task}"), asked(served, f"/{session}/step", {"action": "add 1"}):
         until(lambda: any(served.faults.glob(f"trace-{task}-1-*")))
         arrived = arrival()
@@ -92,8 +100,8 @@ def test_a_session_that_is_opened_after_its_client_has_gone_is_closed(served):
     until(lambda: room(served) == before)
 
 
-def test_a_step_whose_client_has_gone_is_played(served):
-    session, task = opened(served)
+def test_a_step_whose_client_has_gone_is_played(served, opened):
+    session, task = opened()
     with holding(served.faults / f"hang-{task}"), asked(served, f"/{session}/step", {"action": "add 1"}):
         until(lambda: any(served.faults.glob(f"trace-{task}-1-*")))
     until(lambda: len(served.call(session, "GET").json()["rounds"]) == 2)
@@ -101,16 +109,16 @@ def test_a_step_whose_client_has_gone_is_played(served):
 
 
 @pytest.mark.parametrize("last", ["token", "step"])
-def test_a_run_that_nobody_reads_any_more_leaves_the_session_to_others(served, last):
-    session, _ = opened(served)
+def test_a_run_that_nobody_reads_any_more_leaves_the_session_to_others(served, opened, last):
+    session, _ = opened()
     with served.http.stream("POST", f"/v1/agent/sessions/{session}/run") as answer:
         assert last in (name for name, _ in events(answer.iter_lines()))
     until(lambda: act_as_a_person(served, session))
 
 
 @pytest.mark.parametrize("later", range(8))
-def test_an_act_that_is_broken_off_sooner_or_later_leaves_the_session_to_others(served, later):
-    session, _ = opened(served)
+def test_an_act_that_is_broken_off_sooner_or_later_leaves_the_session_to_others(served, opened, later):
+    session, _ = opened()
     with asked(served, f"/{session}/act"):
         for _ in range(later):
             assert served.http.get("/health").status_code == 200
