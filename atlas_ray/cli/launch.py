@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -63,14 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_address(address)
             return submit(None, command)
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        for left in reversed(range(_STARTS)):
-            with suppress(_HeadLost) if left else nullcontext(), local_head() as dashboard:
-                print(f"Ray dashboard  {dashboard}  (sign in with the token of `ray get-auth-token`)", flush=True)
-                return submit(dashboard, command)
-        raise AssertionError("the last try returns or raises")
+        return _on_own_head(command)
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _on_own_head(command: Sequence[str]) -> int:
+    """`submit` to a head that is started for the job; to another one where that is lost before it takes the job."""
+    left = _STARTS
+    while True:
+        left -= 1
+        try:
+            with local_head() as dashboard:
+                print(f"Ray dashboard  {dashboard}  (sign in with the token of `ray get-auth-token`)", flush=True)
+                return submit(dashboard, command)
+        except _HeadLost:
+            if not left:
+                raise
 
 
 def submit(dashboard: str | None, command: Sequence[str]) -> int:

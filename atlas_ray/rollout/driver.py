@@ -21,7 +21,7 @@ from atlas_ray.config import RolloutConfig
 from atlas_ray.errors import AtlasError, ClusterError
 from atlas_ray.progress import say
 from atlas_ray.rollout.player import ModelSpec
-from atlas_ray.rollout.server import EnvironmentActor, Place, end
+from atlas_ray.rollout.server import EnvironmentActor, ServerProcess, kill_process
 from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.rollout.task import Result, Task, TaskResult, failed
 from atlas_ray.trajectory import Episode
@@ -106,8 +106,8 @@ class Rollouts:
                 self._retire(server)
             elif server.is_silent(now):
                 self._drop(server, f"it did not answer for {PROBE_TIMEOUT_S:g} s")
-                assert server.place is not None  # it was ready once
-                end(server.place)
+                assert server.process is not None  # it was ready once
+                kill_process(server.process)
             elif server.probe is None and now - server.asked > (PROBE_AFTER_S if server.is_ready else _TICK_S):
                 server.ask(now)
         outstanding = len(self._owed) + len(self._suspects) + len(self._under_way)
@@ -182,7 +182,7 @@ class Rollouts:
     def _take_probe(self, server: _Server) -> None:
         probe, server.probe = server.probe, None
         try:
-            server.place = ray.get(probe)
+            server.process = ray.get(probe)
         except ActorUnavailableError:
             server.is_ready = False
         except RayError as error:
@@ -223,7 +223,7 @@ class _Server:
     def __init__(self, actor: Any) -> None:
         self.actor = actor
         self.tasks: set[Any] = set()
-        self.place: Place | None = None
+        self.process: ServerProcess | None = None
         """Known once it was ready."""
         self.is_ready = self.was_ready = False
         self.should_recycle = self.is_reserved = False

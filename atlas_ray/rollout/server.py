@@ -39,8 +39,8 @@ _GRACE_S = 5.0
 _MEMORY_CHECK_S = 2.0
 
 
-class Place(NamedTuple):
-    """Where a server runs."""
+class ServerProcess(NamedTuple):
+    """The process of a server: what tells it from all others of the cluster."""
 
     node: str
     """Ray's name of the node."""
@@ -75,9 +75,9 @@ class EnvironmentServer:
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
 
-    async def ping(self) -> Place:
+    async def ping(self) -> ServerProcess:
         """Health check: returns at once."""
-        return Place(ray.get_runtime_context().get_node_id(), self._process.pid, self._process.create_time())
+        return ServerProcess(ray.get_runtime_context().get_node_id(), self._process.pid, self._process.create_time())
 
     async def do(self, task: Task) -> TaskResult:
         """Do one task in a slot.
@@ -227,17 +227,17 @@ def _on_thread(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
 EnvironmentActor = ray.remote(EnvironmentServer)
 
 
-def end(place: Place) -> None:
+def kill_process(process: ServerProcess) -> None:
     """Kill the process of a server that does not answer.
 
     `ray.kill` asks the process itself to end. One that is frozen is not reached, Ray does not ask again, and should it
     wake, it keeps its CPU as long as the job runs.
     """
-    there = NodeAffinitySchedulingStrategy(place.node, soft=False)
-    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_end).remote(place.pid, place.created)
+    there = NodeAffinitySchedulingStrategy(process.node, soft=False)
+    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_kill).remote(process.pid, process.created)
 
 
-def _end(pid: int, created: float) -> None:
+def _kill(pid: int, created: float) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         if process.create_time() == created:

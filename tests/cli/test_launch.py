@@ -41,6 +41,21 @@ def head():
             httpx.get(dashboard)
 
 
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Writes the program that the launcher then takes for `ray`."""
+
+    def write(script: str) -> None:
+        program = tmp_path / "ray"
+        program.write_text(script)
+        program.chmod(0o755)
+        monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
+        monkeypatch.setattr(launcher, "_TOKEN", program)  # there is one
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    return write
+
+
 def test_jobs_run_on_the_head(head, monkeypatch, capfd):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.chdir(ROOT)
@@ -55,20 +70,15 @@ def test_jobs_run_on_the_head(head, monkeypatch, capfd):
     assert "Traceback" not in out + err
 
 
-def test_a_head_that_ends_at_its_start_is_started_again_and_then_said(tmp_path, monkeypatch):
-    stand_in = tmp_path / "ray"
-    stand_in.write_text(f'#!/bin/sh\necho "$6" >> {tmp_path}/starts\necho the raylet took too long\nexit 1\n')
-    stand_in.chmod(0o755)
-    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
-    monkeypatch.setattr(launcher, "_TOKEN", stand_in)
+def test_a_head_that_ends_at_its_start_is_started_again_and_then_said(stand_in, tmp_path):
+    stand_in(f'#!/bin/sh\necho "$6" >> {tmp_path}/starts\necho the raylet took too long\nexit 1\n')
     with pytest.raises(ClusterError, match="did not start on this machine: it ended: the raylet took too long"):
         local_head().__enter__()
     assert len(set((tmp_path / "starts").read_text().split())) == 3  # with another port each time
 
 
-def test_a_head_without_a_dashboard_is_started_again_though_another_program_answers(tmp_path, monkeypatch):
-    stand_in = tmp_path / "ray"
-    stand_in.write_text(
+def test_a_head_without_a_dashboard_is_started_again_though_another_program_answers(stand_in, tmp_path):
+    stand_in(
         f"#!{sys.executable}\n"
         "import pathlib, sys, threading\n"
         "import prometheus_client\n"
@@ -79,9 +89,6 @@ def test_a_head_without_a_dashboard_is_started_again_though_another_program_answ
         "threading.Timer(2.0, print, ['Failed to start the dashboard'], {'flush': True}).start()\n"
         "threading.Event().wait()\n"
     )
-    stand_in.chmod(0o755)
-    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
-    monkeypatch.setattr(launcher, "_TOKEN", stand_in)
     with pytest.raises(ClusterError, match="did not start on this machine: its dashboard did not"):
         local_head().__enter__()
     assert len(set((tmp_path / "starts").read_text().split())) == 3  # with another port each time
@@ -100,14 +107,11 @@ def test_a_head_is_for_this_machine_and_its_token_alone(head):
     assert httpx.post(f"{head}/api/jobs/", json={"entrypoint": "true"}).status_code in (401, 403)
 
 
-def test_a_job_is_offered_again_to_a_head_that_is_not_ready_for_it(tmp_path, monkeypatch, capfd):
-    stand_in = tmp_path / "ray"
-    stand_in.write_text(
+def test_a_job_is_offered_again_to_a_head_that_is_not_ready_for_it(stand_in, tmp_path, monkeypatch, capfd):
+    stand_in(
         f"#!/bin/sh\necho try >> {tmp_path}/tries\n[ $(wc -l < {tmp_path}/tries) = 3 ] && echo done && exit 0\n"
         "echo 'RuntimeError: Request failed: No available agent to submit job, please try again later.' >&2\nexit 1\n"
     )
-    stand_in.chmod(0o755)
-    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
     assert submit("http://127.0.0.1:1", ["true"]) == 0
     assert tuple(capfd.readouterr()) == ("done\n", "")
     monkeypatch.setattr(launcher, "_START_TIMEOUT_S", 0.0)
@@ -115,9 +119,8 @@ def test_a_job_is_offered_again_to_a_head_that_is_not_ready_for_it(tmp_path, mon
     assert "No available agent" in capfd.readouterr().err
 
 
-def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(tmp_path, monkeypatch, capfd):
-    stand_in = tmp_path / "ray"
-    stand_in.write_text(
+def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(stand_in, tmp_path, monkeypatch, capfd):
+    stand_in(
         f"#!{sys.executable}\n"
         "import http.server, pathlib, sys\n"
         "values = dict(part.split('=', 1) for part in sys.argv if '=' in part)\n"
@@ -133,10 +136,6 @@ def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(tmp_path, 
         "    sys.exit(f'ConnectionError: Failed to connect to Ray at address: {address}.')\n"
         "print('done')\n"
     )
-    stand_in.chmod(0o755)
-    monkeypatch.setattr(launcher, "_tool", lambda name: str(tmp_path / name))
-    monkeypatch.setattr(launcher, "_TOKEN", stand_in)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+import ray
 
 from atlas_ray.config import RolloutConfig
 from atlas_ray.rollout import driver
@@ -20,6 +21,7 @@ from atlas_ray.rollout.driver import run_episodes
 from atlas_ray.rollout.episode import play
 from atlas_ray.rollout.player import ModelSpec
 from atlas_ray.rollout.policy import RandomPolicy
+from atlas_ray.rollout.server import EnvironmentActor, kill_process
 from atlas_ray.rollout.spec import EpisodeSpec
 from tests.conftest import PYTHONPATH, ROOT
 from tests.plugin.faulty import FaultyEnv
@@ -111,6 +113,16 @@ def test_a_frozen_server_is_given_up_unless_it_wakes_in_time(ray_cluster, monkey
     assert bool(again) != wakes
     psutil.wait_procs(frozen, timeout=60)
     assert not frozen[0].is_running()  # it would keep its CPU
+
+
+def test_the_process_of_a_frozen_server_is_killed_where_it_runs(ray_cluster):
+    actor = EnvironmentActor.remote(ModelSpec(), ONE)  # nobody calls `ray.kill`, which does not always reach it
+    found = ray.get(actor.ping.remote())
+    frozen = psutil.Process(found.pid)
+    frozen.suspend()
+    kill_process(found._replace(created=found.created - 1))  # another process that had its number
+    kill_process(found)
+    assert psutil.wait_procs([frozen], timeout=60)[0]
 
 
 def test_a_hung_environment_is_one_error_and_its_neighbours_never_notice(ray_cluster, tmp_path):
