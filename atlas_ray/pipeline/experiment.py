@@ -292,8 +292,14 @@ def _one_line(text: str) -> str:
 
 
 # --- after it --------------------------------------------------------------------------------------------------------
-def report(experiment: Experiment, cells: Sequence[GridCell]) -> tuple[str, str]:
-    """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures; returns the first two's paths."""
+def report(experiment: Experiment, cells: Sequence[GridCell], joined: Sequence[str] = ()) -> tuple[str, str]:
+    """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures; returns the first two's paths.
+
+    Args:
+        experiment: what was asked.
+        cells: all of its cells.
+        joined: `experiment.json` files of cells that were run elsewhere.
+    """
     by_combination: dict[str, RunOfGrid] = {}
     failures = failures_of(experiment)
     for cell in cells:
@@ -307,5 +313,5 @@ def report(experiment: Experiment, cells: Sequence[GridCell]) -> tuple[str, str]
     _, said = power_of(experiment)
     return write_experiment(
         Store(experiment.config.run_dir), experiment.config.model_dump(mode="json"), list(by_combination.values()),
-        said, f"atlas-ray experiment --config {experiment.file}",
+        said, f"atlas-ray experiment --config {experiment.file}", joined,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from atlas_ray.section import Section
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
 _OWN = ("run_dir",)
 """Options that the experiment sets itself."""
+_MODELS = "evaluate.models"
 
 
 class PowerConfig(Section):
@@ -57,11 +58,13 @@ class ExperimentConfig(Section):
     run_dir: str
     """Path or URL of the experiment's directory; relative paths start in the current directory."""
     base: str | dict[str, Any]
-    """A configuration: a path, from the experiment's file, or the sections themselves."""
+    """A configuration: a path, from the experiment's file, or the sections themselves. The path of another experiment
+    stands for its base."""
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     """Values by dotted option."""
     exclude: tuple[dict[str, Any], ...] = ()
-    """Combinations to leave out: all that have the values of an entry."""
+    """Combinations to leave out: all that have the values of an entry. With `evaluate.models` in it, an entry leaves
+    out these models of them, and not the combinations."""
     within: dict[str, int] = Field(default_factory=dict)
     """By environment: an episode counts as a success when it succeeds within so many rounds; not named: within the
     environment's round cap. Fixed before the run, or the choice is part of the result."""
@@ -104,9 +107,7 @@ def read_experiment(path: str, overrides: Mapping[str, Any] | None = None) -> Ex
     """
     written, settings = _settings(path, dict(overrides or {}))
     rest = {name: value for name, value in (overrides or {}).items() if name not in (*settings.grid, "run_dir")}
-    values = settings.base
-    if isinstance(values, str):
-        values = read_yaml(str(Path(path).parent / values))
+    values = _base(path, settings.base)
     axes = {option: found for option, found in written.items() if len(found) > 1}
     combinations = []
     for picked in _combinations(settings):
@@ -115,10 +116,22 @@ def read_experiment(path: str, overrides: Mapping[str, Any] | None = None) -> Ex
         directory = posixpath.join(settings.run_dir, name)
         where = f"{path}, combination {_said(varying)}" if varying else path
         config = made_from(values, rest | picked | {"run_dir": directory}, where)
-        combinations.append(Combination(name, varying, config))
+        if _MODELS not in rest:
+            _refuse_unknown_models(path, settings.exclude, config.evaluate.models)
+        combinations.append(Combination(name, varying, _without_models(config, picked, settings.exclude)))
     if not combinations:
         raise ConfigError(f"config {path}: exclude leaves no combination of the grid; drop an entry")
     return Experiment(Path(path).stem, path, settings, tuple(combinations))
+
+
+def _base(path: str, base: str | dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(base, str):
+        return base
+    file = str(Path(path).parent / base)
+    if file in seen:
+        raise ConfigError(f"config {file}: its base leads back to it; name a configuration")
+    values = read_yaml(file)
+    return _base(file, values["base"], (*seen, file)) if "base" in values else values
 
 
 def _settings(path: str, overrides: dict[str, Any]) -> tuple[dict[str, tuple[Any, ...]], ExperimentConfig]:
@@ -136,7 +149,12 @@ def _settings(path: str, overrides: dict[str, Any]) -> tuple[dict[str, tuple[Any
         if not found or any(each in found[:i] for i, each in enumerate(found)):
             raise ConfigError(f"config {path}: grid.{option}: give one or more different values, found {list(found)}")
     for number, entry in enumerate(settings.exclude):
+        models = entry.get(_MODELS, [])
+        if not isinstance(models, list) or (_MODELS in entry and not models):
+            raise ConfigError(f"config {path}: exclude.{number}: {_MODELS} takes a list of models, found {models!r}")
         for option, value in entry.items():
+            if option == _MODELS:
+                continue
             if option not in settings.grid:
                 raise ConfigError(f"config {path}: exclude.{number}: {option!r} is no option of the grid")
             if value not in settings.grid[option]:
@@ -148,11 +166,31 @@ def _settings(path: str, overrides: dict[str, Any]) -> tuple[dict[str, tuple[Any
 def _combinations(settings: ExperimentConfig) -> list[dict[str, Any]]:
     options = list(settings.grid)
     every = [dict(zip(options, picked, strict=True)) for picked in itertools.product(*settings.grid.values())]
-    return [picked for picked in every if not any(_matches(picked, entry) for entry in settings.exclude)]
+    whole = [entry for entry in settings.exclude if entry and _MODELS not in entry]
+    return [picked for picked in every if not any(_matches(picked, entry) for entry in whole)]
 
 
 def _matches(picked: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    return bool(entry) and all(picked[option] == value for option, value in entry.items())
+    return all(picked[option] == value for option, value in entry.items() if option != _MODELS)
+
+
+def _refuse_unknown_models(path: str, exclude: Sequence[Mapping[str, Any]], known: Sequence[str]) -> None:
+    """A model that is left out has to be one of `evaluate.models`, or it is misspelt."""
+    for number, entry in enumerate(exclude):
+        for name in entry.get(_MODELS, ()):
+            if name not in known:
+                raise ConfigError(
+                    f"config {path}: exclude.{number}: {name!r} is not in {_MODELS}, which has {', '.join(known)}"
+                )
+
+
+def _without_models(
+    config: PipelineConfig, picked: Mapping[str, Any], exclude: Sequence[Mapping[str, Any]]
+) -> PipelineConfig:
+    """The configuration of a combination without the models that are left out of it."""
+    left_out = {name for entry in exclude if _matches(picked, entry) for name in entry.get(_MODELS, ())}
+    models = tuple(name for name in config.evaluate.models if name not in left_out)
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"models": models})})
 
 
 def _name(varying: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> str:

@@ -2,7 +2,7 @@
 
 `experiment.json` has the format number, the experiment's own file, one row per combination, model and environment
 (`experiment_rows.py`), and every comparison. It is written one row a line, in a fixed order, and holds nothing that
-differs between two readings of the same runs.
+differs between two readings of the same runs. Parts of a grid that were run elsewhere are joined by their rows.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 from atlas_ray.report.experiment_comparisons import arms_of, comparisons
 from atlas_ray.report.experiment_drawings import curves_picture, forest_picture, scatter_picture
 from atlas_ray.report.experiment_page import Page, page, to_html, to_text
-from atlas_ray.report.experiment_rows import RunOfGrid, rows_of, truth_of
-from atlas_ray.selection.compare import OVERALL
+from atlas_ray.report.experiment_rows import FORMAT, RunOfGrid, read_rows, rows_of, truth_of
 from atlas_ray.store import Store
 
 __all__ = ["RunOfGrid", "write_experiment"]
 
-FORMAT = 1
-
 
 def write_experiment(
-    store: Store, settings: Mapping[str, Any], runs: Sequence[RunOfGrid], power: str, command: str
+    store: Store,
+    settings: Mapping[str, Any],
+    runs: Sequence[RunOfGrid],
+    power: str,
+    command: str,
+    joined: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Write what the runs hold so far into the experiment's directory.
 
@@ -35,23 +37,26 @@ def write_experiment(
         runs: every combination.
         power: what the design can find, in words.
         command: that runs the experiment again.
+        joined: `experiment.json` files of the same experiment, run elsewhere; of a model or selection that several
+            have, the rows of the run here count, or those of the first file.
 
     Returns:
         The paths of `experiment.json` and `experiment.html`.
 
     Raises:
+        DataError: a file to join is malformed, or of another experiment.
         StoreError: a file in a run directory is malformed, or nothing can be written.
     """
+    others = [read_rows(path, [run.name for run in runs]) for path in joined]
     rows: list[dict[str, Any]] = []
-    precisions: dict[tuple[str, str], float] = {}
     missing: list[str] = []
     for run in runs:
-        truths = truth_of(run)
-        found = rows_of(run, settings["within"], truths)
+        found: list[dict[str, Any]] = []
+        for source in (rows_of(run, settings["within"], truth_of(run)), *others):
+            known = {(row["model"], row["selection"]) for row in found}
+            own = [row for row in source if row["combination"] == run.name]
+            found += [row for row in own if (row["model"], row["selection"]) not in known]
         rows += found
-        for name, truth in truths.items():
-            if OVERALL in truth and truth[OVERALL].precision is not None:
-                precisions[run.name, name] = float(truth[OVERALL].precision or 0.0)
         missing += [
             f"{run.name}, {name}: failed and is left out of every table: {e}" for name, e in run.failures.items()
         ]
@@ -62,7 +67,7 @@ def write_experiment(
     arms = arms_of(rows)
     environments = sorted({row["environment"] for row in rows})
     compared = comparisons(arms, settings["references"], environments) if environments else []
-    said = page(settings, rows, arms, compared, precisions, missing, power, command)
+    said = page(settings, rows, arms, compared, missing, power, command)
     pictures = _write_pictures(store, said)
     text = _json(settings, rows, [asdict(each) | {"verdict": each.verdict} for each in compared])
     store.write_text(to_text(said, pictures), "experiment.md")

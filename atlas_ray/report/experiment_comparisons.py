@@ -19,6 +19,7 @@ from atlas_ray.evaluation.statistics import (
     hierarchical_bootstrap,
     holm,
 )
+from atlas_ray.report.experiment_rows import SELECTION
 
 ALL = "all environments"
 Task = tuple[str, str, int]
@@ -64,6 +65,12 @@ class Arm:
         """Mean over trainings of a field that all environments of a training share."""
         found = {row["training_seed"]: row[field] for row in self.rows if row[field] is not None}
         return fmean(found.values()) if found else None
+
+    def precision(self) -> float | None:
+        """Share of the selected steps that matter, in percent, over all environments."""
+        known = [row for row in self.rows if row["precision"] is not None and row["selected"]]
+        steps = sum(row["selected"] for row in known)
+        return sum(row["precision"] * row["selected"] for row in known) / steps if steps else None
 
     def looks(self) -> float | None:
         """Share of the test steps that only look."""
@@ -111,10 +118,10 @@ class Compared:
 
 
 def arms_of(rows: Iterable[dict[str, Any]]) -> list[Arm]:
-    """The arms in the order of their first rows; rows with an error are left out."""
+    """The arms in the order of their first rows; rows with an error, or of a selection alone, are left out."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        if row["error"] is None:
+        if row["error"] is None and row["kind"] != SELECTION:
             group = "tuned" if row["kind"] == "tuned" else "other"
             found.setdefault((row["combination"], group, row["selection"] or row["model"]), []).append(row)
     return [

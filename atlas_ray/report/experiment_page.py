@@ -43,7 +43,6 @@ def page(
     rows: Sequence[dict[str, Any]],
     arms: Sequence[Arm],
     compared: Sequence[Compared],
-    precisions: Mapping[tuple[str, str], float],
     missing: Sequence[str],
     power: str,
     command: str,
@@ -55,21 +54,20 @@ def page(
         rows: of `experiment.json`.
         arms: of the rows.
         compared: their comparisons.
-        precisions: of selections against the truth, in percent, by combination and selection.
         missing: what the tables lack, a line each.
         power: what the design can find, in words.
         command: that runs the experiment again.
     """
     caps: dict[str, int] = {}
     for row in rows:
-        longest = max((point["rounds"] for point in row["curve"]), default=row["within"])
+        longest = max((point["rounds"] for point in row["curve"]), default=row["within"] or 1)
         caps[row["environment"]] = max(caps.get(row["environment"], 1), longest)
     scope = ALL if len(caps) > 1 else next(iter(caps), ALL)
     scopes = ({ALL: max(caps.values())} if len(caps) > 1 else {}) | dict(sorted(caps.items()))
     references = [name for name in settings["references"] if any(arm.name == name for arm in arms)]
     causes = (
         scatter(arms, scope, "Precision of the selection", "precision against the truth, %",
-                lambda arm: precisions.get((arm.combination, arm.name))),
+                Arm.precision),
         scatter(arms, scope, "Labelled tokens", "labelled tokens of a training",
                 lambda arm: arm.per_training("labelled_tokens")),
         scatter(arms, scope, "Seconds of training", "seconds of a training",
@@ -77,13 +75,14 @@ def page(
     )  # fmt: skip
     keys = {key.name: key for arm in arms if (key := key_of(arm))}
     curves = line_charts(arms, scopes) if arms else {}
-    trained = _arms(arms, scope, precisions)
+    truths = _truths(rows)
     return Page(
         title=str(settings["title"]), question=str(settings["question"]),
         headline=_headline(compared, scope, references), notes=[*missing, power, *_notes(rows)],
         sections=[
             PageSection("map", "Success by combination and selection", blocks=[PageBlock(_map(arms, scope))]),
-            PageSection("arms", "What was trained, and how it played", blocks=[PageBlock(trained)]),
+            PageSection("arms", "What was trained, and how it played", blocks=[PageBlock(_arms(arms, scope))]),
+            *([PageSection("truth", "Selections against the truth", [_TRUTH], [PageBlock(truths)])] if truths else ()),
             PageSection("comparisons", "Comparisons", [_EXPLAINED], [
                 PageBlock(_comparisons(own), f"{env}, against {reference}")
                 for env in scopes for reference in references
@@ -102,6 +101,11 @@ def page(
 _EXPLAINED = (
     "Paired by task, clustered by training seed. The interval covers seeds and tasks where both sides have several "
     "seeds. p is corrected by Holm over the comparisons of one combination; below 0.05 a difference is established."
+)
+
+_TRUTH = (
+    "Of the steps that a selection chose, the share that matters; of those that matter, the share that it chose. The "
+    "expert recorded what its steps are; intervals draw whole trajectories."
 )
 
 
@@ -127,7 +131,7 @@ def _headline(compared: Sequence[Compared], scope: str, references: Sequence[str
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    caps = {row["environment"]: row["within"] for row in rows}
+    caps = {row["environment"]: row["within"] for row in rows if row["within"] is not None}
     if not caps:
         return []
     said = joined([f"{cap} rounds in {env}" for env, cap in sorted(caps.items())])
@@ -148,13 +152,33 @@ def _map(arms: Sequence[Arm], scope: str) -> Table:
     return table(["selection", *combinations], lines)
 
 
-def _arms(arms: Sequence[Arm], scope: str, precisions: Mapping[tuple[str, str], float]) -> Table:
+def _truths(rows: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Precision and recall of every selection, those that nothing is tuned on too; None where no truth is known."""
+    known = {
+        (row["combination"], row["selection"], row["environment"]): row for row in rows if row["selected"] is not None
+    }
+    lines: list[list[str | Cell]] = [
+        [*key, str(row["selected"]), _interval(row, "precision"), _interval(row, "recall")]
+        for key, row in known.items()
+    ]
+    header = ["combination", "selection", "environment", "steps", "precision, %", "recall, %"]
+    return table(header, lines, words=(0, 1, 2)) if lines else None
+
+
+def _interval(row: Mapping[str, Any], field: str) -> str:
+    value, bounds = row[field], row[f"{field}_ci95"]
+    if value is None:
+        return NONE
+    return f"{value:.1f}" if bounds is None else f"{value:.1f} [{bounds[0]:.1f}, {bounds[1]:.1f}]"
+
+
+def _arms(arms: Sequence[Arm], scope: str) -> Table:
     header = ["combination", "selection", "filters", "seeds", "success, %", "mean rounds", "steps that only look",
               "precision, %", "labelled tokens", "training, s"]  # fmt: skip
     lines: list[list[str | Cell]] = []
     for arm in arms:
         found = success_of(arm, scope)
-        rounds, precision = arm.mean_of("mean_rounds"), precisions.get((arm.combination, arm.name))
+        rounds, precision = arm.mean_of("mean_rounds"), arm.precision()
         lines.append([
             arm.combination, arm.name, ", ".join(arm.filters) or NONE, str(found.seeds) if found else NONE,
             f"{found.mean:.1f} [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]" if found else NONE,

@@ -1,23 +1,62 @@
 """The rows of `experiment.json`: one per combination, model and environment, from the run directories alone.
 
 A row holds what the model is, what its selection and its training were, how it played, and every test episode in
-short, so that anyone can compute other figures from the file. A cell that failed is a row with its error.
+short, so that anyone can compute other figures from the file. A cell that failed is a row with its error. A selection
+that nothing is tuned on has a row too, with its distance to the truth and nothing played. Rows of other machines come
+from their `experiment.json`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atlas_ray.config import PipelineConfig
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from atlas_ray.config import PipelineConfig, explain
 from atlas_ray.environments.contract import EnvironmentCard
+from atlas_ray.errors import DataError
 from atlas_ray.evaluation import ledger
 from atlas_ray.evaluation.statistics import PrecisionRecall, success_curve
 from atlas_ray.roster import RosterEntry, checkpoint_name
-from atlas_ray.selection.compare import OVERALL, TrajectoryShape, figures, shapes_of
+from atlas_ray.selection.compare import TrajectoryShape, figures, shapes_of
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode
+
+FORMAT = 1
+"""Of `experiment.json`."""
+SELECTION = "selection"
+"""The kind of a row that is no model's."""
+
+
+class Row(BaseModel):
+    """What is read of a row; docs/evidence.md says what the fields mean."""
+
+    combination: str
+    values: dict[str, Any]
+    kind: str
+    model: str | None
+    selection: str | None
+    training_seed: int | None
+    method: str | None
+    filters: list[str] | None
+    environment: str
+    within: int | None
+    error: str | None
+    mean_rounds: float | None
+    curve: list[dict[str, Any]]
+    episodes: list[tuple[str, int, int, int, int, float]]
+    looks: int | None
+    steps: int | None
+    labelled_tokens: int | None
+    training_seconds: float | None
+    precision: float | None
+    precision_ci95: list[float] | None
+    recall: float | None
+    recall_ci95: list[float] | None
+    selected: int | None
 
 
 @dataclass(frozen=True)
@@ -72,11 +111,49 @@ def rows_of(
                 | _looked(counted if error is None else None)
                 | _scored(truths.get(str(entry.selection), {}).get(env))
             )
+    trained = {entry.selection for entry in run.models}
+    for name in sorted(truths.keys() - trained):
+        facts = _facts(run, None, SELECTION, name, None) | _trained([])
+        rows += [
+            facts
+            | {"environment": env, "held_in": card.held_in, "metric": card.metric, "within": None, "error": None}
+            | _played([], None, 0, 0) | _looked(None) | _scored(truths[name][env])
+            for env, card in run.cards.items() if env in truths[name]
+        ]  # fmt: skip
+    return rows
+
+
+def read_rows(path: str, combinations: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of an `experiment.json` that was written elsewhere.
+
+    Args:
+        path: of the file.
+        combinations: names of those that the experiment has.
+
+    Raises:
+        DataError: the file is no `experiment.json`, or of another experiment.
+        StoreError: it is missing, or no JSON.
+    """
+    folder, name = posixpath.split(path)
+    data = Store(folder or ".").read_json(name)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise DataError(f"{path}: expected an experiment.json of format {FORMAT}")
+    try:
+        TypeAdapter(list[Row]).validate_python(data.get("rows"))
+    except ValidationError as error:
+        raise DataError(f"{path}: rows.{explain(error)}") from error
+    rows: list[dict[str, Any]] = data["rows"]
+    for row in rows:
+        if row["combination"] not in combinations:
+            raise DataError(
+                f"{path}: a row of the combination {row['combination']!r}, which this experiment does not have; it has "
+                f"{', '.join(sorted(combinations))}"
+            )
     return rows
 
 
 def truth_of(run: RunOfGrid) -> dict[str, dict[str, PrecisionRecall]]:
-    """Precision and recall of every stored selection whose truth is known, by environment and over all of them."""
+    """Precision and recall of every stored selection whose truth is known, by environment."""
     names = [name for name in run.store.names("selections") if _has_rows(run.store, "selections", name)]
     if not names or not _has_rows(run.store, "trajectories"):
         return {}
@@ -90,8 +167,6 @@ def truth_of(run: RunOfGrid) -> dict[str, dict[str, PrecisionRecall]]:
             [own] = found.selections
             if own.truth is not None:
                 scores.setdefault(name, {})[found.environment] = own.truth
-        if name in scores and OVERALL not in scores[name]:
-            scores[name][OVERALL] = next(iter(scores[name].values()))
     return scores
 
 
@@ -100,17 +175,23 @@ def _has_rows(store: Store, *parts: str) -> bool:
 
 
 def _model(run: RunOfGrid, entry: RosterEntry, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "combination": run.name, "values": run.values, "model": entry.name, "kind": entry.kind,
-        "selection": entry.selection, "training_seed": entry.seed, "method": None, "ratio": None, "filters": None,
-    }  # fmt: skip
-    checkpoint = "warmup" if entry.kind == "warmup" else None
+    checkpoint = "warmup" if entry.kind == "warmup" else ""
     if entry.selection is not None and entry.seed is not None:
-        spec = run.config.selection(entry.selection)
-        row |= {"method": spec.method, "ratio": spec.ratio, "filters": list(spec.filters)}
         checkpoint = checkpoint_name(run.config, entry.selection, entry.seed)
-    steps = logged.get(checkpoint or "", ())
-    return row | {
+    return _facts(run, entry.name, entry.kind, entry.selection, entry.seed) | _trained(logged.get(checkpoint, ()))
+
+
+def _facts(run: RunOfGrid, model: str | None, kind: str, selection: str | None, seed: int | None) -> dict[str, Any]:
+    spec = None if selection is None else run.config.selection(selection)
+    return {
+        "combination": run.name, "values": run.values, "model": model, "kind": kind, "selection": selection,
+        "training_seed": seed, "method": spec and spec.method, "ratio": spec and spec.ratio,
+        "filters": None if spec is None else list(spec.filters),
+    }  # fmt: skip
+
+
+def _trained(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
         "optimizer_steps": len(steps) or None,
         "labelled_tokens": sum(step["labelled_tokens"] for step in steps) or None,
         "training_seconds": round(sum(step["seconds"] for step in steps), 3) or None,

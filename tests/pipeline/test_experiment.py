@@ -25,6 +25,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.timeout(900)  # whatever comes first waits for the whole grid
 SMALL = ROOT / "configs" / "experiments" / "small.yaml"
 RATIO = "select.selections.first.ratio"
+MODELS = "evaluate.models"
 FIRST, SECOND, BROKEN = "ratio-0.2_max_length-1024", "ratio-0.6_max_length-1024", "ratio-0.2_max_length-16"
 
 
@@ -206,6 +207,8 @@ BAD = [
     ({"grid": {RATIO: [0.2]}, "exclude": [{"collect.rate": 1}]}, "is no option of the grid"),
     ({"grid": {RATIO: [0.2]}, "exclude": [{RATIO: 0.3}]}, "has no value 0.3"),
     ({"grid": {RATIO: [0.2]}, "exclude": [{RATIO: 0.2}]}, "leaves no combination"),
+    ({"grid": {RATIO: [0.2]}, "exclude": [{RATIO: 0.2, MODELS: "all"}]}, "takes a list of models, found 'all'"),
+    ({"grid": {RATIO: [0.2]}, "exclude": [{RATIO: 0.2, MODELS: ["al"]}]}, "'al' is not in evaluate.models"),
     ({"grid": {"collect.trajectories": [{"textcraft": 10_000}]}}, "10000 tasks asked for"),
     ({"grid": {"collect.trajectories": [{"textcraft": 1}], "train.warmup.fraction": [0.5]}}, "both need one or more"),
     ({"grid": {"collect.trajectories": [{"webshop": 2}], "collect.style": ["checks"]}}, "no listed action fits"),
@@ -238,6 +241,28 @@ def test_an_option_on_the_command_line_takes_the_place_of_the_grids_values(tmp_p
     assert {each.config.collect.style for each in narrowed.combinations} == {"checks"}
     assert {each.config.evaluate.tasks for each in narrowed.combinations} == {9}
     assert narrowed.combinations[0].config.run_dir.endswith("/out/style-checks_epochs-1")
+
+
+def test_another_experiment_stands_for_its_base(tmp_path):
+    written(tmp_path, settings())
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({"title": "t", "base": "grid.yaml", "grid": {"evaluate.tasks": [3]}}))
+    [found] = checked(str(other), run_dir=str(tmp_path / "out")).combinations
+    assert found.config.evaluate.tasks == 3
+    assert found.config.collect.style == "checks"
+    other.write_text(yaml.safe_dump({"title": "t", "base": "other.yaml"}))
+    with pytest.raises(ConfigError, match=r"other.yaml: its base leads back to it"):
+        checked(str(other))
+
+
+def test_models_are_left_out_of_the_combinations_that_match(tmp_path):
+    exclude = [{"collect.style": "plain", MODELS: ["all"]}]
+    file = written(tmp_path, settings(grid={"collect.style": ["plain", "checks"]}, exclude=exclude, references=[]))
+    found = {each.values["collect.style"]: each.config.evaluate.models for each in checked(file).combinations}
+    assert found == {"plain": ("random_steps",), "checks": ("all", "random_steps")}
+    # Named on the command line, the models are those that it names: what the file leaves out need not be there.
+    named = checked(file, **{"collect.style": "checks", MODELS: ("random_steps",)})
+    assert [each.config.evaluate.models for each in named.combinations] == [("random_steps",)]
 
 
 @pytest.mark.parametrize("file", sorted(SMALL.parent.glob("*.yaml")), ids=lambda file: file.stem)

@@ -13,6 +13,7 @@ import pytest
 
 from atlas_ray.config import PipelineConfig
 from atlas_ray.environments import registry
+from atlas_ray.errors import DataError
 from atlas_ray.evaluation.statistics import compare_over_seeds, holm
 from atlas_ray.report.experiment import write_experiment
 from atlas_ray.report.experiment_charts import forests, line_charts, scatter
@@ -43,8 +44,8 @@ def row(combination: str, selection: str | None, seed: int | None, env: str, cha
         "score": 50.0, "ci95": [40.0, 60.0], "success_rate": 50.0, "success_within": 50.0, "mean_rounds": 3.0,
         "curve": [{"rounds": i, "success": 0.0, "ci95": [0, 1]} for i in range(1, 7)], "looks": 3, "steps": 30,
         "share_of_looks": 0.1, "labelled_tokens": 1000 if selection else None,
-        "training_seconds": 2.5 if selection else None, "optimizer_steps": 4, "precision": None,
-        "precision_ci95": None, "recall": None, "recall_ci95": None, "selected": None,
+        "training_seconds": 2.5 if selection else None, "optimizer_steps": 4, "precision": 80.0 if selection else None,
+        "precision_ci95": None, "recall": None, "recall_ci95": None, "selected": 10 if selection else None,
     } | changes  # fmt: skip
 
 
@@ -118,8 +119,7 @@ def test_rows_with_an_error_are_in_no_table(rows: list[dict]) -> None:
 def test_the_page_is_well_formed_escaped_and_says_the_same_in_both_forms(rows: list[dict]) -> None:
     arms = arms_of(rows)
     compared = comparisons(arms, ["all", "random"], ["maze", "textcraft"])
-    precisions = {("checks", "all"): 50.0, ("checks", "value"): 90.0}
-    made = page(SETTINGS, rows, arms, compared, precisions, ["plain, x: failed: <b>"], "Power.", "python jobs/x.py")
+    made = page(SETTINGS, rows, arms, compared, ["plain, x: failed: <b>"], "Power.", "python jobs/x.py")
     html, text = to_html(made), to_text(made, {"Curves": "curves.png"})
     parsed = ParsedPage(html)
     assert parsed.open == []
@@ -157,7 +157,12 @@ def test_charts_hold_what_the_arms_say(rows: list[dict]) -> None:
 CONFIG = PipelineConfig.model_validate(
     {
         "environments": {"textcraft": {"depths": [1], "max_rounds": 5}},
-        "select": {"selections": {"some": {"method": "random", "ratio": 0.5, "filters": ["looks"]}}},
+        "select": {
+            "selections": {
+                "some": {"method": "random", "ratio": 0.5, "filters": ["looks"]},
+                "late": {"method": "random"},
+            }
+        },
         "train": {"selections": [], "seeds": [3, 4]},
         "evaluate": {"models": ["some"], "environments": ["textcraft"], "tasks": 3},
     }
@@ -189,6 +194,7 @@ def store(tmp_path) -> Store:
             Selection(trajectory_id="t2", method="random", ratio=0.5, steps=(1,)),
         ],
     )
+    store.write_selections("late", [Selection(trajectory_id="t2", method="random", ratio=0.3, steps=(0,))])
     for step, labelled in ((1, 30), (2, 12)):
         store.append(
             [{"checkpoint": "some", "step": step, "labelled_tokens": labelled, "seconds": 0.5}],
@@ -219,7 +225,7 @@ def grid_of(store: Store) -> RunOfGrid:
 
 def test_a_row_says_what_the_model_is_and_how_it_did(store: Store) -> None:
     run = grid_of(store)
-    first, failed = rows_of(run, {"textcraft": 3}, truth_of(run))
+    first, failed, alone = rows_of(run, {"textcraft": 3}, truth_of(run))
     assert first["within"] == 3
     assert first["success_within"] == pytest.approx(100 / 3)
     assert first["score"] == 66.7
@@ -236,7 +242,53 @@ def test_a_row_says_what_the_model_is_and_how_it_did(store: Store) -> None:
     assert (failed["model"], failed["error"]) == ("some.s4", "the loss is not finite")
     assert failed["n"] is None
     assert failed["episodes"] == []
-    assert set(failed) == set(first)
+    assert set(failed) == set(first) == set(alone)
+    assert (alone["kind"], alone["model"], alone["selection"], alone["method"]) == ("selection", None, "late", "random")
+    assert (alone["precision"], alone["recall"], alone["selected"], alone["episodes"]) == (0, 0, 1, [])
+
+
+def test_the_precision_of_a_selection_counts_steps_not_environments(rows: list[dict]) -> None:
+    few, many = row("a", "value", 0, "maze", 1, precision=100.0, selected=1), row("a", "value", 0, "textcraft", 1)
+    [arm] = arms_of([few, many, row("a", "late", None, "maze", 1, kind="selection", model=None)])
+    assert arm.precision() == pytest.approx((100 + 10 * 80) / 11)
+
+
+def test_rows_of_another_machine_are_joined_and_rows_from_here_count_first(store: Store, tmp_path: Path) -> None:
+    settings = SETTINGS | {"within": {}, "references": ["all"]}
+    elsewhere = [
+        row("one", "some", 3, "textcraft", 1.0, model="some"), row("one", "all", 3, "textcraft", 0.5, model="all"),
+    ]  # fmt: skip
+    file = tmp_path / "elsewhere.json"
+    file.write_text(json.dumps({"format": 1, "rows": elsewhere}))
+    path, html = write_experiment(Store(str(tmp_path / "out")), settings, [grid_of(store)], "", "x", [str(file)])
+    found = {(each["model"], each["selection"]): each for each in json.loads(Path(path).read_text())["rows"]}
+    assert list(found) == [("some", "some"), ("some.s4", "some"), (None, "late"), ("all", "all")]
+    assert found["some", "some"]["score"] == 66.7
+    assert found["all", "all"] == elsewhere[1] | {"episodes": found["all", "all"]["episodes"]}
+    words = ParsedPage(Path(html).read_text()).words()
+    assert "one: not run yet: base." in words
+    assert "Selections against the truth" in words
+    # The joined file can be joined again: nothing of it is lost.
+    again, _ = write_experiment(Store(str(tmp_path / "again")), settings, [grid_of(store)], "", "x", [path])
+    assert Path(again).read_text() == Path(path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"format": 2, "rows": []}, "expected an experiment.json of format 1"),
+        ([1], "expected an experiment.json of format 1"),
+        ({"format": 1}, "rows.: Input should be a valid list"),
+        ({"format": 1, "rows": [{"combination": "one"}]}, "rows.0.values: Field required"),
+        ({"format": 1, "rows": [row("two", "some", 3, "maze", 1.0)]}, "combination 'two'"),
+    ],
+)
+def test_a_file_that_cannot_be_joined_is_named(store: Store, tmp_path: Path, content: object, said: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="other.json") as error:
+        write_experiment(Store(str(tmp_path / "out")), SETTINGS, [grid_of(store)], "", "x", [str(file)])
+    assert said in str(error.value)
 
 
 def test_the_file_is_deterministic_and_says_what_is_missing(store: Store, tmp_path) -> None:
@@ -248,7 +300,7 @@ def test_the_file_is_deterministic_and_says_what_is_missing(store: Store, tmp_pa
     assert Path(path).read_text() == first
     data = json.loads(first)
     assert data["format"] == 1
-    assert len(data["rows"]) == 2
+    assert len(data["rows"]) == 3
     words = ParsedPage(Path(html).read_text()).words()
     assert "one, some.s4: failed and is left out of every table: the loss is not finite" in words
     assert "one: not run yet: base." in words

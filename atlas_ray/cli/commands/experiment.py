@@ -4,7 +4,8 @@ The file names options with lists of values (configs/experiments/). A dotted opt
 configuration; one that is in the grid takes the place of its values there. A killed run goes on where it was.
 
 With --plan: check every combination, print the power table and the time that is left, and run nothing.
-With --report: write experiment.json and the page from what has been run so far.
+With --report: write experiment.json and the page from what has been run so far. With --join, also from what was run
+on other machines: the rows of their experiment.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from atlas_ray.errors import ConfigError
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--plan", action="store_true", help="check, print power and time, run nothing")
     parser.add_argument("--report", action="store_true", help="write the page of what has been run so far")
+    parser.add_argument(
+        "--join", nargs="+", default=[], metavar="FILE", help="experiment.json of parts that were run elsewhere"
+    )
 
 
 def work(request: Request) -> None:
@@ -48,7 +52,7 @@ def work(request: Request) -> None:
     if works:
         connect()
         experiment.run_grid(wanted, cells)
-    data, page = experiment.report(wanted, cells)
+    data, page = experiment.report(wanted, cells, chosen.join)
     for combination, found in experiment.failures_of(wanted).items():
         for name, error in found.items():
             print(f"failed  {combination} {name}: {error}")
