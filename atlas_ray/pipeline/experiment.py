@@ -27,7 +27,7 @@ from atlas_ray.pipeline.pinned import pinned
 from atlas_ray.pipeline.run import Run, open_run
 from atlas_ray.progress import say
 from atlas_ray.report.data import STAGES
-from atlas_ray.report.experiment import RunOfGrid, write_experiment
+from atlas_ray.report.experiment import RunOfGrid, Written, write_experiment
 from atlas_ray.report.tables import Table, table
 from atlas_ray.report.text import duration
 from atlas_ray.roster import RosterEntry, tuned_selections
@@ -162,8 +162,15 @@ def _kind(name: str) -> str:
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
-def run_grid(experiment: Experiment, cells: Sequence[GridCell]) -> None:
+def run_grid(experiment: Experiment, cells: Sequence[GridCell], joined: Sequence[str] = ()) -> None:
     """Run every cell; what is finished, here or in a sibling, costs nothing. Errors of cells are kept (`failures_of`).
+
+    The page is written anew after every cell that took time.
+
+    Args:
+        experiment: what was asked.
+        cells: all of its cells.
+        joined: of the page; see `report`.
 
     Raises:
         StoreError: a run directory belongs to another experiment, or cannot be written; nothing has been run then.
@@ -184,6 +191,7 @@ def run_grid(experiment: Experiment, cells: Sequence[GridCell]) -> None:
         took = time.monotonic() - begun
         if took > _FREE_S:
             costly = [costly[0] + took, costly[1] + 1]
+            report(experiment, cells, joined)
         left = f", about {duration((len(cells) - number) * costly[0] / costly[1])} left" if costly[1] else ""
         say(f"{label}: {said} ({duration(took)}; {duration(time.monotonic() - start)} so far{left})")
         if number == len(cells) or cells[number].combination is not cell.combination:
@@ -292,8 +300,8 @@ def _one_line(text: str) -> str:
 
 
 # --- after it --------------------------------------------------------------------------------------------------------
-def report(experiment: Experiment, cells: Sequence[GridCell], joined: Sequence[str] = ()) -> tuple[str, str]:
-    """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures; returns the first two's paths.
+def report(experiment: Experiment, cells: Sequence[GridCell], joined: Sequence[str] = ()) -> Written:
+    """Write `experiment.json`, `experiment.html`, `experiment.md` and the pictures.
 
     Args:
         experiment: what was asked.

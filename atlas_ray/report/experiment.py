@@ -9,16 +9,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from atlas_ray.report.experiment_comparisons import arms_of, comparisons
 from atlas_ray.report.experiment_drawings import curves_picture, forest_picture, scatter_picture
 from atlas_ray.report.experiment_page import Page, page, to_html, to_text
 from atlas_ray.report.experiment_rows import FORMAT, RunOfGrid, read_rows, rows_of, truth_of
+from atlas_ray.report.tables import Table
 from atlas_ray.store import Store
 
-__all__ = ["RunOfGrid", "write_experiment"]
+__all__ = ["RunOfGrid", "Written", "write_experiment"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where an experiment's page is, and its first table."""
+
+    data: str
+    """Path of `experiment.json`."""
+    page: str
+    """Path of `experiment.html`."""
+    success: Table
+    """By combination and selection."""
 
 
 def write_experiment(
@@ -28,7 +41,7 @@ def write_experiment(
     power: str,
     command: str,
     joined: Sequence[str] = (),
-) -> tuple[str, str]:
+) -> Written:
     """Write what the runs hold so far into the experiment's directory.
 
     Args:
@@ -39,9 +52,6 @@ def write_experiment(
         command: that runs the experiment again.
         joined: `experiment.json` files of the same experiment, run elsewhere; of a model or selection that several
             have, the rows of the run here count, or those of the first file.
-
-    Returns:
-        The paths of `experiment.json` and `experiment.html`.
 
     Raises:
         DataError: a file to join is malformed, or of another experiment.
@@ -71,7 +81,9 @@ def write_experiment(
     pictures = _write_pictures(store, said)
     text = _json(settings, rows, [asdict(each) | {"verdict": each.verdict} for each in compared])
     store.write_text(to_text(said, pictures), "experiment.md")
-    return store.write_text(text, "experiment.json"), store.write_text(to_html(said), "experiment.html")
+    return Written(
+        store.write_text(text, "experiment.json"), store.write_text(to_html(said), "experiment.html"), said.success
+    )
 
 
 def _write_pictures(store: Store, said: Page) -> dict[str, str]:

@@ -28,6 +28,8 @@ class Page:
     question: str
     headline: list[str]
     notes: list[str]
+    success: Table
+    """By combination and selection."""
     sections: list[PageSection]
     curves: dict[str, list[LineChart]]
     """Success over rounds, by scope; the first is the widest."""
@@ -75,12 +77,13 @@ def page(
     )  # fmt: skip
     keys = {key.name: key for arm in arms if (key := key_of(arm))}
     curves = line_charts(arms, scopes) if arms else {}
-    truths = _truths(rows)
+    success, truths = _map(arms, scope), _truths(rows)
     return Page(
         title=str(settings["title"]), question=str(settings["question"]),
         headline=_headline(compared, scope, references), notes=[*missing, power, *_notes(rows)],
+        success=success,
         sections=[
-            PageSection("map", "Success by combination and selection", blocks=[PageBlock(_map(arms, scope))]),
+            PageSection("map", "Success by combination and selection", blocks=[PageBlock(success)]),
             PageSection("arms", "What was trained, and how it played", blocks=[PageBlock(_arms(arms, scope))]),
             *([PageSection("truth", "Selections against the truth", [_TRUTH], [PageBlock(truths)])] if truths else ()),
             PageSection("comparisons", "Comparisons", [_EXPLAINED], [

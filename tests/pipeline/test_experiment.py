@@ -75,14 +75,14 @@ def killed(experiment):
     """The whole grid, which was killed in its midst and went on; what was done before, and what the job then said."""
     with experiment.start() as process:
         deadline = time.monotonic() + 300
-        while not experiment.facts(FIRST, "evaluate"):  # then the second cell is under way
+        while not (experiment.folder / "experiment.json").exists():  # then the second cell is under way
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     before = {stage: experiment.facts(FIRST, stage) for stage in ("collect", "select", "train", "evaluate")}
-    assert not (experiment.folder / "experiment.json").exists()
+    assert before["evaluate"]
     return before, experiment()
 
 
@@ -126,13 +126,17 @@ def test_what_two_combinations_share_is_done_once(finished):
 
 def test_the_file_has_a_row_for_every_cell_and_failed_ones_have_their_error(finished):
     data = finished.data()
-    rows = data["rows"]
-    assert [(row["combination"], row["model"]) for row in rows] == [
-        (combination, model) for combination in (FIRST, BROKEN, SECOND) for model in ("all", "random_steps")
+    assert [(row["combination"], row["model"]) for row in data["rows"]] == [
+        (combination, model) for combination in (FIRST, BROKEN, SECOND) for model in ("all", "random_steps", None)
     ]
-    for row in rows:
+    for row in data["rows"]:
         assert row["environment"] == "textcraft"
-        assert set(row) == set(rows[0])
+        assert set(row) == set(data["rows"][0])
+    alone = [row for row in data["rows"] if row["kind"] == "selection"]
+    assert {row["selection"] for row in alone} == {"first"}
+    assert all(0 < row["precision"] <= 100 and row["n"] is None and not row["episodes"] for row in alone)
+    rows = [row for row in data["rows"] if row not in alone]
+    for row in rows:
         if row["combination"] == BROKEN:
             assert "lie beyond train.max_length=16" in row["error"]
             assert row["n"] is None

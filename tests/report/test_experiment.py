@@ -260,7 +260,11 @@ def test_rows_of_another_machine_are_joined_and_rows_from_here_count_first(store
     ]  # fmt: skip
     file = tmp_path / "elsewhere.json"
     file.write_text(json.dumps({"format": 1, "rows": elsewhere}))
-    path, html = write_experiment(Store(str(tmp_path / "out")), settings, [grid_of(store)], "", "x", [str(file)])
+    written = write_experiment(Store(str(tmp_path / "out")), settings, [grid_of(store)], "", "x", [str(file)])
+    path, html = written.data, written.page
+    solved = sum(success and rounds <= 4 for _, _, _, rounds, success, _ in elsewhere[1]["episodes"])
+    shown = [[cell.text for cell in line] for line in written.success.rows]
+    assert shown == [["some", "66.7"], ["all", f"{100 * solved / TASKS:.1f}"]]
     found = {(each["model"], each["selection"]): each for each in json.loads(Path(path).read_text())["rows"]}
     assert list(found) == [("some", "some"), ("some.s4", "some"), (None, "late"), ("all", "all")]
     assert found["some", "some"]["score"] == 66.7
@@ -269,8 +273,8 @@ def test_rows_of_another_machine_are_joined_and_rows_from_here_count_first(store
     assert "one: not run yet: base." in words
     assert "Selections against the truth" in words
     # The joined file can be joined again: nothing of it is lost.
-    again, _ = write_experiment(Store(str(tmp_path / "again")), settings, [grid_of(store)], "", "x", [path])
-    assert Path(again).read_text() == Path(path).read_text()
+    again = write_experiment(Store(str(tmp_path / "again")), settings, [grid_of(store)], "", "x", [path])
+    assert Path(again.data).read_text() == Path(path).read_text()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +298,8 @@ def test_a_file_that_cannot_be_joined_is_named(store: Store, tmp_path: Path, con
 def test_the_file_is_deterministic_and_says_what_is_missing(store: Store, tmp_path) -> None:
     out = Store(str(tmp_path / "out"))
     settings = SETTINGS | {"within": {}, "references": ["all"]}
-    path, html = write_experiment(out, settings, [grid_of(store)], "Power.", "python jobs/experiment.py")
+    written = write_experiment(out, settings, [grid_of(store)], "Power.", "python jobs/experiment.py")
+    path, html = written.data, written.page
     first = Path(path).read_text()
     write_experiment(out, settings, [grid_of(store)], "Power.", "python jobs/experiment.py")
     assert Path(path).read_text() == first
@@ -308,6 +313,6 @@ def test_the_file_is_deterministic_and_says_what_is_missing(store: Store, tmp_pa
 
 def test_an_experiment_without_a_finished_cell_has_a_page_too(tmp_path) -> None:
     empty = dataclasses.replace(grid_of(Store(str(tmp_path / "none"))), failures={})
-    path, html = write_experiment(Store(str(tmp_path / "out")), SETTINGS, [empty], "Power.", "x")
-    assert json.loads(Path(path).read_text())["rows"] == []
-    assert "nothing to compare yet" in Path(html).read_text()
+    written = write_experiment(Store(str(tmp_path / "out")), SETTINGS, [empty], "Power.", "x")
+    assert json.loads(Path(written.data).read_text())["rows"] == []
+    assert "nothing to compare yet" in Path(written.page).read_text()

@@ -51,12 +51,14 @@ def work(request: Request) -> None:
         return
     if works:
         connect()
-        experiment.run_grid(wanted, cells)
-    data, page = experiment.report(wanted, cells, chosen.join)
+        experiment.run_grid(wanted, cells, chosen.join)
+    written = experiment.report(wanted, cells, chosen.join)
+    if written.success.rows:
+        Console(width=110).print(to_terminal(written.success))
     for combination, found in experiment.failures_of(wanted).items():
         for name, error in found.items():
             print(f"failed  {combination} {name}: {error}")
-    print(f"rows    {data}\npage    {page}")
+    print(f"rows    {written.data}\npage    {written.page}")
 
 
 COMMAND = Command(
