@@ -73,7 +73,8 @@ def write_experiment(
         present = {row["model"] for row in found}
         absent = [entry.name for entry in run.models if entry.name not in present]
         if absent:
-            missing.append(f"{run.name}: not run yet: {', '.join(absent)}.")
+            which = f": {', '.join(absent)}" if present else ""
+            missing.append(f"{run.name}: not run yet{which}.")
     arms = arms_of(rows)
     environments = sorted({row["environment"] for row in rows})
     compared = comparisons(arms, settings["references"], environments) if environments else []

@@ -316,3 +316,4 @@ def test_an_experiment_without_a_finished_cell_has_a_page_too(tmp_path) -> None:
     written = write_experiment(Store(str(tmp_path / "out")), SETTINGS, [empty], "Power.", "x")
     assert json.loads(Path(written.data).read_text())["rows"] == []
     assert "nothing to compare yet" in Path(written.page).read_text()
+    assert "\n- one: not run yet.\n" in (tmp_path / "out" / "experiment.md").read_text()
