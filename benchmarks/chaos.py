@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from atlas_ray.store import Store
-from benchmarks._faults import FAKETIME, FAULTS, Scene, line_of, movable, small_disk
+from benchmarks._faults import FAULTS, Scene, can_move_clocks, line_of, movable, small_disk
 from benchmarks.result import parser_for
 from tests import tiny_model
 from tests.endpoint_server import EndpointServer
@@ -101,21 +101,27 @@ class Command:
         run_dir: of the run.
         options: of the pipeline.
         endpoint: base URL of the selector.
-        log: file of its output; not on the disk that gets full.
+        logs: folder for a file of what each start says; not on the disk that gets full.
         environment: what its processes have in their environment besides.
     """
 
     def __init__(
-        self, run_dir: Path, options: list[str], endpoint: str, log: Path, environment: dict[str, str] | None = None
+        self, run_dir: Path, options: list[str], endpoint: str, logs: Path, environment: dict[str, str] | None = None
     ) -> None:
         job = ["jobs/pipeline.py", "--run_dir", str(run_dir), *options]
         launch = [] if os.environ.get("RAY_ADDRESS") else ["-m", "atlas_ray.cli.launch", "--", "python"]
         self._command = [sys.executable, *launch, *job]
         ours = {"PYTHONPATH": str(ROOT), "OPENAI_BASE_URL": endpoint, "OPENAI_API_KEY": "sk-chaos"}
         self._env = os.environ | ours | (environment or {})
-        self.log = log
+        self._logs, self._starts = logs, 0
+
+    @property
+    def log(self) -> Path:
+        """Of the last start."""
+        return self._logs / f"job-{self._starts}.log"
 
     def start(self) -> subprocess.Popen[str]:
+        self._starts += 1
         with self.log.open("w") as log:
             return subprocess.Popen(self._command, cwd=ROOT, env=self._env, stdout=log, stderr=log, text=True)
 
@@ -272,7 +278,7 @@ def undisturbed(into: Path, options: list[str]) -> Calm:
         return Calm(folder, **json.loads(facts.read_text()))
     shutil.rmtree(folder, ignore_errors=True)
     with EndpointServer() as endpoint:
-        command, begun = Command(folder, options, endpoint.url, into / "calm.log"), time.monotonic()
+        command, begun = Command(folder, options, endpoint.url, into), time.monotonic()
         if command.start().wait():
             print(command.log.read_text(), file=sys.stderr)
             raise SystemExit("the undisturbed run failed")
@@ -309,7 +315,7 @@ def night(
         url = endpoint.url if calm.port else os.environ["OPENAI_BASE_URL"]
         clock = home / "clock"
         moves = any(FAULTS[each.kind].moves_clock for each in faults)
-        command = Command(folder, options, url, home / "job.log", movable(clock) if moves else None)
+        command = Command(folder, options, url, home, movable(clock) if moves else None)
         scene = Scene(folder, endpoint, command.start(), clock)
         stack.callback(_end, scene)
         try:
@@ -327,8 +333,12 @@ def night(
         wrong += [f"{FAULTS[each.kind].what}: {each.said}" for each in faults if each.said == "a traceback"]
         wrong += [f"{FAULTS[each.kind].what}: {NOTHING}" for each in faults if redo and each.outcome == NOTHING]
         if wrong:
-            shutil.copytree(folder, into / f"seed-{seed}" / "run", dirs_exist_ok=True)
-            shutil.copy(command.log, into / f"seed-{seed}" / "job.log")
+            kept = into / f"seed-{seed}"
+            kept.mkdir(exist_ok=True)
+            if folder.exists():
+                shutil.copytree(folder, kept / "run", dirs_exist_ok=True)
+            for log in home.glob("job-*.log"):
+                shutil.copy(log, kept)
     return Night(seed, kills, kinds, faults, time.monotonic() - begun, wrong)
 
 
@@ -382,9 +392,9 @@ def main() -> int:
         kind for kind in chosen.kinds.split(",") if not (os.environ.get("RAY_ADDRESS") and FAULTS[kind].on_own_head)
     ]
     kinds = [kind for kind in kinds if kind not in ("garbage", "slow") or not chosen.calm]
-    kinds = [kind for kind in kinds if not FAULTS[kind].moves_clock or FAKETIME.exists()]
+    kinds = [kind for kind in kinds if not FAULTS[kind].moves_clock or can_move_clocks()]
     if not kinds:
-        parser.error(f"--kinds: none of {chosen.kinds} can be done here (a moved clock needs `make faketime`)")
+        parser.error(f"--kinds: none of {chosen.kinds} can be done here (clocks need `make faketime` and a C compiler)")
     with ExitStack() as stack:
         into = (
             chosen.into.resolve()

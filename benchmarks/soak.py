@@ -1,11 +1,13 @@
-"""Whether anything grows: episodes on two environment servers, and served sessions whose clients vanish.
+"""Whether anything grows: episodes on two environment servers, served sessions whose clients vanish, engines that die.
 
-`python -m benchmarks.soak [episodes] [sessions]` does both by default. `episodes`: a random policy plays in ten
-environments; after every twentieth of them the memory, file handles and threads of the servers, of this driver and of
-Ray's raylet and GCS are looked at, and the object references that the driver holds. `sessions`: clients of the served
-agent close their session, leave it open, or break the connection while the environment or the model is at work. At the
-end a server must take as many sessions as it may hold, so none that was left is still there. Everything is compared
-with itself after the first part of the work. Speeds are not measured.
+`python -m benchmarks.soak [episodes] [sessions] [engines]` does all by default. `episodes`: a random policy plays in
+ten environments; after every twentieth of them the memory, file handles and threads of the servers, of this driver and
+of Ray's raylet and GCS are looked at, and the object references that the driver holds. `sessions`: clients of the
+served agent close their session, leave it open, or break the connection while the environment or the model is at work.
+At the end a server must take as many sessions as it may hold, so none that was left is still there. `engines`: a model
+on two vLLM engines plays the same tasks of all environments again and again, first undisturbed, then while every 30 s
+one of the engines is killed, drawn from `--seed`. Everything is compared with itself after the first part of the work.
+Speeds are not measured.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ import os
 import random
 import statistics
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,13 +31,15 @@ import psutil
 import ray
 
 from atlas_ray.cluster import connect
-from atlas_ray.config import RolloutConfig
+from atlas_ray.config import EngineConfig, Playing, RolloutConfig
 from atlas_ray.config_files import load
 from atlas_ray.environments import registry
+from atlas_ray.errors import EnvironmentError
 from atlas_ray.rollout.driver import Rollouts
-from atlas_ray.rollout.player import ModelSpec
+from atlas_ray.rollout.player import ModelSpec, engines
 from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.serving import app
+from atlas_ray.trajectory import Episode
 from benchmarks._faults import line_of
 from benchmarks.result import Result, asked, parser_for, publish
 from tests import tiny_model
@@ -45,6 +52,8 @@ IDLE_S = 5.0
 MOST_SESSIONS = 64
 CLIENTS = 8
 """Sessions that are played at a time."""
+KILL_AFTER_S = 30.0
+"""Seconds between two kills of an engine."""
 HISTORY = {"RAY_task_events_max_num_task_in_gcs": "1000"}
 """Ray's GCS keeps events of 100,000 calls, and grows until it has them. Where Ray is started here they are fewer, so
 that whatever else grows is seen."""
@@ -146,7 +155,7 @@ def soak_episodes(total: int) -> Iterator[Result]:
 # --- sessions --------------------------------------------------------------------------------------------------------
 def soak_sessions(total: int) -> Iterator[Result]:
     """Serve so many sessions in twenty parts; two of five clients close theirs."""
-    model = tiny_model.write(tempfile.mkdtemp(prefix="atlas-soak-"))
+    model = tiny_model.write(Path(tempfile.mkdtemp(prefix="atlas-soak-")))
     options = {
         "engine.max_model_len": 2048, "engine.cpu_kv_cache_gib": 1, "evaluate.max_new_tokens": 8, "serve.port": 8322,
         "serve.max_sessions": MOST_SESSIONS, "serve.session_idle_s": IDLE_S, "serve.requests_per_minute": 10**6,
@@ -209,20 +218,116 @@ async def _fill(url: str) -> int:
     return MOST_SESSIONS
 
 
+# --- engines ---------------------------------------------------------------------------------------------------------
+def playable() -> Iterator[str]:
+    """The environments that run on this machine; the others are named with what they lack."""
+    for name in registry.names():
+        env = registry.make(name)
+        try:
+            env.reset(options={"split": "test"})
+            yield name
+        except EnvironmentError as error:
+            print(f"left out: {error}", flush=True)
+        finally:
+            env.close()
+
+
+def soak_engines(
+    model: str, environments: Sequence[str], *, tasks: int, kills: int, every_s: float, seed: int
+) -> Iterator[Result]:
+    """Play the same tasks in parts, the first one undisturbed, the last one after the last kill.
+
+    Args:
+        model: a model directory.
+        environments: to play in.
+        tasks: of each environment, in each part.
+        kills: of an engine.
+        every_s: seconds between two kills.
+        seed: draws the engines.
+    """
+    config, playing = RolloutConfig(servers=2, slots=8, cpus=0, memory_gib=2), Playing(max_new_tokens=8)
+    work = [
+        EpisodeSpec("soaked", "soaked", env, task, "test", 0, playing) for task in range(tasks) for env in environments
+    ]
+    two = EngineConfig(replicas=2, max_model_len=2048, cpu_kv_cache_gib=1, dtype="float32")
+    with engines(two, "soaked", model) as player, Rollouts(player, config) as rollouts:
+        undisturbed = _content(rollouts, work)
+        samples, errors, differing = [sample(len(work), "EnvironmentServer")], Counter[str](), 0
+        _show(samples[-1])
+        begun, is_last = time.monotonic(), False
+        with killing(kills, every_s, seed) as killed:
+            while not is_last:
+                is_last = len(killed) == kills
+                part = _content(rollouts, work)
+                errors.update(error for *_, error in part.values() if error is not None)
+                differing += sum(part[key] != undisturbed[key] for key in undisturbed)
+                samples.append(sample(samples[-1].done + len(work), "EnvironmentServer"))
+                _show(samples[-1])
+        seconds = time.monotonic() - begun
+    number = samples[-1].done - len(work)
+    of, detail = f"of {number:,} in {len(environments)} environments", "; ".join(sorted(errors))[:200]
+    yield Result("engines: killed", f"every {every_s:g} s", float(len(killed)), "engines", None)
+    yield Result("engines: errors", of, float(errors.total()), "episodes", 0, at_least=False, detail=detail)
+    yield Result("engines: other than undisturbed", of, float(differing), "episodes", 0, at_least=False)
+    yield Result("engines: seconds for an episode", f"{seconds:,.0f} s in all", seconds / number, "s", None)
+    yield from growth("engines", samples)
+
+
+def _content(rollouts: Rollouts, work: list[EpisodeSpec]) -> dict[str, tuple[Any, ...]]:
+    """Play; what must not depend on the engines, by episode."""
+    rollouts.add(work)
+    episodes = [each for each in rollouts if isinstance(each, Episode)]
+    assert sorted(each.key for each in episodes) == sorted(spec.key for spec in work)
+    return {each.key: (each.messages, each.stop, each.score, each.error) for each in episodes}
+
+
+@contextmanager
+def killing(kills: int, every_s: float, seed: int) -> Iterator[list[int]]:
+    """Kill so many engines of this process, one after the other; yields the process ids of those that were killed."""
+    killed: list[int] = []
+    draw, is_over = random.Random(seed), threading.Event()
+
+    def run() -> None:
+        while len(killed) < kills and not is_over.wait(every_s):
+            below = sorted(psutil.Process().children(recursive=True), key=lambda each: each.pid)
+            victim = draw.choice([each for each in below if line_of(each).startswith("ray::EngineActor")] or [None])
+            with suppress(psutil.NoSuchProcess):
+                if victim is not None:
+                    victim.kill()
+                    killed.append(victim.pid)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def main() -> None:
     """Soak what is asked for and publish."""
     parser = parser_for("soak", __doc__)
     parser.add_argument("--episodes", type=int, default=20_000, help="[20000]")
     parser.add_argument("--sessions", type=int, default=2_000, help="[2000]")
-    chosen = asked(parser, ("episodes", "sessions"))
+    parser.add_argument("--kills", type=int, default=20, help="of engines, every 30 s [20]")
+    parser.add_argument("--tasks", type=int, default=8, help="of each environment that engines play in a part [8]")
+    parser.add_argument("--model", help="model directory of the engines [a random Llama of 2 layers]")
+    parser.add_argument("--seed", type=int, default=0, help="draws the engines that are killed [0]")
+    chosen = asked(parser, ("episodes", "sessions", "engines"))
     os.environ.update({"RAY_AUTH_MODE": "disabled"} | HISTORY | os.environ)
     connect()
     try:
-        results = []
+        results: list[Result] = []
         if "episodes" in chosen.claims:
             results += soak_episodes(chosen.episodes)
         if "sessions" in chosen.claims:
             results += soak_sessions(chosen.sessions)
+        if "engines" in chosen.claims:
+            model = chosen.model or tiny_model.write(Path(tempfile.mkdtemp(prefix="atlas-soak-")))
+            results += soak_engines(
+                model, list(playable()), tasks=chosen.tasks, kills=chosen.kills, every_s=KILL_AFTER_S, seed=chosen.seed
+            )
         publish("soak", results)
     finally:
         ray.shutdown()

@@ -21,7 +21,8 @@ from atlas_ray.config import RolloutConfig
 from atlas_ray.errors import AtlasError, ClusterError
 from atlas_ray.progress import say
 from atlas_ray.rollout.player import ModelSpec
-from atlas_ray.rollout.server import EnvironmentActor, ServerProcess, kill_process
+from atlas_ray.rollout.process import ActorProcess, kill_process
+from atlas_ray.rollout.server import EnvironmentActor
 from atlas_ray.rollout.spec import EpisodeSpec
 from atlas_ray.rollout.task import Result, Task, TaskResult, failed
 from atlas_ray.trajectory import Episode
@@ -223,7 +224,7 @@ class _Server:
     def __init__(self, actor: Any) -> None:
         self.actor = actor
         self.tasks: set[Any] = set()
-        self.process: ServerProcess | None = None
+        self.process: ActorProcess | None = None
         """Known once it was ready."""
         self.is_ready = self.was_ready = False
         self.should_recycle = self.is_reserved = False

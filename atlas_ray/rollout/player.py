@@ -2,8 +2,8 @@
 
 `playing` starts a model's engines and gives its `ModelSpec`, which travels to the servers; in a server, a
 `PolicyFactory` makes a policy from it for every episode. When an engine dies, calls go to another engine or wait until
-Ray has restarted it. An engine that dies again and again is given up, and the episodes that need it become errors.
-What an engine does with a call is in `inference/engine.py`.
+Ray has restarted it; one that is frozen is killed (`watch.py`). An engine that dies again and again is given up, and
+the episodes that need it become errors. What an engine does with a call is in `inference/engine.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -31,6 +31,7 @@ from atlas_ray.models import load_tokenizer
 from atlas_ray.progress import say
 from atlas_ray.rollout.policy import EndpointPolicy, ModelPolicy, Policy, reference_policy
 from atlas_ray.rollout.spec import EpisodeSpec
+from atlas_ray.rollout.watch import Watch
 from atlas_ray.roster import RosterEntry
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 MAX_DEATHS = 3
 """An engine that dies so many times without an answer in between is given up."""
 _MAX_RESTARTS = 20
+_MOST_CALLS = 1 << 16
+"""At a time in one engine, so that a health check never waits for other calls."""
 _RESTART_S = 600.0
 _Result = TypeVar("_Result")
 
@@ -76,6 +79,7 @@ class Engines:
         self._config = config
         self._shape: str | None = None
         self._handles: list[Any] = []
+        self._watch: Watch | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -98,18 +102,22 @@ class Engines:
         """
         load_tokenizer(directory)  # refuse a model without tokenizer before an engine starts
         wanted = shape(directory)
-        if self._handles and wanted == self._shape:
-            say(f"  {model}: its weights go into the {self._config.replicas} vLLM engine(s) of the model before")
-        else:
+        try:
+            if self._handles and wanted == self._shape:
+                say(f"  {model}: its weights go into the {self._config.replicas} vLLM engine(s) of the model before")
+                with suppress(RayActorError):  # an engine died meanwhile
+                    return self._ready(directory)
             self._release()
             say(f"  {model}: starting {self._config.replicas} vLLM engine(s)")
             self._start(model, directory)
-        try:
-            lengths = ray.get([handle.ready.remote(directory) for handle in self._handles])
+            self._shape = wanted
+            return self._ready(directory)
         except RayError as error:
             reason = str(error.__cause__ or error).strip().splitlines()[-1]
             raise EngineError(f"the engine for {model} ({directory}) did not start: {reason}") from error
-        self._shape = wanted
+
+    def _ready(self, directory: str) -> ModelSpec:
+        lengths = ray.get([handle.ready.remote(directory) for handle in self._handles])
         return ModelSpec(directory=directory, engines=tuple(self._handles), max_len=min(lengths))
 
     def _start(self, model: str, directory: str) -> None:
@@ -117,12 +125,17 @@ class Engines:
         self._handles = [
             EngineActor.options(  # type: ignore[attr-defined]
                 name=ray_metrics.actor_name(f"engine {model}"), max_restarts=_MAX_RESTARTS, max_task_retries=0,
-                runtime_env={"env_vars": engine_environment(config)}, **engine_resources(config),
+                max_concurrency=_MOST_CALLS, runtime_env={"env_vars": engine_environment(config)},
+                **engine_resources(config),
             ).remote(directory, config)
             for _ in range(config.replicas)
         ]  # fmt: skip
+        self._watch = Watch(self._handles)
 
     def _release(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
         for handle in self._handles:
             ray.kill(handle)
         self._handles.clear()

@@ -16,11 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from atlas_ray import ray_metrics
 from atlas_ray.config import RolloutConfig
@@ -30,6 +29,7 @@ from atlas_ray.rollout import task as tasks
 from atlas_ray.rollout.episode import EpisodeRecorder, PolicyFor, one_line
 from atlas_ray.rollout.isolated import Isolated
 from atlas_ray.rollout.player import ModelSpec, PolicyFactory, tokenizer
+from atlas_ray.rollout.process import ActorProcess, this_process
 from atlas_ray.rollout.sessions import Refusal, Sessions
 from atlas_ray.rollout.task import Result, Task, TaskResult
 from atlas_ray.trajectory import Episode
@@ -37,16 +37,6 @@ from atlas_ray.trajectory import Episode
 _TICK_S = 1.0
 _GRACE_S = 5.0
 _MEMORY_CHECK_S = 2.0
-
-
-class ServerProcess(NamedTuple):
-    """The process of a server: what tells it from all others of the cluster."""
-
-    node: str
-    """Ray's name of the node."""
-    pid: int
-    created: float
-    """When the process began; another one may get its number."""
 
 
 class EnvironmentServer:
@@ -75,9 +65,9 @@ class EnvironmentServer:
         self._played, self._abandoned = 0, 0
         self._process, self._memory_checked, self._is_too_large = psutil.Process(), 0.0, False
 
-    async def ping(self) -> ServerProcess:
+    async def ping(self) -> ActorProcess:
         """Health check: returns at once."""
-        return ServerProcess(ray.get_runtime_context().get_node_id(), self._process.pid, self._process.create_time())
+        return this_process()
 
     async def do(self, task: Task) -> TaskResult:
         """Do one task in a slot.
@@ -225,20 +215,3 @@ def _on_thread(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 EnvironmentActor = ray.remote(EnvironmentServer)
-
-
-def kill_process(process: ServerProcess) -> None:
-    """Kill the process of a server that does not answer.
-
-    `ray.kill` asks the process itself to end. One that is frozen is not reached, Ray does not ask again, and should it
-    wake, it keeps its CPU as long as the job runs.
-    """
-    there = NodeAffinitySchedulingStrategy(process.node, soft=False)
-    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_kill).remote(process.pid, process.created)
-
-
-def _kill(pid: int, created: float) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        if process.create_time() == created:
-            process.kill()

@@ -21,7 +21,8 @@ from atlas_ray.rollout.driver import run_episodes
 from atlas_ray.rollout.episode import play
 from atlas_ray.rollout.player import ModelSpec
 from atlas_ray.rollout.policy import RandomPolicy
-from atlas_ray.rollout.server import EnvironmentActor, kill_process
+from atlas_ray.rollout.process import kill_process
+from atlas_ray.rollout.server import EnvironmentActor
 from atlas_ray.rollout.spec import EpisodeSpec
 from tests.conftest import PYTHONPATH, ROOT
 from tests.plugin.faulty import FaultyEnv

@@ -12,8 +12,9 @@ import ray
 from atlas_ray.config import EndpointConfig, EngineConfig, Playing, RolloutConfig
 from atlas_ray.errors import EndpointError
 from atlas_ray.inference.types import Generation
+from atlas_ray.rollout import watch
 from atlas_ray.rollout.driver import Rollouts, run_episodes
-from atlas_ray.rollout.player import ModelSpec, endpoint_model, engines
+from atlas_ray.rollout.player import Engines, ModelSpec, endpoint_model, engines
 from atlas_ray.rollout.spec import EpisodeSpec
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status
 
@@ -106,6 +107,32 @@ def test_a_killed_engine_is_restarted_and_nobody_notices(rollouts):
         if len(episodes) == 3:
             os.kill(engine_pids()[0], signal.SIGKILL)
     assert texts(episodes) == undisturbed
+
+
+@pytest.mark.timeout(300)
+def test_a_frozen_engine_is_killed_and_its_episodes_go_on(rollouts, monkeypatch):
+    monkeypatch.setattr(watch, "MOST_SILENT", 5)
+    work = specs(24)
+    undisturbed = texts(by_model(rollouts, work))
+    rollouts.add(work)
+    episodes, frozen = {}, []
+    for episode in rollouts:
+        episodes[episode.task] = episode
+        if len(episodes) == 3:
+            frozen.append(psutil.Process(engine_pids()[0]))
+            frozen[0].suspend()
+    assert texts(episodes) == undisturbed
+    assert not frozen[0].is_running()
+
+
+@pytest.mark.timeout(300)
+def test_an_engine_that_freezes_between_two_models_is_replaced(ray_cluster, tiny_model, monkeypatch):
+    monkeypatch.setattr(watch, "MOST_SILENT", 5)
+    others = set(engine_pids())
+    with Engines(EngineConfig(max_model_len=1024, cpu_kv_cache_gib=1, dtype="float32")) as kept:
+        kept.of("first", tiny_model)
+        psutil.Process(*set(engine_pids()) - others).suspend()
+        assert played(specs(2), kept.of("second", tiny_model))[1].error is None
 
 
 class DyingEngine:
