@@ -116,10 +116,11 @@ def _submit_once(dashboard: str | None, command: Sequence[str]) -> tuple[int, st
             [*submission, "--", *command], stdout=subprocess.PIPE, stderr=complaints, text=True, start_new_session=True
         )
         assert job.stdout is not None
-        is_under_way = False
+        is_under_way = is_orphaned = False
         try:
             for line in job.stdout:
-                if not _is_noise(line):
+                is_orphaned = is_orphaned or line.startswith(_ORPHANED)
+                if not (is_orphaned or _is_noise(line)):
                     print(line, end="", flush=True)
                 if f"Job '{name}' " in line:
                     is_under_way = "submitted successfully" in line  # the other lines say how it ended
@@ -130,6 +131,10 @@ def _submit_once(dashboard: str | None, command: Sequence[str]) -> tuple[int, st
                 job.kill()
         if is_under_way:  # its code may be 0, and its complaints are about a broken connection
             raise ClusterError(_lost(name, is_own=dashboard is not None))
+        if is_orphaned and code:
+            raise ClusterError(
+                f"Ray's supervisor of the job was lost while the job ran (killed, or out of memory?); {GO_ON}"
+            )
         complaints.seek(0)
         return code, complaints.read()
 
@@ -143,6 +148,8 @@ def _lost(name: str, *, is_own: bool) -> str:
     )
 
 
+_ORPHANED = "Job supervisor actor died"
+"""Begins what Ray says, and a job does not, of a job whose supervisor was killed."""
 _OWN_LINE = re.compile(
     r"^\d{4}-\d\d-\d\d [\d:,]+\s+(INFO|SUCC)\s+(cli|sdk|job_manager|streaming_executor)\.py:"
     r"|^.* -- Progress bars disabled"  # of Ray Data: our own lines are enough

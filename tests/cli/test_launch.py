@@ -155,6 +155,21 @@ def test_an_address_where_nothing_listens_is_one_line():
     assert done.stderr.startswith("error: RAY_ADDRESS=http://127.0.0.1:1: nothing answers there")
 
 
+def test_a_job_whose_supervisor_is_killed_is_one_line(head, monkeypatch, capfd):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    script = (
+        "import psutil, threading\n"
+        "print('UP', flush=True)\n"
+        "next(each for each in psutil.Process().parents() if each.cmdline()[0].startswith('ray::')).kill()\n"
+        "threading.Event().wait()\n"
+    )
+    with pytest.raises(ClusterError, match=r"Ray's supervisor of the job was lost .* run the same command again"):
+        submit(head, ["python", "-c", script])
+    said = capfd.readouterr().out
+    assert "UP" in said
+    assert "class_name" not in said
+
+
 def test_a_head_that_is_killed_under_a_job_is_one_line_and_leaves_no_process(tmp_path):
     script = (
         "import ray, threading\n"
