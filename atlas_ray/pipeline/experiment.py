@@ -162,15 +162,10 @@ def _kind(name: str) -> str:
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
-def run_grid(experiment: Experiment, cells: Sequence[GridCell], joined: Sequence[str] = ()) -> None:
+def run_grid(experiment: Experiment, cells: Sequence[GridCell]) -> None:
     """Run every cell; what is finished, here or in a sibling, costs nothing. Errors of cells are kept (`failures_of`).
 
     The page is written anew after every cell that took time.
-
-    Args:
-        experiment: what was asked.
-        cells: all of its cells.
-        joined: of the page; see `report`.
 
     Raises:
         StoreError: a run directory belongs to another experiment, or cannot be written; nothing has been run then.
@@ -191,7 +186,7 @@ def run_grid(experiment: Experiment, cells: Sequence[GridCell], joined: Sequence
         took = time.monotonic() - begun
         if took > _FREE_S:
             costly = [costly[0] + took, costly[1] + 1]
-            report(experiment, cells, joined)
+            report(experiment, cells)
         left = f", about {duration((len(cells) - number) * costly[0] / costly[1])} left" if costly[1] else ""
         say(f"{label}: {said} ({duration(took)}; {duration(time.monotonic() - start)} so far{left})")
         if number == len(cells) or cells[number].combination is not cell.combination:
@@ -320,6 +315,7 @@ def report(experiment: Experiment, cells: Sequence[GridCell], joined: Sequence[s
         by_combination[name].models.append(cell.entry)
     _, said = power_of(experiment)
     return write_experiment(
-        Store(experiment.config.run_dir), experiment.config.model_dump(mode="json"), list(by_combination.values()),
+        Store(experiment.config.run_dir), experiment.config.model_dump(mode="json", exclude={"run_dir"}),
+        list(by_combination.values()),
         said, f"atlas-ray experiment --config {experiment.file}", joined,
     )  # fmt: skip

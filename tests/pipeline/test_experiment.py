@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atlas_ray.cli.main import main
 from atlas_ray.config import PipelineConfig
 from atlas_ray.errors import ConfigError
 from atlas_ray.pipeline import grid
@@ -151,6 +152,7 @@ def test_the_file_has_a_row_for_every_cell_and_failed_ones_have_their_error(fini
         assert 0 < row["precision"] < 100 if row["model"] == "all" else row["precision"] is not None
         assert row["recall"] == 100 or row["selection"] != "all"
     assert {row["training_seed"] for row in rows} == {0}
+    assert str(finished.folder) not in json.dumps(data)  # it is given to others
     assert [(c["combination"], c["reference"], c["selection"]) for c in data["comparisons"]] == [
         (FIRST, "all", "random"), (SECOND, "all", "random"),
     ]  # fmt: skip
@@ -245,6 +247,14 @@ def test_an_option_on_the_command_line_takes_the_place_of_the_grids_values(tmp_p
     assert {each.config.collect.style for each in narrowed.combinations} == {"checks"}
     assert {each.config.evaluate.tasks for each in narrowed.combinations} == {9}
     assert narrowed.combinations[0].config.run_dir.endswith("/out/style-checks_epochs-1")
+
+
+def test_joining_is_refused_before_a_night_is_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "--config", str(SMALL), "--run_dir", str(tmp_path / "out"), "--join", "rows.json"])
+    assert ended.value.code == 2
+    assert "--join belongs to --report" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_experiment_stands_for_its_base(tmp_path):

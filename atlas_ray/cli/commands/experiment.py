@@ -21,7 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--plan", action="store_true", help="check, print power and time, run nothing")
     parser.add_argument("--report", action="store_true", help="write the page of what has been run so far")
     parser.add_argument(
-        "--join", nargs="+", default=[], metavar="FILE", help="experiment.json of parts that were run elsewhere"
+        "--join", nargs="+", default=[], metavar="FILE", help="with --report: experiment.json of parts run elsewhere"
     )
 
 
@@ -35,6 +35,8 @@ def work(request: Request) -> None:
     chosen = request.options
     if chosen.config is None:
         raise ConfigError("command line: give --config configs/experiments/NAME.yaml")
+    if chosen.join and not chosen.report:
+        raise ConfigError("command line: --join belongs to --report, which writes the page")
     wanted = grid.read_experiment(chosen.config, request.overrides)
     grid.check(wanted)
     works = not (chosen.plan or chosen.report)
@@ -51,7 +53,7 @@ def work(request: Request) -> None:
         return
     if works:
         connect()
-        experiment.run_grid(wanted, cells, chosen.join)
+        experiment.run_grid(wanted, cells)
     written = experiment.report(wanted, cells, chosen.join)
     if written.success.rows:
         Console(width=110).print(to_terminal(written.success))
