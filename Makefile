@@ -7,7 +7,7 @@ ARGS ?=
 # unless the machine's environment forbids it, which would double the start of every one of them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install engines browser prometheus faketime sshd pipeline serve test test-loaded lint docs bench release stranger clean
+.PHONY: help install engines browser prometheus faketime sshd pipeline serve test test-loaded lint docs bench release audit stranger clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,8 +82,12 @@ bench: engines .venv-peers/.installed  ## every benchmark: each ratio beside its
 release: test  ## wheel, source distribution and list of packages in dist/, checked; nothing is uploaded
 	@$(PY) deploy/release.py
 
+audit: install  ## known weaknesses of the locked packages, by pip-audit, which asks pypi.org
+	@[ -x .venv-audit/bin/pip-audit ] || { $(PY) -m venv .venv-audit && .venv-audit/bin/python -m pip install -qq pip-audit; }
+	@.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r requirements/cpu.lock
+
 stranger: install  ## from a wheel to a pushed agent in a fresh environment, as a newcomer goes; in minutes: ARGS=--small
 	@$(PY) -m deploy.stranger $(ARGS)
 
 clean:  ## remove what was installed and built, not the runs
-	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -30,14 +30,32 @@ FAKETIME = Path(sys.prefix, "lib", "libfaketime.so.1")
 class Scene:
     """The disturbed run, as faults see it."""
 
-    folder: Path
+    store: Store
     """The run directory."""
+    folder: Path
+    """It, or what `look` copied from object storage."""
     endpoint: EndpointServer
     job: subprocess.Popen[str]
     clock: Path
     """By how many seconds the wall clock of the job's processes is moved, where it is `movable`."""
     seen: set[psutil.Process] = field(default_factory=set)
     """Every process that a job has started."""
+
+    def look(self, *endings: str) -> None:
+        """Copy what a run directory on object storage has by now.
+
+        Args:
+            endings: of the files' names; none: those that say how far the run is.
+        """
+        if self.store.is_local:
+            return
+        fs, root = self.store.fs, self.store.root
+        for file in fs.find(root):
+            if file.endswith(endings or (".jsonl", "manifest.json")):
+                copy = self.folder / file.removeprefix(root).lstrip("/")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    fs.get_file(file, str(copy))
 
     def family(self) -> list[psutil.Process]:
         """The job's living processes; those of the cluster of RAY_ADDRESS too."""
@@ -72,6 +90,8 @@ class Fault:
     on_own_head: bool = False
     """Whether it strikes at what a job of a cluster of RAY_ADDRESS shares with others."""
     moves_clock: bool = False
+    on_disk: bool = False
+    """Whether it strikes at files as only disks have them."""
 
 
 def line_of(process: psutil.Process) -> str:
@@ -230,9 +250,9 @@ FAULTS = {
         "the endpoint answers garbage", _endpoint(Raw(b"<html>"), Reset(), Status(500), Raw(b"{")), "select"
     ),
     "slow": Fault("the endpoint takes 45 s for an answer", _endpoint(_SLOW), "select"),
-    "torn": Fault("SIGKILL of the driver, the last line torn", _torn),
-    "unreadable": Fault("SIGKILL of the driver, a manifest damaged", _unreadable),
-    "full": Fault("a full disk, then room", _full),
+    "torn": Fault("SIGKILL of the driver, the last line torn", _torn, on_disk=True),
+    "unreadable": Fault("SIGKILL of the driver, a manifest damaged", _unreadable, on_disk=True),
+    "full": Fault("a full disk, then room", _full, on_disk=True),
     "ahead": Fault("the clock moved an hour ahead", _move(3600), moves_clock=True),
     "behind": Fault("the clock moved a minute back", _move(-60), moves_clock=True),
 }

@@ -5,7 +5,7 @@ every seed while it strikes at moments drawn from the seed. A job that has ended
 At the end trajectories, selections and weights must be equal byte by byte, episodes row by row, no more calls may be
 paid than the faults cost, and no process may be left. The table has a row for every kind of fault; the exit code is 1
 if anything differs. Options after `--` go to the pipeline. With RAY_ADDRESS the jobs run on that cluster of this
-machine, whose head and raylets are then left alone.
+machine, whose head and raylets are then left alone. With `--s3` the disturbed runs are on an S3 server (moto's).
 
 The folder of `--into` keeps the undisturbed run, a line for every finished seed (`seeds.jsonl`) and the runs that
 differ; the same command goes on with the seeds that have no line yet.
@@ -42,6 +42,7 @@ from benchmarks._faults import FAULTS, Scene, can_move_clocks, line_of, movable,
 from benchmarks.result import parser_for
 from tests import tiny_model
 from tests.endpoint_server import EndpointServer
+from tests.s3 import BUCKET, s3_server
 
 ROOT = Path(__file__).parents[1]
 MOST_STARTS = 4
@@ -98,7 +99,7 @@ class Command:
     """The pipeline's command on one run directory.
 
     Args:
-        run_dir: of the run.
+        run_dir: path or URL.
         options: of the pipeline.
         endpoint: base URL of the selector.
         logs: folder for a file of what each start says; not on the disk that gets full.
@@ -106,9 +107,9 @@ class Command:
     """
 
     def __init__(
-        self, run_dir: Path, options: list[str], endpoint: str, logs: Path, environment: dict[str, str] | None = None
+        self, run_dir: str, options: list[str], endpoint: str, logs: Path, environment: dict[str, str] | None = None
     ) -> None:
-        job = ["jobs/pipeline.py", "--run_dir", str(run_dir), *options]
+        job = ["jobs/pipeline.py", "--run_dir", run_dir, *options]
         launch = [] if os.environ.get("RAY_ADDRESS") else ["-m", "atlas_ray.cli.launch", "--", "python"]
         self._command = [sys.executable, *launch, *job]
         ours = {"PYTHONPATH": str(ROOT), "OPENAI_BASE_URL": endpoint, "OPENAI_API_KEY": "sk-chaos"}
@@ -177,6 +178,7 @@ def disturb(command: Command, scene: Scene, faults: list[Struck]) -> None:
     while (code := scene.job.poll()) is None or code != 0:
         time.sleep(_TICK_S)
         scene.family()
+        scene.look()
         rows, now = rows_of(scene.folder), time.monotonic()
         if (rows, command.log.stat().st_size) != (reached, size):
             if last is not None and rows > reached and not last.seconds:
@@ -278,7 +280,7 @@ def undisturbed(into: Path, options: list[str]) -> Calm:
         return Calm(folder, **json.loads(facts.read_text()))
     shutil.rmtree(folder, ignore_errors=True)
     with EndpointServer() as endpoint:
-        command, begun = Command(folder, options, endpoint.url, into), time.monotonic()
+        command, begun = Command(str(folder), options, endpoint.url, into), time.monotonic()
         if command.start().wait():
             print(command.log.read_text(), file=sys.stderr)
             raise SystemExit("the undisturbed run failed")
@@ -289,7 +291,7 @@ def undisturbed(into: Path, options: list[str]) -> Calm:
 
 
 def night(
-    seed: int, kills: int, kinds: list[str], calm: Calm, options: list[str], redo: list[str], into: Path
+    seed: int, kills: int, kinds: list[str], calm: Calm, options: list[str], redo: list[str], into: Path, on: str = ""
 ) -> Night:
     """Run, disturb, compare.
 
@@ -301,6 +303,7 @@ def night(
         options: of the pipeline.
         redo: units of the undisturbed run to do again; empty: the whole run.
         into: folder for a copy of a run that differs.
+        on: URL of a folder for the disturbed run; empty: a disk.
     """
     begun = time.monotonic()
     with ExitStack() as stack:
@@ -315,8 +318,9 @@ def night(
         url = endpoint.url if calm.port else os.environ["OPENAI_BASE_URL"]
         clock = home / "clock"
         moves = any(FAULTS[each.kind].moves_clock for each in faults)
-        command = Command(folder, options, url, home, movable(clock) if moves else None)
-        scene = Scene(folder, endpoint, command.start(), clock)
+        store = Store(f"{on}/{home.name}" if on else str(folder))
+        command = Command(store.url, options, url, home, movable(clock) if moves else None)
+        scene = Scene(store, folder, endpoint, command.start(), clock)
         stack.callback(_end, scene)
         try:
             disturb(command, scene, faults)
@@ -324,6 +328,7 @@ def night(
             _end(scene)
             wrong = [str(error)]
         else:
+            scene.look("")
             wrong = differences(calm.folder, folder)
         most = calm.calls + CALLS_OF_A_FAULT * len(faults)
         if endpoint.calls > most:
@@ -384,6 +389,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=3, help="faults of a seed [3]")
     parser.add_argument("--kinds", default=",".join(FAULTS), help="kinds to draw from [all]: %(default)s")
     parser.add_argument("--into", type=Path, help="folder of what is kept [a temporary one]")
+    parser.add_argument("--s3", action="store_true", help="disturbed runs are on object storage")
     parser.add_argument("--calm", type=Path, help="a finished run of these options [a new one]")
     parser.add_argument("--redo", nargs="+", default=[], help="with --calm: units to do again, as STAGE:NAME")
     parser.add_argument("options", nargs="*", help="options of the pipeline, after --")
@@ -393,6 +399,9 @@ def main() -> int:
     ]
     kinds = [kind for kind in kinds if kind not in ("garbage", "slow") or not chosen.calm]
     kinds = [kind for kind in kinds if not FAULTS[kind].moves_clock or can_move_clocks()]
+    kinds = [kind for kind in kinds if not (chosen.s3 and FAULTS[kind].on_disk)]
+    if chosen.s3 and chosen.redo:
+        parser.error("--s3 needs whole runs; leave --redo out")
     if not kinds:
         parser.error(f"--kinds: none of {chosen.kinds} can be done here (clocks need `make faketime` and a C compiler)")
     with ExitStack() as stack:
@@ -405,12 +414,15 @@ def main() -> int:
         model = chosen.model or tiny_model.write(into / "model")
         options = ["--config", chosen.config, "--model", model, *chosen.options]
         calm = Calm(chosen.calm) if chosen.calm else undisturbed(into, options)
+        on = f"s3://{BUCKET}" if chosen.s3 else ""
+        if on:
+            os.environ.update(stack.enter_context(s3_server()))
         nights = finished(into / "seeds.jsonl")
         for seed in chosen.seeds:
             if (seed, chosen.kills, kinds) in [(it.seed, it.kills, it.kinds) for it in nights]:
                 continue
             print(f"seed {seed}", flush=True)
-            nights.append(night(seed, chosen.kills, kinds, calm, options, chosen.redo, into))
+            nights.append(night(seed, chosen.kills, kinds, calm, options, chosen.redo, into, on))
             with (into / "seeds.jsonl").open("a") as file:
                 file.write(json.dumps(asdict(nights[-1])) + "\n")
             print(f"  {nights[-1].seconds:.0f} s; {'; '.join(nights[-1].wrong) or 'equal'}", flush=True)

@@ -38,6 +38,9 @@ NAME = "atlas"
 """Name of the Serve application."""
 _DRAIN_S = 45.0
 """Seconds that running requests have to finish when the service ends."""
+_PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120"}
+"""Ray Serve gives its proxy five seconds to start and then kills it, and the start fails with it: on a busy machine
+they are too few."""
 
 
 def start(config: PipelineConfig, models: Mapping[str, str], adapters: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -62,7 +65,10 @@ def start(config: PipelineConfig, models: Mapping[str, str], adapters: Mapping[s
         say(f"  serve {name}: {directory}")
     quiet = {"log_level": "WARNING"}
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # `quiet` is for the actors, this for our process
-    serve.start(http_options={"host": options.host, "port": options.port}, logging_config=quiet)
+    serve.start(
+        http_options={"host": options.host, "port": options.port}, logging_config=quiet,
+        controller_options={"runtime_env": {"env_vars": _PATIENCE}},
+    )  # fmt: skip
     try:
         serve.run(build(config, models, key, adapters), name=NAME, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:

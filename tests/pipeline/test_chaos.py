@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from atlas_ray.store import Store
 from benchmarks import _faults, chaos
 from tests.conftest import ROOT
 from tests.pipeline.conftest import TINY
@@ -72,7 +73,7 @@ def test_a_clock_moves_under_a_running_process_and_durations_do_not(tmp_path):
             assert abs(monotonic - time.monotonic()) < 600
             return round((wall - time.time()) / 60)
 
-        scene = _faults.Scene(tmp_path, None, process, tmp_path / "clock")
+        scene = _faults.Scene(Store(str(tmp_path)), tmp_path, None, process, tmp_path / "clock")
         assert ahead() == 0
         for kind, minutes in (("ahead", 60), ("behind", 59)):
             assert _faults.FAULTS[kind].strike(scene)
