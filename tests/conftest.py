@@ -22,7 +22,7 @@ os.environ.update(LEAN_SERVE | os.environ)  # as where Ray is started for a user
 # Ray Train would start a process that watches for preemption in every training, and poll its workers every 2 s.
 os.environ |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
 # Ray's workers give way to whatever else runs on a machine: beside it they would get next to none of its time.
-os.environ |= {"RAY_worker_niceness": os.environ.get("RAY_worker_niceness", "0")}
+os.environ.update({"RAY_worker_niceness": "0"} | os.environ)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts many workers: each would compile all that it imports
 
 ROOT = Path(__file__).parents[1]
