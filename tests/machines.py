@@ -73,7 +73,7 @@ class Machine:
     pid: int
     """Of its first process, as seen from outside."""
 
-    def run(self, command: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, *, timeout: float = 400) -> subprocess.CompletedProcess[str]:
         """A command line in the user's home, as typed there after a login."""
         return subprocess.run(
             ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--net", "--pid", f"--wdns={_HOME}",

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
 import yaml
 
 from tests.conftest import ROOT
 from tests.machines import Machine, machines
 
-HASTE = "export AUTOSCALER_UPDATE_INTERVAL_S=1 RAY_gcs_rpc_server_reconnect_timeout_s=5"
-"""The head looks after its workers every five seconds otherwise, and they end a minute after it."""
+HASTE = "export AUTOSCALER_UPDATE_INTERVAL_S=1 RAY_gcs_rpc_server_reconnect_timeout_s=5 RAY_worker_niceness=0"
+"""The head looks after its workers every five seconds otherwise, and they end a minute after it, on a machine to
+themselves: see `conftest.py`."""
 SLOW_TO_END = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 """A worker's, which end about a minute after its raylet whatever is set."""
 WITH_BOTH = "export RAY_AUTH_MODE=token; until ray status | grep -q '^ 2 local.cluster.node'; do sleep 0.2; done"
 NODES = "RAY_AUTH_MODE=token ray list nodes --detail --format json"
 
 
+@pytest.mark.timeout(1500)  # beside other work `ray up` alone takes minutes
 def test_a_job_from_a_laptop_works_on_both_machines_until_they_are_taken_down(tmp_path):
     with machines("laptop", "head", "worker", folder=tmp_path, bashrc=HASTE) as (laptop, head, worker):
         config = yaml.safe_load((ROOT / "deploy" / "cluster-local.yaml").read_text())
