@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from atlas_ray.errors import StoreError
 from atlas_ray.store import Store
 from tests.endpoint_server import Answer, EndpointServer, Raw, Reset, Status, first_step
 
@@ -145,10 +146,13 @@ def _freeze(scene: Scene) -> bool:
 
 def _endpoint(*faults: Any) -> Callable[[Scene], bool]:
     def strike(scene: Scene) -> bool:
-        if "llm" in scene.facts("select"):
+        try:
+            is_late = "llm" in scene.facts("select")
+        except StoreError:  # another fault has damaged it, and the job has not said so yet
             return False
-        scene.endpoint.play(*faults)
-        return True
+        if not is_late:
+            scene.endpoint.play(*faults)
+        return not is_late
 
     return strike
 
