@@ -47,6 +47,15 @@ def counted(store: Store, model: str) -> list[Episode]:
     for env, wanted in keys.items():
         for key in wanted:
             if key not in found:
-                raise StoreError(f"{path} counts episode {key}, which {env}.jsonl lacks; evaluate {model} again")
+                raise StoreError(f"{path} counts episode {key}, which {env}.jsonl lacks; run the same evaluation again")
             episodes.append(found[key])
     return sorted(episodes, key=lambda episode: (episode.env, episode.split_task, episode.seed))
+
+
+def is_whole(store: Store, model: str) -> bool:
+    """Whether there is a `results.json` of the model, and its journals have every episode that it counts."""
+    try:
+        counted(store, model)
+    except StoreError:
+        return False
+    return True

@@ -37,17 +37,29 @@ class Run:
     siblings: tuple[Store, ...] = ()
     """Run directories whose finished units may be taken over."""
 
-    def once(self, stage: str, unit: str, key: str, work: Callable[[], dict[str, Any]]) -> None:
+    def once(
+        self, stage: str, unit: str, key: str, work: Callable[[], dict[str, Any]],
+        is_whole: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         """Do `work` and record its facts under `key`, unless the manifest here or of a sibling has that key.
 
         Facts with `errors` are recorded as incomplete: the same command tries what failed again.
+
+        Args:
+            stage: of the pipeline.
+            unit: of the stage.
+            key: hash of all that it is made from.
+            work: makes it, and returns what the manifest is to say of it.
+            is_whole: whether a finished unit still has its files: a machine that lost its power may have lost some.
 
         Raises:
             StoreError: another job works in this run directory.
         """
         if self.store.is_current(stage, unit, key):
-            say(f"{stage} {unit}: current, skipped")
-            return
+            if is_whole():
+                say(f"{stage} {unit}: current, skipped")
+                return
+            say(f"{stage} {unit}: some of what it had made is lost")
         hold(self.store)
         for sibling in self.siblings if can_adopt(stage) else ():
             if sibling.url != self.store.url and sibling.is_current(stage, unit, key):

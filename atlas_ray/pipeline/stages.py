@@ -9,9 +9,11 @@ run with nothing to do need neither.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from atlas_ray.config import PipelineConfig
+from atlas_ray.evaluation import ledger
 from atlas_ray.evaluation.evaluate import cards, evaluate, evaluated_environments
 from atlas_ray.hashing import content_hash
 from atlas_ray.pipeline import pinned
@@ -244,7 +246,8 @@ def evaluate_models(run: Run) -> list[dict[str, Any]]:
                 )  # fmt: skip
                 return _outcome(evaluate(run.config, run.store, entry, kept)) | read
 
-            run.once("evaluate", entry.name, keys.evaluate(entry), work)
+            is_whole = partial(ledger.is_whole, run.store, entry.name)
+            run.once("evaluate", entry.name, keys.evaluate(entry), work, is_whole)
             tables.append(run.store.read_json("evaluation", entry.name, "results.json"))
     return tables
 

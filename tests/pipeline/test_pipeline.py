@@ -108,6 +108,24 @@ def test_a_changed_stage_alone_runs_again(run, finished, tmp_path):
     assert {row.ratio for row in Store(copy).read_selections("random")} == {0.5}
 
 
+def test_an_episode_that_the_disk_has_lost_is_played_again(run, finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "run")
+    journal = copy / "evaluation" / "random" / "textcraft.jsonl"
+    os.truncate(journal, journal.stat().st_size - 7)
+    done = run("evaluate", "--run_dir", str(copy))
+    assert done.returncode == 0, done.stderr
+    assert "evaluate random: some of what it had made is lost" in done.stdout
+    assert "evaluate llm: current, skipped" in done.stdout
+    before, after = (
+        [row | {"seconds": 0} for row in Store(str(folder)).journal("evaluation", "random", "textcraft.jsonl")]
+        for folder in (finished, copy)
+    )
+    assert after == before
+    assert Store(str(copy)).read_json("evaluation", "random", "results.json") == (
+        Store(finished).read_json("evaluation", "random", "results.json")
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
