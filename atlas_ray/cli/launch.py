@@ -33,6 +33,8 @@ _STARTS = 3
 """Ray gives its processes 30 s to start, which a busy machine exceeds, and a port may be taken meanwhile."""
 _NO_AGENT = "No available agent to submit job"
 """What `ray job submit` is told for a while after the start of a head on a busy machine."""
+_BROKEN = "requests.exceptions.ConnectionError"
+"""What `ray job submit` ends with where the head goes away while it is given the job."""
 _NO_DASHBOARD = "Failed to start the dashboard"
 """What `ray start` writes where it goes on without one."""
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "VLLM_HOST_IP": "127.0.0.1"}
@@ -99,7 +101,8 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         code, complaints = _submit_once(dashboard, command)
-        if code and dashboard and f"Failed to connect to Ray at address: {dashboard}" in complaints:
+        unreached = f"Failed to connect to Ray at address: {dashboard}"
+        if code and dashboard and (unreached in complaints or _BROKEN in complaints):
             raise _HeadLost(f"Ray's head on this machine was lost before it took the job; {GO_ON}")
         if code == 0 or _NO_AGENT not in complaints or time.monotonic() > deadline:
             sys.stderr.writelines(line for line in complaints.splitlines(keepends=True) if not _is_noise(line))
@@ -136,7 +139,10 @@ def _submit_once(dashboard: str | None, command: Sequence[str]) -> tuple[int, st
                 f"Ray's supervisor of the job was lost while the job ran (killed, or out of memory?); {GO_ON}"
             )
         complaints.seek(0)
-        return code, complaints.read()
+        text = complaints.read()
+        if code and dashboard is None and _BROKEN in text:  # it may have the job or not
+            raise ClusterError(_lost(name, is_own=False))
+        return code, text
 
 
 def _lost(name: str, *, is_own: bool) -> str:

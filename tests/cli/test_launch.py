@@ -119,7 +119,13 @@ def test_a_job_is_offered_again_to_a_head_that_is_not_ready_for_it(stand_in, tmp
     assert "No available agent" in capfd.readouterr().err
 
 
-def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(stand_in, tmp_path, monkeypatch, capfd):
+BROKEN = "requests.exceptions.ConnectionError: ('Connection aborted.', RemoteDisconnected('Remote end closed it'))"
+
+
+@pytest.mark.parametrize("complaint", ["ConnectionError: Failed to connect to Ray at address: {address}.", BROKEN])
+def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(
+    stand_in, tmp_path, monkeypatch, capfd, complaint
+):
     stand_in(
         f"#!{sys.executable}\n"
         "import http.server, pathlib, sys\n"
@@ -133,7 +139,7 @@ def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(stand_in, 
         "tries.write_text(tries.read_text() + 'x' if tries.exists() else 'x')\n"
         "if tries.read_text() != 'xx':\n"
         "    address = sys.argv[sys.argv.index('--address') + 1]\n"
-        "    sys.exit(f'ConnectionError: Failed to connect to Ray at address: {address}.')\n"
+        f"    sys.exit({complaint!r}.replace('{{address}}', address))\n"
         "print('done')\n"
     )
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
@@ -146,7 +152,13 @@ def test_a_head_that_is_lost_before_it_takes_the_job_is_started_again(stand_in, 
     out, err = capfd.readouterr()
     assert out.count("Ray dashboard") == 2
     assert out.endswith("done\n")
-    assert "Failed to connect" not in err
+    assert "ConnectionError" not in err
+
+
+def test_a_cluster_that_is_lost_while_it_is_given_a_job_is_one_line(stand_in):
+    stand_in(f"#!{sys.executable}\nimport sys\nsys.exit({BROKEN!r})\n")
+    with pytest.raises(ClusterError, match=r"the connection to the job was lost; `ray job status atlas-\w+` says"):
+        submit(None, ["true"])
 
 
 def test_an_address_where_nothing_listens_is_one_line():
