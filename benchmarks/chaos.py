@@ -417,13 +417,14 @@ def main() -> int:
         on = f"s3://{BUCKET}" if chosen.s3 else ""
         if on:
             os.environ.update(stack.enter_context(s3_server()))
-        nights = finished(into / "seeds.jsonl")
+        lines = into / ("seeds-s3.jsonl" if on else "seeds.jsonl")
+        nights = finished(lines)
         for seed in chosen.seeds:
             if (seed, chosen.kills, kinds) in [(it.seed, it.kills, it.kinds) for it in nights]:
                 continue
             print(f"seed {seed}", flush=True)
             nights.append(night(seed, chosen.kills, kinds, calm, options, chosen.redo, into, on))
-            with (into / "seeds.jsonl").open("a") as file:
+            with lines.open("a") as file:
                 file.write(json.dumps(asdict(nights[-1])) + "\n")
             print(f"  {nights[-1].seconds:.0f} s; {'; '.join(nights[-1].wrong) or 'equal'}", flush=True)
     show(nights)
