@@ -11,6 +11,7 @@ import ast
 import hashlib
 import inspect
 import os.path
+import threading
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ MAX_HASHED_BYTES = 64 * 2**20
 
 _CLASSES: dict[str, str] = {}
 """`module:Class` of every known environment, by name."""
+_lock = threading.Lock()
+"""Servers make environments on several threads, and Gymnasium walks through its registry when it registers one."""
 
 
 def register(name: str, value: str) -> None:
@@ -42,18 +45,19 @@ def register(name: str, value: str) -> None:
     Raises:
         ConfigError: the name belongs to another class.
     """
-    known = _CLASSES.get(name)
-    if known == value:
-        return
-    if known is not None:
-        raise ConfigError(f"environment {name!r} is already registered as {known}; {value} needs another name")
-    if not name.isidentifier() or value.count(":") != 1:
-        raise ConfigError(f"environment {name!r}: register a plain name and its class as 'module:Class'")
-    _CLASSES[name] = value
-    gymnasium.register(
-        id=f"atlas/{name}-v0", entry_point=f"{__name__}:make", kwargs={"name": name}, disable_env_checker=True,
-        order_enforce=False,
-    )  # fmt: skip
+    with _lock:
+        known = _CLASSES.get(name)
+        if known == value:
+            return
+        if known is not None:
+            raise ConfigError(f"environment {name!r} is already registered as {known}; {value} needs another name")
+        if not name.isidentifier() or value.count(":") != 1:
+            raise ConfigError(f"environment {name!r}: register a plain name and its class as 'module:Class'")
+        _CLASSES[name] = value
+        gymnasium.register(
+            id=f"atlas/{name}-v0", entry_point=f"{__name__}:make", kwargs={"name": name}, disable_env_checker=True,
+            order_enforce=False,
+        )  # fmt: skip
 
 
 @cache

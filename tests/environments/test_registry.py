@@ -164,3 +164,30 @@ def test_of_a_large_file_the_time_of_the_last_change_counts(tmp_path: Path, monk
     before = registry.version("wordle", {"vocabulary": str(path)})
     os.utime(path, ns=(1, 1))
     assert registry.version("wordle", {"vocabulary": str(path)}) != before
+
+
+AT_ONCE = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import gymnasium
+from atlas_ray.environments import registry
+known = registry.names()
+sys.setswitchinterval(1e-6)
+for _ in range(30):
+    for name in known:
+        del gymnasium.registry[f"atlas/{name}-v0"]
+    registry._CLASSES.clear()
+    registry.discover.cache_clear()
+    start = threading.Barrier(8)
+    def discover():
+        start.wait()
+        registry.discover()
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(discover) for _ in range(8)]:
+            done.result()
+print(registry.names() == known)
+"""
+
+
+def test_threads_may_look_for_environments_at_once(tmp_path: Path) -> None:
+    assert python(["-c", AT_ONCE], tmp_path) == "True\n"
