@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl
 import statistics
 import tempfile
 import threading
@@ -50,6 +51,7 @@ ENVIRONMENTS = (
 IDLE_S = 5.0
 """Seconds after which a session that was left is closed."""
 MOST_SESSIONS = 64
+_CERTIFICATES = ssl.create_default_context()
 CLIENTS = 8
 """Sessions that are played at a time."""
 KILL_AFTER_S = 30.0
@@ -183,10 +185,15 @@ async def _clients(url: str, numbers: range) -> list[str]:
     gate = asyncio.Semaphore(CLIENTS)
 
     async def one(number: int) -> str:
-        async with gate, httpx.AsyncClient(base_url=f"{url}/v1/agent", timeout=120) as http:
+        async with gate, _http(url) as http:
             return await _client(http, random.Random(number))
 
     return await asyncio.gather(*(one(number) for number in numbers))
+
+
+def _http(url: str) -> httpx.AsyncClient:
+    """A client; each would load certificates of its own, and this process would grow by them."""
+    return httpx.AsyncClient(base_url=f"{url}/v1/agent", timeout=120, verify=_CERTIFICATES)
 
 
 async def _client(http: httpx.AsyncClient, draw: random.Random) -> str:
@@ -211,7 +218,7 @@ async def _client(http: httpx.AsyncClient, draw: random.Random) -> str:
 
 async def _fill(url: str) -> int:
     """Open sessions until there is no room for more."""
-    async with httpx.AsyncClient(base_url=f"{url}/v1/agent", timeout=120) as http:
+    async with _http(url) as http:
         for taken in range(MOST_SESSIONS):
             if (await http.post("/sessions", json={"environment": "maze"})).status_code != 201:
                 return taken
