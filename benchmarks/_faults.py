@@ -42,17 +42,13 @@ class Scene:
     seen: set[psutil.Process] = field(default_factory=set)
     """Every process that a job has started."""
 
-    def look(self, *endings: str) -> None:
-        """Copy what a run directory on object storage has by now.
-
-        Args:
-            endings: of the files' names; none: those that say how far the run is.
-        """
+    def look(self, *, whole: bool = False) -> None:
+        """Copy from a run directory on object storage the files that say how far it is, or all of its files."""
         if self.store.is_local:
             return
         fs, root = self.store.fs, self.store.root
         for file in fs.find(root):
-            if file.endswith(endings or (".jsonl", "manifest.json")):
+            if whole or file.endswith((".jsonl", "manifest.json")):
                 copy = self.folder / file.removeprefix(root).lstrip("/")
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):  # deleted meanwhile

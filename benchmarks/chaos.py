@@ -328,7 +328,7 @@ def night(
             _end(scene)
             wrong = [str(error)]
         else:
-            scene.look("")
+            scene.look(whole=True)
             wrong = differences(calm.folder, folder)
         most = calm.calls + CALLS_OF_A_FAULT * len(faults)
         if endpoint.calls > most:

@@ -55,6 +55,20 @@ def test_a_seed_is_what_it_strikes_at_and_when(tmp_path):
     assert {each.at for each in begun} <= set(range(18, 21))
 
 
+def test_a_run_on_object_storage_is_looked_at_in_a_copy(tmp_path, s3):
+    store = Store(f"{s3}/looked-at/run")
+    store.append([{"key": "a"}], "evaluation", "llm", "maze.jsonl")
+    store.finish("evaluate", "llm", "k")
+    store.write_json({}, "evaluation", "llm", "results.json")
+    scene = _faults.Scene(store, tmp_path / "copy", None, None, tmp_path / "clock")
+    scene.look()
+    assert chaos.rows_of(scene.folder) == 1
+    assert set(scene.facts("evaluate")) == {"llm"}
+    assert not (scene.folder / "evaluation" / "llm" / "results.json").exists()
+    scene.look(whole=True)
+    assert (scene.folder / "evaluation" / "llm" / "results.json").exists()
+
+
 CLOCKS = "import time\nwhile input(): time.sleep(0.001); print(time.time(), time.monotonic(), flush=True)"
 
 
