@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH; `make browser` installs Debian's")
@@ -17,13 +18,24 @@ _QUIET = (
 )  # fmt: skip
 
 
+_PATIENCE_MS = 240_000
+"""Four models answer a page of the service at a time, beside whatever else runs."""
+
+
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Headless Chromium for as long as the block lasts; what a page shows may take long."""
-    expect.set_options(timeout=60_000)
+    """Headless Chromium for as long as the block lasts."""
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_QUIET))
         try:
             yield chromium
         finally:
             chromium.close()
+
+
+def new_page(chromium: Browser, **options: Any) -> Page:
+    """As `Browser.new_page`, and what is done on the page may take long."""
+    page = chromium.new_page(**options)
+    page.set_default_timeout(_PATIENCE_MS)
+    return page

@@ -77,11 +77,11 @@ def test_the_installed_command_plans_the_quickstart_in_an_empty_folder(atlas, in
     assert where.stdout.count(str(installed)) == 2, where
     plan = atlas("pipeline", "--config", "quickstart", "--plan")
     assert plan.returncode == 0, plan.stderr
-    assert plan.stdout.count("to do") == len(plan.stdout.splitlines()) > 5
+    planned = [line for line in plan.stdout.splitlines() if not line.startswith("  ")]  # the others tell of progress
+    assert sum("to do" in line for line in planned) == len(planned) > 5
     assert (tmp_path / "runs" / "quickstart" / "config.yaml").is_file()
 
 
-@pytest.mark.timeout(400)
 def test_the_installed_command_runs_a_stage(atlas, installed, tmp_path):
     done = atlas("collect", "--config", "quickstart", "--collect.trajectories", "{textcraft: 3}")
     assert done.returncode == 0, done.stderr

@@ -33,8 +33,6 @@ from atlas_ray.training.log import Speed, TrainingLog
 from atlas_ray.trajectory import Selection
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.timeout(300)
-
 PROMETHEUS = shutil.which("prometheus", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 DASHBOARD = ROOT / "deploy" / "grafana" / "atlas.json"
 

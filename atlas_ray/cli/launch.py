@@ -44,6 +44,7 @@ _NO_RETURN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
 """A lost head does not come back. The driver would wait for it for a minute, in which it holds the run directory."""
 _TOKEN = Path.home() / ".ray" / "auth_token"
 """Where Ray keeps its token, unless RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH says otherwise."""
+_LOG = "head.log"
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
@@ -80,9 +81,10 @@ def _on_own_head(command: Sequence[str]) -> int:
             with local_head() as dashboard:
                 print(f"Ray dashboard  {dashboard}  (sign in with the token of `ray get-auth-token`)", flush=True)
                 return submit(dashboard, command)
-        except _HeadLost:
+        except _HeadLost as error:
             if not left:
-                raise
+                raise ClusterError(f"{error}; {GO_ON}") from error
+            print(f"{error}: starting another", file=sys.stderr, flush=True)
 
 
 def submit(dashboard: str | None, command: Sequence[str]) -> int:
@@ -103,7 +105,7 @@ def submit(dashboard: str | None, command: Sequence[str]) -> int:
         code, complaints = _submit_once(dashboard, command)
         unreached = f"Failed to connect to Ray at address: {dashboard}"
         if code and dashboard and (unreached in complaints or _BROKEN in complaints):
-            raise _HeadLost(f"Ray's head on this machine was lost before it took the job; {GO_ON}")
+            raise _HeadLost("Ray's head on this machine was lost before it took the job")
         if code == 0 or _NO_AGENT not in complaints or time.monotonic() > deadline:
             sys.stderr.writelines(line for line in complaints.splitlines(keepends=True) if not _is_noise(line))
             return code
@@ -188,13 +190,17 @@ def local_head() -> Iterator[str]:
             head, url = _start(folder)
             start.callback(_stop, head)
             try:
-                _wait(head, url, folder / "head.log")
+                _wait(head, url, folder / _LOG)
                 break
             except ClusterError:
                 if not left or head.poll() is None:  # one that runs and does not answer would not do so the next time
                     raise
                 start.close()
-        yield url
+        try:
+            yield url
+        except _HeadLost as error:
+            state = "runs" if head.poll() is None else "ended"
+            raise _HeadLost(f"{error} (its process {state}: {_last_words(folder / _LOG)})") from error
 
 
 def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -210,7 +216,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     ]  # fmt: skip
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = LEAN_SERVE | _NO_RETURN | os.environ | _ON_LOOPBACK | {"PATH": path}
-    with (folder / "head.log").open("wb") as output:
+    with (folder / _LOG).open("wb") as output:
         head = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
             preexec_fn=_end_with_parent,  # this process has one thread
@@ -239,8 +245,13 @@ def _wait(head: subprocess.Popen[bytes], url: str, log: Path) -> None:
             if answer.status_code in (401, 403) or "ray_version" in answer.text:
                 return
         time.sleep(0.3)  # not listening yet
+    raise ClusterError(f"Ray did not start on this machine: {why}: {_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    """The last lines of a head's log, on one; it says there which of its processes ended."""
     tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-    raise ClusterError(f"Ray did not start on this machine: {why}: {tail[-500:] or 'no output'}")
+    return tail[-500:] or "no output"
 
 
 def _end_with_parent() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from benchmarks import soak
 
 
-@pytest.mark.timeout(900)
 def test_killed_engines_lose_and_change_nothing(ray_cluster, tiny_model):
     found = soak.soak_engines(tiny_model, ("maze", "textcraft"), tasks=4, kills=1, every_s=0.5, seed=0)
     results = {result.claim: result for result in found}

@@ -80,7 +80,6 @@ def episodes(run: Store, model: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.timeout(600)
 def test_a_model_learns_to_call_a_function_and_reaches_its_goal_by_calls(run: Store) -> None:
     for trajectory in run.read_trajectories():
         assert {call.name for step in trajectory.steps for call in step.tool_calls} == {"move"}

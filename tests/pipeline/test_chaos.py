@@ -19,7 +19,6 @@ needs_faketime = pytest.mark.skipif(
 )
 
 
-@pytest.mark.timeout(900)  # whatever comes first waits for the whole run
 @pytest.mark.parametrize(
     ("seed", "kinds", "units"),
     [

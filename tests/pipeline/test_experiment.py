@@ -23,7 +23,6 @@ from atlas_ray.pipeline.run import Run
 from atlas_ray.store import Store
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.timeout(900)  # whatever comes first waits for the whole grid
 SMALL = ROOT / "configs" / "experiments" / "small.yaml"
 RATIO = "select.selections.first.ratio"
 MODELS = "evaluate.models"

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 
-import pytest
 import yaml
 
 from atlas_ray.store import Store
@@ -43,7 +42,6 @@ def job(name: str, *options: str, address: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-@pytest.mark.timeout(900)
 def test_a_method_and_an_environment_from_outside_go_through_the_pipeline(ray_cluster, tiny_model, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(CONFIG | {"run_dir": str(tmp_path / "run"), "model": tiny_model}))

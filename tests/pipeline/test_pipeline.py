@@ -18,8 +18,6 @@ from atlas_ray.store import Store
 from tests.conftest import ROOT
 from tests.pipeline.conftest import SECRET, TINY, command
 
-pytestmark = pytest.mark.timeout(900)  # whatever comes first waits for the whole run
-
 
 def episodes(run_dir: str) -> list[dict]:
     return [json.loads(line) for path in sorted(Path(run_dir).glob("evaluation/*/*.jsonl")) for line in path.open()]

@@ -84,7 +84,6 @@ def run(ray_cluster: str, thinker: str, tmp_path_factory: pytest.TempPathFactory
     return Store(str(folder / "run"))
 
 
-@pytest.mark.timeout(600)
 def test_thoughts_are_stored_trained_and_played_apart_from_the_text(run: Store) -> None:
     for trajectory in run.read_trajectories():
         assert all(step.thinking and "<think>" not in step.content for step in trajectory.steps)

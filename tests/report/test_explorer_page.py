@@ -13,11 +13,11 @@ from atlas_ray.report import write_report
 from atlas_ray.selection.methods.value import ValueSteps
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Selection
-from tests.browser import browser, needs_browser
+from tests.browser import browser, needs_browser, new_page
 from tests.report.synthetic import HOSTILE, make_selections, make_trajectories, write_run
 from tests.tokenizers import tokenizer
 
-pytestmark = [needs_browser, pytest.mark.timeout(300)]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def write_scores(store: Store) -> None:
 
 
 def opened(chromium, store: Store) -> tuple[Page, list[str]]:
-    page, complaints = chromium.new_page(), []
+    page, complaints = new_page(chromium), []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(dialog.message))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)

@@ -96,7 +96,6 @@ def test_a_full_context_is_counted_not_cut(rollouts):
     assert "Goal: craft" in episode.messages[2].content  # the task is whole
 
 
-@pytest.mark.timeout(300)
 def test_a_killed_engine_is_restarted_and_nobody_notices(rollouts):
     work = specs(24)
     undisturbed = texts(by_model(rollouts, work))
@@ -109,7 +108,6 @@ def test_a_killed_engine_is_restarted_and_nobody_notices(rollouts):
     assert texts(episodes) == undisturbed
 
 
-@pytest.mark.timeout(300)
 def test_a_frozen_engine_is_killed_and_its_episodes_go_on(rollouts, monkeypatch):
     monkeypatch.setattr(watch, "MOST_SILENT", 5)
     work = specs(24)
@@ -125,7 +123,6 @@ def test_a_frozen_engine_is_killed_and_its_episodes_go_on(rollouts, monkeypatch)
     assert not frozen[0].is_running()
 
 
-@pytest.mark.timeout(300)
 def test_an_engine_that_freezes_between_two_models_is_replaced(ray_cluster, tiny_model, monkeypatch):
     monkeypatch.setattr(watch, "MOST_SILENT", 5)
     others = set(engine_pids())

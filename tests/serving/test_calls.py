@@ -19,7 +19,6 @@ from atlas_ray.pipeline.run import Run
 from atlas_ray.pipeline.serve import served_adapters
 from atlas_ray.store import Store
 
-pytestmark = pytest.mark.timeout(420)
 SCHEMA = {"enum": [{"where": "up"}, {"where": "down"}]}
 """Leaves no place for white space, which a random model would write for ever."""
 TOOLS = [

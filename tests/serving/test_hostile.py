@@ -10,7 +10,6 @@ import pytest
 
 from tests.network import neighbour
 
-pytestmark = pytest.mark.timeout(420)
 BODY = '{"environment": "textcraft"}'
 SMUGGLED = "GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 

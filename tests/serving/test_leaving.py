@@ -13,7 +13,6 @@ import pytest
 from tests.processes import environment_servers
 from tests.serving.conftest import events, until
 
-pytestmark = pytest.mark.timeout(420)
 TASKS = count(100)
 """Tasks of `faulty`, a new one for every session: its files are named after it."""
 

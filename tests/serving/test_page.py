@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import browser, needs_browser
+from tests.browser import browser, needs_browser, new_page
 
-expect.set_options(timeout=60_000)  # a model of any speed answers
-pytestmark = [needs_browser, pytest.mark.timeout(300)]
+pytestmark = needs_browser
 
 
 @pytest.fixture
 def page(served):
     with browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1200, "height": 900})
-        page.set_default_timeout(60_000)
+        page = new_page(chromium, viewport={"width": 1200, "height": 900})
         asked, complaints = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -20,8 +20,6 @@ from tests.conftest import ROOT
 from tests.processes import environment_servers, workers
 from tests.serving.conftest import events, until
 
-pytestmark = pytest.mark.timeout(420)
-
 
 def expert_actions(task):
     env = registry.make("textcraft", depths=[1], distractors=2, max_rounds=3)

@@ -12,11 +12,11 @@ from playwright.sync_api import Page, expect
 
 from atlas_ray.viewer import app
 from atlas_ray.viewer.app import View, application, bound
-from tests.browser import browser, needs_browser
+from tests.browser import browser, needs_browser, new_page
 from tests.report.synthetic import HOSTILE, make_episodes, make_trajectories, write_model
 from tests.viewer.conftest import configured
 
-pytestmark = [needs_browser, pytest.mark.timeout(300)]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def served(view: View) -> Iterator[str]:
 @contextmanager
 def opened(chromium, url: str, path: str = "/", **options) -> Iterator[Page]:
     """A page that complains of nothing and asks no other host."""
-    page, complaints, asked = chromium.new_page(**options), [], []
+    page, complaints, asked = new_page(chromium, **options), [], []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(dialog.message))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
