@@ -80,7 +80,7 @@ def _grid(count: int, height: float, *, sharex: bool = False) -> tuple[Any, list
 
 def _style(axes: Any, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=9, color=_INK)
-    axes.tick_params(length=0, labelsize=7.5, labelcolor=_INK)
+    axes.tick_params(length=0, labelsize=7.5, labelcolor=_INK, labelbottom=True)  # also where panels share an axis
     axes.grid(color=_LINE, linewidth=0.7)
     axes.set_axisbelow(True)
     for side in axes.spines.values():
