@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: the job was stopped; {GO_ON}", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _on_own_head(command: Sequence[str]) -> int:

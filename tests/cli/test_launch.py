@@ -180,7 +180,20 @@ def test_a_job_whose_supervisor_is_killed_is_one_line():
     assert "class_name" not in done.stdout
 
 
-def test_a_head_that_is_killed_under_a_job_is_one_line_and_leaves_no_process(tmp_path):
+def kill_the_head(launched: int) -> None:
+    family = psutil.Process(launched).children(recursive=True)
+    next(each for each in family if each.name() == "gcs_server").kill()
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "line"),
+    [
+        (kill_the_head, 2, "error: Ray's head on this machine was lost while the job ran (killed, or out of memory?)"),
+        (lambda launched: os.kill(launched, signal.SIGINT), 130, "interrupted: the job was stopped"),
+    ],
+    ids=["killed", "interrupted"],
+)
+def test_a_head_that_ends_under_a_job_is_one_line_and_leaves_no_process(tmp_path, end, code, line):
     script = (
         "import ray, threading\n"
         "ray.init(log_to_driver=False)\n"
@@ -202,15 +215,12 @@ def test_a_head_that_is_killed_under_a_job_is_one_line_and_leaves_no_process(tmp
         assert job.stdout is not None
         next(line for line in job.stdout if line.startswith("UP"))
         family = psutil.Process(job.pid).children(recursive=True)
-        next(each for each in family if each.name() == "gcs_server").kill()
+        end(job.pid)
         rest = job.stdout.read()
-        assert job.wait(timeout=240) == 2
+        assert job.wait(timeout=240) == code
         errors.seek(0)
         said = errors.read()
-    assert said == (
-        "error: Ray's head on this machine was lost while the job ran (killed, or out of memory?); run the same "
-        "command again: it goes on where it was\n"
-    )
+    assert said == f"{line}; run the same command again: it goes on where it was\n"
     assert "Traceback" not in rest
     _, left = psutil.wait_procs(family, timeout=60)
     assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
