@@ -7,16 +7,9 @@ from __future__ import annotations
 
 from atlas_ray.evaluation.statistics import success_curve
 from atlas_ray.report.data import RunData
-from atlas_ray.report.experiment_charts import Key, Line, LineChart
-from atlas_ray.roster import Kind
+from atlas_ray.report.experiment_charts import REFERENCES, Key, Line, LineChart
 from atlas_ray.selection.method import color_of
 from atlas_ray.trajectory import Episode
-
-_REFERENCES: dict[Kind, tuple[str, str]] = {
-    "policy": ("#b4bcc3", "#59636e"), "base": ("#6b7680", "#a0a9b2"), "warmup": ("#2b8a57", "#6fd08c"),
-    "endpoint": ("#8c4fb0", "#c79be0"), "directory": ("#8a5a00", "#e8b04a"),
-}  # fmt: skip
-"""Colours on light and on dark ground of models that no selection of this run tuned."""
 
 
 def success_charts(data: RunData) -> list[LineChart]:
@@ -36,7 +29,7 @@ def success_charts(data: RunData) -> list[LineChart]:
 def _lines(data: RunData) -> list[tuple[Key, list[list[Episode]]]]:
     """Every line with the episodes of its trainings."""
     found = [
-        (Key(model.name, _REFERENCES[model.kind], True), [model.episodes])
+        (Key(model.name, REFERENCES[model.kind], True), [model.episodes])
         for model in data.models.values()
         if model.kind != "tuned"
     ]

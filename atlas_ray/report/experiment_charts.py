@@ -11,10 +11,14 @@ from dataclasses import dataclass
 
 from atlas_ray.report.charts import Tick, nice
 from atlas_ray.report.experiment_comparisons import Arm, Compared, Verdict, curve_of, success_of
+from atlas_ray.roster import Kind
 from atlas_ray.selection.method import color_of
 
-_OTHER = ("#6b7680", "#a0a9b2")
-"""Of models that no selection tuned, on light and on dark ground."""
+REFERENCES: dict[Kind, tuple[str, str]] = {
+    "policy": ("#b4bcc3", "#59636e"), "base": ("#6b7680", "#a0a9b2"), "warmup": ("#2b8a57", "#6fd08c"),
+    "endpoint": ("#8c4fb0", "#c79be0"), "directory": ("#8a5a00", "#e8b04a"),
+}  # fmt: skip
+"""Colours on light and on dark ground of models that no selection tuned, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,9 @@ class Scatter:
 
 def key_of(arm: Arm) -> Key:
     """Its name, colour and dash."""
-    return Key(
-        arm.name, color_of(arm.method) if arm.method else _OTHER, bool(arm.filters) or arm.method is None
-    )  # fmt: skip
+    if arm.method:
+        return Key(arm.name, color_of(arm.method), bool(arm.filters))
+    return Key(arm.name, REFERENCES[arm.rows[0]["kind"]], True)
 
 
 def line_charts(arms: Sequence[Arm], scopes: Mapping[str, int]) -> dict[str, list[LineChart]]:

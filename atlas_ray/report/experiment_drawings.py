@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+from matplotlib.ticker import MaxNLocator
 
 from atlas_ray.report.drawings import figure_of, png
 from atlas_ray.report.experiment_charts import Forest, LineChart, Scatter
@@ -11,6 +14,10 @@ from atlas_ray.report.experiment_charts import Forest, LineChart, Scatter
 _INK, _SOFT, _LINE = "#1d2329", "#6b7680", "#dfe3e6"
 _VERDICTS = {"better": "#19703c", "worse": "#b3261e", "not established": "#6b7680"}
 _COLUMNS = 2
+_STROKES: dict[bool, tuple[Any, ...]] = {False: ("-", ":", "-."), True: ("--", (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))}
+"""Of lines of one colour, plain and dashed, in turn."""
+_BANDS = 6
+"""Lines of a panel at most whose intervals are drawn; those of more hide each other, and the tables have them."""
 
 
 def curves_picture(charts: Sequence[LineChart]) -> bytes:
@@ -18,12 +25,17 @@ def curves_picture(charts: Sequence[LineChart]) -> bytes:
     figure, panels = _grid(len(charts), 3.6)
     for axes, chart in zip(panels, charts):
         _style(axes, chart.title)
+        drawn: Counter[tuple[str, bool]] = Counter()
         for line in chart.lines:
             xs, ys, lows, highs = zip(*line.points, strict=True)
-            color = line.key.color[0]
-            axes.plot(xs, ys, "--" if line.key.dashed else "-", color=color, lw=1.6, label=line.key.name)
-            axes.fill_between(xs, lows, highs, color=color, alpha=0.08, linewidth=0)
+            color, dashed = line.key.color[0], line.key.dashed
+            strokes = _STROKES[dashed]
+            axes.plot(xs, ys, color=color, ls=strokes[drawn[color, dashed] % len(strokes)], lw=1.6, label=line.key.name)
+            drawn[color, dashed] += 1
+            if len(chart.lines) <= _BANDS:
+                axes.fill_between(xs, lows, highs, color=color, alpha=0.08, linewidth=0)
         axes.set_ylim(0, 102)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("rounds", fontsize=7.5, color=_SOFT)
         axes.set_ylabel("success within, %", fontsize=7.5, color=_SOFT)
         axes.legend(fontsize=6.5, frameon=False, ncols=2)
@@ -59,7 +71,7 @@ def scatter_picture(plots: Sequence[Scatter]) -> bytes:
                 mfc="white" if key.dashed else key.color[0], label=name,
             )  # fmt: skip
         axes.set_ylim(0, 102)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.06 * max((dot.x for dot in plot.dots), default=1.0))
         axes.set_xlabel(plot.x_label, fontsize=7.5, color=_SOFT)
         axes.set_ylabel("success, %", fontsize=7.5, color=_SOFT)
         axes.legend(fontsize=6.5, frameon=False, ncols=2)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -20,7 +20,7 @@ from atlas_ray.environments.contract import EnvironmentCard
 from atlas_ray.errors import DataError
 from atlas_ray.evaluation import ledger
 from atlas_ray.evaluation.statistics import PrecisionRecall, success_curve
-from atlas_ray.roster import RosterEntry, checkpoint_name
+from atlas_ray.roster import Kind, RosterEntry, checkpoint_name
 from atlas_ray.selection.compare import TrajectoryShape, figures, shapes_of
 from atlas_ray.store import Store
 from atlas_ray.trajectory import Episode
@@ -36,7 +36,7 @@ class Row(BaseModel):
 
     combination: str
     values: dict[str, Any]
-    kind: str
+    kind: Kind | Literal["selection"]
     model: str | None
     selection: str | None
     training_seed: int | None

@@ -16,7 +16,7 @@ from atlas_ray.environments import registry
 from atlas_ray.errors import DataError
 from atlas_ray.evaluation.statistics import compare_over_seeds, holm
 from atlas_ray.report.experiment import write_experiment
-from atlas_ray.report.experiment_charts import forests, line_charts, scatter
+from atlas_ray.report.experiment_charts import forests, key_of, line_charts, scatter
 from atlas_ray.report.experiment_comparisons import ALL, arms_of, comparisons, curve_of, success_of
 from atlas_ray.report.experiment_page import page, to_html, to_text
 from atlas_ray.report.experiment_rows import RunOfGrid, rows_of, truth_of
@@ -146,6 +146,9 @@ def test_charts_hold_what_the_arms_say(rows: list[dict]) -> None:
     assert [line.key.name for line in chart.lines] == list(CHANCES)
     assert [line.key.dashed for line in chart.lines] == [False, False, False, True]
     assert chart.path(chart.lines[0]).startswith("0.00,")
+    kinds = ("policy", "base", "warmup", "endpoint", "directory")
+    untuned = [{**rows[-1], "model": kind, "kind": kind} for kind in kinds]
+    assert len({key_of(arm).color for arm in arms_of(untuned)}) == 5
     assert scatter(arms, ALL, "t", "x", lambda arm: None) is None
     dots = scatter(arms, ALL, "t", "x", lambda arm: arm.per_training("labelled_tokens"))
     assert dots is not None
@@ -284,6 +287,7 @@ def test_rows_of_another_machine_are_joined_and_rows_from_here_count_first(store
         ([1], "expected an experiment.json of format 1"),
         ({"format": 1}, "rows.: Input should be a valid list"),
         ({"format": 1, "rows": [{"combination": "one"}]}, "rows.0.values: Field required"),
+        ({"format": 1, "rows": [row("one", None, None, "maze", 1.0, kind="odd")]}, "rows.0.kind"),
         ({"format": 1, "rows": [row("two", "some", 3, "maze", 1.0)]}, "combination 'two'"),
     ],
 )
