@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import httpx
 import psutil
@@ -211,6 +212,7 @@ def test_a_head_that_ends_under_a_job_is_one_line_and_leaves_no_process(tmp_path
             [sys.executable, "-m", "atlas_ray.cli.launch", "--", "python", "-c", script],
             env=clean | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}, cwd=ROOT,
             stdout=subprocess.PIPE, stderr=errors, text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # as in a terminal
         )  # fmt: skip
         assert job.stdout is not None
         next(line for line in job.stdout if line.startswith("UP"))
