@@ -71,7 +71,7 @@ def scatter_picture(plots: Sequence[Scatter]) -> bytes:
                 mfc="white" if key.dashed else key.color[0], label=name,
             )  # fmt: skip
         axes.set_ylim(0, 102)
-        axes.set_xlim(0, 1.06 * max((dot.x for dot in plot.dots), default=1.0))
+        axes.set_xlim(0, 1.06 * (max((dot.x for dot in plot.dots), default=0.0) or 1.0))
         axes.set_xlabel(plot.x_label, fontsize=7.5, color=_SOFT)
         axes.set_ylabel("success, %", fontsize=7.5, color=_SOFT)
         axes.legend(fontsize=6.5, frameon=False, ncols=2)
